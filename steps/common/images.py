@@ -1,0 +1,101 @@
+"""Decodes one image file, given as bytes, into the pixels that the network takes; reads and writes no files.
+
+It stands alone (standard library, numpy, Pillow): preprocess decodes the images it collects with it, and a
+copy travels in the model archive, so that a served image is decoded exactly as a training image was.
+"""
+
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin
+
+Rule = Literal["empty", "not-an-image", "truncated", "too-many-pixels"]
+
+# Pillow's other formats include some that start programs (EPS) or decode more than their header says (ICO).
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+# Pillow imports all of its plugins for a format that it does not know yet; these two it does not import itself.
+_PLUGINS = (TiffImagePlugin, WebPImagePlugin)
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+_ORIENTATION = 0x0112
+
+# The size in the header is held against our own limit below; Pillow's fixed one would warn on the error stream.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class BadImage(ValueError):
+    """Bytes that are no usable image: `rule` names the rule they break, the message adds value and remedy."""
+
+    def __init__(self, rule: Rule, found: str) -> None:
+        super().__init__(f"{rule}: {found}")
+        self.rule = rule
+
+
+def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    """Pixels uint8 [size, size, channels] of an image file: grey for one channel, RGB for three.
+
+    The first frame of an animation, turned upright as its EXIF says, transparent pixels on white, 16 bits
+    scaled to 8. An image that already has this size is not resampled. Raises BadImage; an image of more than
+    `max_pixels` pixels is refused by its header, before anything is decoded.
+    """
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImage(
+            "too-many-pixels",
+            f"{width} x {height} pixels are more than the {max_pixels} allowed; send a smaller image.",
+        )
+    if image.mode == "F":
+        raise BadImage("not-an-image", "pixels are floating-point numbers; save 8 or 16 bits a channel.")
+    mode = "L" if channels == 1 else "RGB"
+    # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
+    image.draft(mode, (2 * size, 2 * size))
+    try:
+        image.load()
+        upright = _upright(image)
+        plain = _plain(upright, mode)
+    except Exception as error:  # Pillow's decoders raise nearly anything for damaged data
+        raise BadImage(
+            "truncated",
+            f"the file starts as {image.format} but its pixels cannot be read ({error}); send the whole file.",
+        ) from error
+    if plain.size != (size, size):
+        plain = plain.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.array(plain, dtype=np.uint8).reshape(size, size, channels)
+
+
+def _open(data: bytes) -> Image.Image:
+    """The image with its header read and its pixels not."""
+    if not data:
+        raise BadImage("empty", "0 bytes; send an image file.")
+    try:
+        return Image.open(BytesIO(data), formats=FORMATS)
+    except Exception as error:  # as above
+        if bytes(data[:4]).startswith(_SIGNATURES):
+            raise BadImage(
+                "truncated", f"{len(data)} bytes end before the image's header does; send the whole file."
+            ) from error
+        raise BadImage(
+            "not-an-image",
+            f"{len(data)} bytes that start with {bytes(data[:8])!r}; send one of {', '.join(FORMATS)}.",
+        ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception:  # noqa: BLE001 - a damaged EXIF block is common in photographs whose pixels are fine
+        return image
+
+
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    """The image in 8 bits, without transparency, as mode L or RGB."""
+    if image.mode.startswith("I"):  # 16 bits, which Pillow itself would clip at 255
+        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image if image.mode == mode else image.convert(mode)
