@@ -1,0 +1,26 @@
+"""Asks a running TorchServe for predictions, over HTTP; reads and writes no files."""
+
+import json
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def predict(url: str, image: bytes, timeout: float = 60.0) -> tuple[int, dict[str, Any]]:
+    """The HTTP status and the JSON that `url` answers for one image file; OSError if nobody answers there.
+
+    An answer that is no JSON object, as a proxy may give, becomes `{"message": <its text>}`.
+    """
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("PUT", parts.path, body=image)
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    return response.status, answer if isinstance(answer, dict) else {"message": body.decode(errors="replace")}

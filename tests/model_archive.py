@@ -1,0 +1,108 @@
+"""A tiny real model archive, for the tests of serving: two layers over 8 x 8 grey images, and a FAISS index.
+
+Its four classes are the quarter of the image that is bright, so what it must answer is plain to see.
+"""
+
+import base64
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ["upper left", "upper right", "lower left", "lower right"]
+SIZE = 8
+MAX_PIXELS = 10_000
+NAME = "quarters"
+VERSION = "0123abcd"
+
+NETWORK = '''
+"""Embeds an image as the brightness of its quarters."""
+import json
+import pathlib
+import torch
+from safetensors.torch import load_file
+
+
+class Network(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.pool = torch.nn.AvgPool2d(size // 2)
+        self.head = torch.nn.Linear(4, 4)
+
+    def forward(self, images):
+        pooled = self.pool(images.permute(0, 3, 1, 2).float() / 255).flatten(1)
+        return torch.nn.functional.normalize(self.head(pooled))
+
+
+def load(folder: pathlib.Path) -> torch.nn.Module:
+    network = Network(json.loads((folder / "network.json").read_text())["size"])
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network.eval()
+'''
+
+
+def picture(quarter: int, bright: int = 200, size: int = SIZE) -> NDArray[np.uint8]:
+    """A grey image with one bright quarter."""
+    pixels = np.full((size, size), 10, np.uint8)
+    half, (down, right) = size // 2, divmod(quarter, 2)
+    pixels[down * half : (down + 1) * half, right * half : (right + 1) * half] = bright
+    return pixels
+
+
+def png(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
+    """An image file of these pixels."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def write_model(folder: Path, version: str = VERSION) -> Path:
+    """Write what the archive holds, all but MAR-INF, into a folder."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "network.py").write_text(NETWORK)
+    (folder / "network.json").write_text(json.dumps({"size": SIZE}))
+    save_file({"head.weight": torch.eye(4), "head.bias": torch.zeros(4)}, folder / "weights.safetensors")
+    rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
+    gallery = np.array([np.where(np.arange(4) == quarter, bright, 10.0) for quarter, bright in rows], np.float32)
+    index = faiss.IndexFlatIP(4)
+    index.add(gallery / np.linalg.norm(gallery, axis=1, keepdims=True))
+    faiss.write_index(index, str(folder / "index.faiss"))
+    labels = {"classes": CLASSES, "gallery": [quarter for quarter, _ in rows]}
+    model = {"name": NAME, "version": version, "image_size": SIZE, "channels": 1, "neighbours": 3}
+    golden = [
+        {"image": base64.b64encode(png(picture(q))).decode(), "expected": CLASSES[q], "label": CLASSES[q], "distance": 0.0}
+        for q in range(4)
+    ]
+    files = {"labels.json": labels, "model.json": {**model, "max_pixels": MAX_PIXELS}, "golden.json": golden}
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    for source in ("serving/handler.py", "serving/predictor.py", "serving/model-config.yaml", "steps/common/images.py"):
+        shutil.copy(ROOT / source, folder)
+    return folder
+
+
+def archive(folder: Path, mar: Path) -> Path:
+    """Pack a folder as torch-model-archiver does, without its half second of start-up."""
+    model = {
+        "modelName": "model",
+        "handler": "handler.py",
+        "modelVersion": VERSION,
+        "configFile": "model-config.yaml",
+    }
+    manifest = {"createdOn": "01/01/2026 00:00:00", "runtime": "python", "model": model, "archiverVersion": "0.12.0"}
+    mar.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(mar, "w") as packed:
+        packed.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        for path in sorted(folder.iterdir()):
+            packed.write(path, path.name)
+    return mar
