@@ -1,0 +1,1 @@
+"""The pipeline: its graph, where it runs, and the command line."""

@@ -1,0 +1,121 @@
+"""What a run shows: reads the steps' event lines from the runner's output, writes progress and the closing table.
+
+Everything that is no event, kfp's own words above all, goes to the log file.
+"""
+
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from steps.common.digest import STEPS
+
+EVENT = '{"event": '
+
+
+class EventLog(io.TextIOBase):
+    """A text stream that keeps every line in a log file and hands on those that are events."""
+
+    def __init__(self, log: TextIO, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._log = log
+        self._on_event = on_event
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Take some text, a part of a line or several."""
+        self._log.write(text)
+        self._log.flush()
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if (line := line.strip()).startswith(EVENT):
+                self._on_event(json.loads(line))
+        return len(text)
+
+
+class Screen:
+    """Follows one run: shows progress on the console, and remembers what the closing lines tell."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.finished: dict[str, dict[str, Any]] = {}
+        self.seconds: dict[str, float] = {}
+        self.step: str | None = None  # the one that runs, or that failed
+        self.failure: str | None = None
+        self._since = time.monotonic()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Show one event of a step."""
+        match event["event"]:
+            case "started":
+                self.step = event["step"]
+                self._task = self._progress.add_task(event["step"], total=None, detail="")
+                if not self.console.is_terminal:
+                    self._say(f"{event['step']} ...")
+            case "finished":
+                step = event["step"]
+                self.finished[step] = event
+                # From the end of the step before: a step's cost includes its interpreter and its imports.
+                now = time.monotonic()
+                self.seconds[step], self._since = now - self._since, now
+                self.step = None
+                self._end_task()
+                self._say(f"{step}: {'unchanged, ' if event['unchanged'] else ''}{event['made']}")
+            case "failed":
+                self.failure = event["error"]
+                self._end_task()
+            case "epoch":
+                detail = f"loss {event['loss']:.3f}, {event['validation_accuracy']:.2%} on validation"
+                self._advance(event["epoch"], event["epochs"], detail)
+                if not self.console.is_terminal:
+                    self._say(f"  epoch {event['epoch']}/{event['epochs']}: {detail}")
+            case "progress":
+                self._advance(event["done"], event["total"], f"{event['doing']}, {event['done']} {event['unit']}")
+            case "resumed":
+                self._say(f"  going on after epoch {event['epoch']}")
+            case "waiting" | "warning":
+                self._say(f"  {event['message']}")
+
+    def table(self) -> Table:
+        """A line a step: its seconds or `unchanged`, and what it made."""
+        table = Table("step", "seconds", "made", box=None, pad_edge=False)
+        for step in STEPS:
+            if event := self.finished.get(step):
+                table.add_row(step, "unchanged" if event["unchanged"] else f"{self.seconds[step]:.1f}", event["made"])
+            else:
+                table.add_row(step, "-", "not run")
+        return table
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _advance(self, done: int, total: int, detail: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, detail=detail)
+
+    def _end_task(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None

@@ -1,0 +1,150 @@
+"""The one loader of `project.yaml` and `params.yaml`: typed, strict, and clear about what is wrong where."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+# A step checks its parameters again with the function's signature; here stands what values are allowed.
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class SettingsError(Exception):
+    """A settings file is wrong; the message names file, key, value and rule."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Section = TypeVar("Section", bound=_Section)
+
+
+class Project(_Section):
+    """`project.yaml`: who the project is."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
+    title: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Data(_Section):
+    source: Literal["sample", "mnist", "folder"]
+    mnist_url: Annotated[str, Field(pattern=r"^https?://")]
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    channels: Literal[1, 3]
+    max_pixels: Count
+    validation_fraction: Fraction
+    test_fraction: Fraction
+    max_unreadable: Annotated[int, Field(ge=0)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train(self) -> "Data":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction together must be less than 1")
+        return self
+
+
+class Validate(_Section):
+    min_images_per_class: Count
+    max_class_ratio: Annotated[float, Field(ge=1)]
+    max_duplicate_fraction: Share
+
+
+class Train(_Section):
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_fraction: Fraction
+    widths: Annotated[list[Count], Field(min_length=1, max_length=8)]
+    embedding_size: Annotated[int, Field(ge=2)]
+    scale: Annotated[float, Field(gt=0)]
+    margin: Annotated[float, Field(ge=0, lt=1.5)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    translation: Share
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, lt=1)]
+    seed: Seed
+    in_memory_mb: Annotated[int, Field(ge=0)]
+
+
+class Embed(_Section):
+    batch_size: Count
+
+
+class Index(_Section):
+    factory: Annotated[str, Field(min_length=1)]
+
+
+class Gate(_Section):
+    baseline: Share
+    worst_class_floor: Share
+
+
+class Analyse(_Section):
+    golden: Count
+    mistakes: Annotated[int, Field(ge=0)]
+
+
+class Deploy(_Section):
+    neighbours: Count
+    keep: Count
+
+
+class Params(_Section):
+    """`params.yaml`: how the model is made."""
+
+    data: Data
+    validate_: Annotated[Validate, Field(alias="validate")]
+    train: Train
+    embed: Embed
+    index: Index
+    gate: Gate
+    analyse: Analyse
+    deploy: Deploy
+
+    @model_validator(mode="after")
+    def _network_fits_the_images(self) -> "Params":
+        if self.data.image_size >> len(self.train.widths) < 1:
+            raise ValueError("train.widths has more entries than data.image_size can be halved")
+        return self
+
+
+def load_project(path: Path) -> Project:
+    """`project.yaml`; SettingsError if it is wrong."""
+    return _load(path, Project)
+
+
+def load_params(path: Path) -> Params:
+    """`params.yaml`; SettingsError if it is wrong."""
+    return _load(path, Params)
+
+
+def _load(path: Path, kind: type[Section]) -> Section:
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+
+
+def _explain(path: Path, problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{path}: {key}: there is no such key; remove it or mend its spelling"
+        case "missing":
+            return f"{path}: {key}: is missing; give it a value"
+        case "model_type":
+            return f"{path}: {key}: is {problem['input']!r}; it must hold keys with values"
+        case "value_error":
+            return f"{path}: {key}: {problem['ctx']['error']}"
+    return f"{path}: {key}: is {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,102 @@
+"""Scores a network and an index together on a test split: reads them, writes `<model volume>/evaluation/<id>/`.
+
+`evaluation.json` has accuracy, accuracy per class and the confusion matrix; `confusion.png` is its picture;
+`mistakes.json` and `golden.json` hold test images as PNG with the answers they got.
+"""
+
+import base64
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import faiss
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from steps.common.dataset import Split
+from steps.common.network import embed_images, load_network
+
+NO_NEIGHBOUR = "(none)"
+
+
+def evaluate(
+    split: Split, network: Path, index: Path, folder: Path, *, batch_size: int, golden: int, mistakes: int
+) -> dict[str, Any]:
+    """Write the evaluation of the network and index in these folders; gives its accuracies."""
+    embeddings = embed_images(load_network(network), split.images, batch_size)
+    similarities, neighbours = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
+    gallery = json.loads((index / "labels.json").read_text())
+    of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
+    predicted = [of_neighbour[i] if i >= 0 else NO_NEIGHBOUR for i in neighbours[:, 0]]
+    true = [split.classes[label] for label in split.labels]
+    distances = 1 - similarities[:, 0].astype(float)
+    right = np.array([p == t for p, t in zip(predicted, true, strict=True)], bool)
+
+    classes = sorted({*split.classes, *gallery["classes"], *predicted})
+    matrix = confusion_matrix(true, predicted, classes)
+    per_class = {c: _mean(right[split.labels == i]) for i, c in enumerate(split.classes)}
+    score = {"accuracy": _mean(right), "per_class": per_class}
+
+    def item(row: int) -> dict[str, Any]:
+        answer = {"expected": true[row], "label": predicted[row], "distance": _finite(distances[row])}
+        return {"image": _png(split.images[row]), "name": split.names[row], **answer}
+
+    # The worst mistake is the surest: the nearest neighbour that is of another class.
+    wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
+    evaluation = {**score, "images": len(true), "classes": classes, "confusion": matrix.tolist()}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
+    (folder / "mistakes.json").write_text(json.dumps([item(int(row)) for row in wrong]))
+    (folder / "golden.json").write_text(json.dumps([item(row) for row in _of_every_class(split, golden)]))
+    _draw(matrix, classes, folder / "confusion.png")
+    return score
+
+
+def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) -> NDArray[np.int64]:
+    """Counts int64 [K, K]: rows are true classes, columns predicted ones."""
+    number = {label: i for i, label in enumerate(classes)}
+    cells = [number[t] * len(classes) + number[p] for t, p in zip(true, predicted, strict=True)]
+    counts = np.bincount(np.array(cells, np.int64), minlength=len(classes) ** 2)
+    return counts.reshape(len(classes), len(classes))
+
+
+def _of_every_class(split: Split, count: int) -> list[int]:
+    """Rows of up to `count` images: the first of each class, then the second of each, and so on."""
+    turn = np.zeros(len(split), np.int64)
+    for label in range(len(split.classes)):
+        rows = np.flatnonzero(split.labels == label)
+        turn[rows] = np.arange(len(rows))
+    return np.lexsort((split.labels, turn))[:count].tolist()
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
+    matplotlib.use("agg")
+    side = 2 + 0.4 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+    axes.set_yticks(range(len(classes)), classes)
+    for row, column in np.argwhere(matrix):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _mean(values: NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

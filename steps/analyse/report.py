@@ -1,0 +1,31 @@
+"""The report page: reads an evaluation and the manifests of what it scored, gives one self-contained HTML page."""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+
+from steps.analyse.verdict import Verdict
+from steps.common.lineage import lineage
+from steps.common.store import Artefact
+
+
+def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str]) -> str:
+    """The page, everything that it shows within it."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    template = environment.get_template("report.html.jinja")
+    return template.render(
+        verdict=verdict,
+        champion=champion,
+        evaluation=_load(evaluation.path / "evaluation.json"),
+        mistakes=_load(evaluation.path / "mistakes.json"),
+        confusion=base64.b64encode((evaluation.path / "confusion.png").read_bytes()).decode(),
+        lineage=lineage(ids.values()),
+    )
+
+
+def _load(path: Path) -> Any:
+    return json.loads(path.read_text())

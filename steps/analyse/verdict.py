@@ -1,0 +1,71 @@
+"""The gate's decision, from numbers alone: reads and writes nothing."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model did on the test split: shares from 0 to 1, None or not finite where none could be had."""
+
+    accuracy: float | None
+    per_class: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the pipeline's conditions ask, and the reason in words; `better` is true only if every rule is kept."""
+
+    accuracy: float
+    worst_label: str | None
+    worst_accuracy: float
+    better: bool
+    reason: str
+
+
+def judge(
+    challenger: Score,
+    champion: Score | None,
+    *,
+    baseline: float,
+    worst_class_floor: float,
+    is_champion: bool = False,
+) -> Verdict:
+    """Decide; a number that is missing, NaN or not a share counts as 0 and never deploys.
+
+    Better means: the worst class is not below its floor, and the accuracy is above the champion's on the same test
+    split. The model that is served already (`is_champion`) need not beat itself.
+    """
+    accuracy = _share(challenger.accuracy)
+    shares = {label: _share(share) for label, share in challenger.per_class.items()}
+    worst = min(shares, key=lambda label: shares[label] or 0.0) if shares else None
+    worst_accuracy = (shares[worst] or 0.0) if worst is not None else 0.0
+    rejection = None
+    if accuracy is None:
+        rejection = f"accuracy is {challenger.accuracy}, which is no share from 0 to 1"
+    elif accuracy <= baseline:
+        rejection = f"accuracy {accuracy:.4f} is not above the baseline {baseline:.4f}"
+    elif worst is None or worst_accuracy < worst_class_floor:
+        rejection = f"class {worst!r} has accuracy {worst_accuracy:.4f}, below the floor {worst_class_floor:.4f}"
+    elif champion and not is_champion and accuracy <= (_share(champion.accuracy) or 0.0):
+        rejection = f"accuracy {accuracy:.4f} is not better than the champion's {_share(champion.accuracy) or 0.0:.4f}"
+    if rejection:
+        reason = rejection
+    elif is_champion:
+        reason = f"accuracy {accuracy:.4f}; this model is served already"
+    elif champion:
+        reason = f"accuracy {accuracy:.4f} beats the champion's {_share(champion.accuracy) or 0.0:.4f}"
+    else:
+        reason = f"accuracy {accuracy:.4f} is above the baseline {baseline:.4f}; there was no champion"
+    return Verdict(
+        accuracy=accuracy or 0.0,
+        worst_label=worst,
+        worst_accuracy=worst_accuracy,
+        better=rejection is None,
+        reason=reason,
+    )
+
+
+def _share(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) and 0 <= value <= 1 else None

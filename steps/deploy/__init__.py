@@ -1,0 +1,5 @@
+"""Deploy: archives a model that passed the gate, proves it in TorchServe, and points the deploy volume at it."""
+
+from steps.deploy.deploy import deploy
+
+__all__ = ["deploy"]

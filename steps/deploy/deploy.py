@@ -1,0 +1,104 @@
+"""Deploy: archives a model that passed the gate, proves it in TorchServe, and points the deploy volume at it.
+
+Reads network, index and verdict; writes `<model volume>/archive/<version>/`, then `model-store/<name>_<version>.mar` and
+`current.json` on the deploy volume. The pointer is replaced last, so whatever fails before leaves serving untouched.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from steps.common import progress
+from steps.common.digest import file_sha256
+from steps.common.errors import StepError
+from steps.common.lineage import lineage
+from steps.common.pointer import MODEL_STORE, read_pointer, write_pointer
+from steps.common.parameters import typed
+from steps.common.store import Artefact, artefact_id, produce, read, write_atomically
+from steps.common.volumes import deploy_volume, model_volume
+
+STEP = "deploy"
+
+
+@typed
+def deploy(
+    network: str,
+    index: str,
+    verdict: str,
+    *,
+    name: str,
+    image_size: int,
+    channels: int,
+    max_pixels: int,
+    neighbours: int,
+    keep: int,
+) -> str:
+    """The version now served: of the network and index of these ids, which the verdict must have found better.
+
+    Of the archives in the model store the newest `keep` stay, and the current one always; older ones go to `backup/`.
+    """
+    with progress.running(STEP):
+        judged = read(model_volume(), "verdict", verdict)
+        if judged.facts["better"] is not True or (judged.facts["network"], judged.facts["index"]) != (network, index):
+            raise StepError(f"verdict {verdict} does not let this model be deployed: {judged.facts['reason']}")
+        served = {"name": name, "image_size": image_size, "channels": channels}
+        served |= {"neighbours": neighbours, "max_pixels": max_pixels}
+        archive = _archive(served, network, index, judged)
+        pointer = {
+            "name": name,
+            "version": archive.id,
+            "mar": f"{name}_{archive.id}.mar",
+            "sha256": archive.facts["sha256"],
+            "network": network,
+            "index": index,
+        }
+        current = read_pointer() or {}
+        mar = deploy_volume() / MODEL_STORE / pointer["mar"]
+        in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
+        unchanged = in_store and pointer.items() <= current.items()
+        if not in_store:
+            write_atomically(mar, (archive.path / archive.facts["mar"]).read_bytes())
+        if not unchanged:
+            score = json.loads((judged.path / "verdict.json").read_text())
+            current = {
+                **pointer,
+                "deployed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "accuracy": score["accuracy"],
+                "worst_class": {"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
+                "test": score["test"],
+                "verdict": verdict,
+                "prediction": archive.facts["prediction"],
+            }
+            write_pointer(current)
+        _retire(name, current=mar, keep=keep)
+        progress.finished(STEP, made=mar.name, unchanged=unchanged, version=archive.id, mar=str(mar))
+        return archive.id
+
+
+def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
+    """The proven MAR of the model; its id is the version."""
+    inputs = {"network": network, "index": index}
+    version = artefact_id(STEP, served, inputs)
+
+    def build(folder: Path) -> dict[str, Any]:
+        from steps.deploy.archive import MAR, build_archive, prove_archive
+
+        model = {**served, "version": version}
+        golden = read(model_volume(), "evaluation", judged.facts["evaluation"]).path / "golden.json"
+        provenance = {"version": version, "verdict": judged.id, "artefacts": lineage([judged.facts["test"], *inputs.values()])}
+        artefacts = [read(model_volume(), kind, id).path for kind, id in inputs.items()]
+        build_archive(folder, model, *artefacts, golden, provenance)
+        answers = prove_archive(folder / MAR, model, golden)
+        return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
+
+    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build)
+
+
+def _retire(name: str, current: Path, keep: int) -> None:
+    archives = sorted(current.parent.glob(f"{name}_*.mar"), key=lambda path: path.stat().st_mtime, reverse=True)
+    older = [path for path in archives if path != current]
+    backup = deploy_volume() / "backup"
+    for path in older[keep - 1 :]:
+        backup.mkdir(exist_ok=True)
+        path.rename(backup / path.name)

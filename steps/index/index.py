@@ -1,0 +1,52 @@
+"""Train FAISS: reads embeddings, writes `<model volume>/index/<id>/`: `index.faiss` and `labels.json`."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steps.common import progress
+from steps.common.errors import StepError
+from steps.common.parameters import typed
+from steps.common.store import produce, read
+from steps.common.volumes import model_volume
+
+STEP = "index"
+
+
+@typed
+def index(embeddings: str, *, factory: str) -> str:
+    """The id of a FAISS index made by the factory string, e.g. `Flat` or `IVF64,Flat`.
+
+    It is searched by inner product, which for embeddings of length one is the cosine of the angle that ArcFace
+    separates. Raises StepError if FAISS cannot make or train such an index.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
+        import faiss
+
+        source = read(model_volume(), "embeddings", embeddings).path
+        vectors = np.load(source / "embeddings.npy")
+        try:
+            made = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+            made.train(vectors)
+            made.add(vectors)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise StepError(
+                f"index.factory is {factory!r}, and FAISS cannot make that index of {len(vectors)} embeddings of "
+                f"{vectors.shape[1]}: {reason}"
+            ) from error
+        faiss.write_index(made, str(folder / "index.faiss"))
+        shutil.copyfile(source / "labels.json", folder / "labels.json")
+        return {"vectors": made.ntotal}
+
+    with progress.running(STEP):
+        made = produce(
+            model_volume(), "index", STEP, parameters={"factory": factory}, inputs={"embeddings": embeddings}, build=build
+        )
+        progress.finished(
+            STEP, made=f"{factory} index of {made.facts['vectors']}", unchanged=made.unchanged, id=made.id
+        )
+        return made.id

@@ -1,0 +1,5 @@
+"""Collect and preprocess data: reads a source, writes four splits to `<data volume>/dataset/<id>/`."""
+
+from steps.preprocess.preprocess import preprocess
+
+__all__ = ["preprocess"]

@@ -1,0 +1,255 @@
+"""Fits the network, by one process or several: reads two splits' folders, writes the network's files and checkpoints.
+
+Several GPUs are carried by torch.distributed: its elastic launcher (what `torchrun` calls) and DistributedDataParallel.
+"""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
+
+from steps.common import progress
+from steps.common.dataset import Split, open_split
+from steps.common.errors import StepError
+from steps.common.store import write_atomically
+from steps.train import network as network_module
+from steps.train.arcface import ArcFace
+from steps.train.augment import augment
+from steps.train.network import Network
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; `params.yaml` says what each setting means."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_fraction: float
+    widths: list[int]
+    embedding_size: int
+    scale: float
+    margin: float
+    rotation: float
+    translation: float
+    zoom: float
+    shear: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training run reads and writes."""
+
+    recipe: Recipe
+    train: Path
+    validation: Path
+    folder: Path
+    checkpoint: Path
+    in_memory_bytes: int
+
+
+class Learner(nn.Module):
+    """Network and loss as one module, so that one wrapper carries the gradients of both."""
+
+    def __init__(self, network: Network, arcface: ArcFace) -> None:
+        super().__init__()
+        self.network = network
+        self.arcface = arcface
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean loss of images float32 [N, H, W, C] with labels int64 [N]."""
+        loss: torch.Tensor = self.arcface(self.network(images), labels)
+        return loss
+
+
+def launch(job: Job, processes: int) -> None:
+    """Fit in this process, or in as many as asked for; StepError if training diverges."""
+    if processes == 1:
+        fit(job)
+        return
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="fit"
+    )
+    try:
+        elastic_launch(config, fit)(job)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        raise StepError(f"training process {failure.global_rank} failed: {failure.message}") from error
+
+
+@record
+def fit(job: Job) -> None:
+    """Train from the last checkpoint, or from the start, and write the network's files."""
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    device = _device(rank)
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        _fit(job, device, world, rank)
+    finally:
+        if world > 1:
+            torch.distributed.destroy_process_group()
+
+
+def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
+    recipe = job.recipe
+    split, validation = open_split(job.train), open_split(job.validation)
+    batch_of = _reader(split.images, device, job.in_memory_bytes)
+    labels = torch.from_numpy(split.labels).to(device)
+    learner = _new_learner(split, recipe).to(device)
+    module = DistributedDataParallel(learner) if world > 1 else learner
+
+    batch_size = min(recipe.batch_size, len(split))
+    batches = len(split) // batch_size
+    optimizer = _optimizer(learner, recipe)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=batches * recipe.epochs, pct_start=recipe.warmup_fraction
+    )
+    history = _resume(job.checkpoint, learner, optimizer, schedule)
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
+
+    for epoch in range(len(history), recipe.epochs):
+        # Seeded by the epoch: a resumed run draws what an uninterrupted one would have drawn.
+        shuffled = torch.randperm(len(split), generator=_generator(recipe.seed, epoch))
+        generator = _generator(recipe.seed, epoch, rank + 1)
+        total = torch.zeros((), device=device)
+        learner.train()
+        for batch in range(batches):
+            rows = shuffled[batch * batch_size : (batch + 1) * batch_size][rank::world]
+            augmented = augment(
+                batch_of(rows),
+                generator,
+                rotation=recipe.rotation,
+                translation=recipe.translation,
+                zoom=recipe.zoom,
+                shear=recipe.shear,
+            )
+            with precision:
+                loss = module(augmented, labels[rows.to(device)])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.detach()
+        mean_loss = total.item() / batches
+        if not np.isfinite(mean_loss):
+            raise StepError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
+        if rank == 0:
+            accuracy = _validation_accuracy(learner, split, validation, device)
+            history.append({"loss": mean_loss, "validation_accuracy": accuracy})
+            _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
+            progress.event("epoch", step="train", epoch=epoch + 1, epochs=recipe.epochs, **history[-1])
+    if rank == 0:
+        _save(learner.network, recipe, split.images.shape[-1], history, job.folder)
+
+
+def _reader(
+    images: NDArray[np.uint8], device: torch.device, in_memory_bytes: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Gives batches uint8 [n, H, W, C] by rows: from memory where all images fit, else from the mapped file."""
+    if images.nbytes <= in_memory_bytes:
+        held = torch.from_numpy(np.array(images)).to(device)
+        return lambda rows: held[rows.to(device)]
+    return lambda rows: torch.from_numpy(images[rows.numpy()]).to(device)
+
+
+def _new_learner(split: Split, recipe: Recipe) -> Learner:
+    torch.manual_seed(recipe.seed)
+    channels = split.images.shape[-1]
+    network = Network(channels, recipe.widths, recipe.embedding_size)
+    network.mean.copy_(torch.from_numpy(split.images.mean((0, 1, 2))))
+    network.std.copy_(torch.from_numpy(split.images.std((0, 1, 2))).clamp(min=1))
+    return Learner(network, ArcFace(len(split.classes), recipe.embedding_size, recipe.scale, recipe.margin))
+
+
+def _optimizer(learner: Learner, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW that decays matrices only: decaying gains and biases of normalisation layers does harm."""
+    parameters = list(learner.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, recipe.learning_rate, fused=True)
+
+
+def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device) -> float:
+    """Share of validation images whose nearest class centre is their own class's."""
+    number = {label: i for i, label in enumerate(split.classes)}
+    labels = np.array([number[validation.classes[label]] for label in validation.labels])
+    learner.eval()
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, len(labels), 1024):
+            images = torch.from_numpy(np.array(validation.images[start : start + 1024])).to(device)
+            nearest = learner.arcface.cosines(learner.network(images)).argmax(1).cpu().numpy()
+            right += int((nearest == labels[start : start + 1024]).sum())
+    return right / len(labels)
+
+
+def _save_checkpoint(
+    path: Path,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    history: list[dict[str, float]],
+) -> None:
+    buffer = io.BytesIO()
+    state = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    torch.save({**state, "history": history}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _resume(
+    path: Path,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> list[dict[str, float]]:
+    """The history of the epochs that a killed run has left behind, its state restored; empty if there is none."""
+    if not path.exists():
+        return []
+    state = torch.load(path, weights_only=True)
+    learner.load_state_dict(state["learner"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    history: list[dict[str, float]] = state["history"]
+    progress.event("resumed", step="train", epoch=len(history))
+    return history
+
+
+def _save(network: Network, recipe: Recipe, channels: int, history: list[dict[str, float]], folder: Path) -> None:
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    config = {"channels": channels, "widths": recipe.widths, "embedding_size": recipe.embedding_size}
+    (folder / "network.json").write_text(json.dumps(config) + "\n")
+    (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
+    shutil.copyfile(network_module.__file__, folder / "network.py")
+
+
+def _device(rank: int) -> torch.device:
+    return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,49 @@
+"""The embedding network; this file travels with the weights, so whatever loads them needs no other definition.
+
+Reads `network.json` and `weights.safetensors` in its folder. Imports nothing of this project.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+_POOLED = 3  # the last feature map is pooled to 3 x 3, so that any image size fits the linear layer
+
+
+class Network(nn.Module):
+    """Convolutions, each followed by normalisation and pooling, then one linear layer to the embedding."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, channels: int, widths: Sequence[int], embedding_size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+        layers: list[nn.Module] = []
+        for before, width in zip((channels, *widths), widths, strict=False):
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            layers += [nn.MaxPool2d(2, ceil_mode=False)]
+        layers += [nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten()]
+        layers += [nn.Linear(widths[-1] * _POOLED**2, embedding_size, bias=False), nn.BatchNorm1d(embedding_size)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings float32 [N, D] of length one, of images [N, H, W, C] with values from 0 to 255, uint8 or float.
+
+        Normalisation by the training pixels' mean and standard deviation happens here, so no caller can forget it.
+        """
+        pixels = (images.to(self.mean.dtype) - self.mean) / self.std
+        embeddings = self.layers(pixels.permute(0, 3, 1, 2))
+        return nn.functional.normalize(embeddings.float())
+
+
+def load(folder: Path) -> Network:
+    """The network in this folder, in evaluation mode, on the CPU."""
+    network = Network(**json.loads((folder / "network.json").read_text()))
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network.eval()

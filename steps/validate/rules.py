@@ -1,0 +1,108 @@
+"""The rules a dataset must keep: each function reads splits and yields a line per broken rule.
+
+A line names the split, the rule, the value found and the file, so that a person can go and look.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from steps.common.dataset import Split
+
+Splits = Mapping[str, Split]
+_NAMED = 3  # examples given per broken rule
+
+
+def check_shapes(splits: Splits, image_size: int, channels: int) -> Iterator[str]:
+    """Images are uint8 [N, size, size, channels], labels int64 [N], names N, and N is not zero."""
+    wanted = (image_size, image_size, channels)
+    for name, split in splits.items():
+        images, labels = split.path / "images.npy", split.path / "labels.npy"
+        if split.images.dtype != np.uint8:
+            yield _broken(name, "pixels are uint8", split.images.dtype, images)
+        if split.images.ndim != 4 or split.images.shape[1:] != wanted:
+            yield _broken(name, f"images have the shape {wanted}", split.images.shape[1:], images)
+        if split.labels.dtype != np.int64 or split.labels.ndim != 1:
+            yield _broken(name, "labels are int64 [N]", f"{split.labels.dtype} {split.labels.shape}", labels)
+        if not len(split.images) == len(split.labels) == len(split.names):
+            found = f"{len(split.images)} images, {len(split.labels)} labels, {len(split.names)} names"
+            yield _broken(name, "as many images as labels and names", found, images)
+        if len(split.images) == 0:
+            yield _broken(name, "at least one image", 0, images)
+
+
+def check_labels(splits: Splits, min_images_per_class: int, max_class_ratio: float) -> Iterator[str]:
+    """Labels number the classes; in training there are two classes or more, none too small, none too dominant."""
+    for name, split in splits.items():
+        file = split.path / "labels.npy"
+        wrong = split.labels[(split.labels < 0) | (split.labels >= len(split.classes))]
+        if len(wrong):
+            yield _broken(name, f"labels are 0 to {len(split.classes) - 1}", wrong[:_NAMED].tolist(), file)
+    train = splits["train"]
+    counts = {label: int((train.labels == i).sum()) for i, label in enumerate(train.classes)}
+    file = train.path / "labels.npy"
+    if len(counts) < 2:
+        yield _broken("train", "at least two classes", sorted(counts), file)
+        return
+    smallest, largest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[smallest] < min_images_per_class:
+        rule = f"at least {min_images_per_class} images in a class (validate.min_images_per_class)"
+        yield _broken("train", rule, f"{counts[smallest]} of {smallest!r}", file)
+    if counts[largest] > max_class_ratio * counts[smallest]:
+        rule = f"the largest class is at most {max_class_ratio:g} times the smallest (validate.max_class_ratio)"
+        yield _broken("train", rule, f"{counts[largest]} of {largest!r}, {counts[smallest]} of {smallest!r}", file)
+
+
+def check_content(splits: Splits, max_duplicate_fraction: float) -> Iterator[str]:
+    """Pixels vary, few images of a split are alike, and no test image is in another split, by content hash."""
+    hashes: dict[str, dict[str, int]] = {}
+    for name, split in splits.items():
+        file = split.path / "images.npy"
+        rows: dict[str, int] = {}
+        copies = []
+        for row, image in enumerate(split.images):
+            key = hashlib.sha256(image.tobytes()).hexdigest()
+            if key in rows:
+                copies.append(f"{split.names[row]} = {split.names[rows[key]]}")
+            rows.setdefault(key, row)
+        hashes[name] = rows
+        if len(rows) == 1 or int(np.max(split.images)) == int(np.min(split.images)):
+            yield _broken(name, "images differ from one another", "all are alike", file)
+        elif len(copies) > max_duplicate_fraction * len(split):
+            rule = f"at most {max_duplicate_fraction:.1%} duplicates (validate.max_duplicate_fraction)"
+            yield _broken(name, rule, f"{len(copies)} of {len(split)}: {', '.join(copies[:_NAMED])}", file)
+    test = splits["test"]
+    for name in set(splits) - {"test"}:
+        shared = sorted(hashes["test"].keys() & hashes[name].keys(), key=hashes["test"].__getitem__)
+        if shared:
+            rule = f"no test image is in {name}"
+            pairs = (f"{test.names[hashes['test'][k]]} = {splits[name].names[hashes[name][k]]}" for k in shared)
+            some = ", ".join(pair for pair, _ in zip(pairs, range(_NAMED), strict=False))
+            yield _broken("test", rule, f"{len(shared)}: {some}", test.path / "images.npy")
+
+
+def check_classes(splits: Splits) -> Iterator[str]:
+    """A class that is scored can be answered: what is in test is in the gallery, what is in validation in train."""
+    for name, known in (("test", "gallery"), ("validation", "train")):
+        unknown = sorted(set(splits[name].classes) - set(splits[known].classes))
+        if unknown:
+            file = splits[name].path / "classes.json"
+            yield _broken(name, f"its classes are in {known}", f"{unknown[:_NAMED]} are not", file)
+
+
+def summary(split: Split) -> dict[str, Any]:
+    """Count, pixel range and mean, and images per class."""
+    per_class = Counter(split.labels.tolist())
+    return {
+        "images": len(split),
+        "shape": list(split.images.shape[1:]),
+        "pixels": {"min": int(split.images.min()), "max": int(split.images.max()), "mean": float(split.images.mean())},
+        "per_class": {label: per_class[i] for i, label in enumerate(split.classes)},
+    }
+
+
+def _broken(split: str, rule: str, found: object, file: object) -> str:
+    return f"{split}: {rule}; found {found}; in {file}"
