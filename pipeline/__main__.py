@@ -39,6 +39,14 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _lock(_: argparse.Namespace) -> int:
+    """Resolve every requirements.in into the requirements.txt beside it."""
+    from pipeline.lock import lock
+
+    lock()
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Train, judge and deploy the model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -57,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--params", type=Path, default=Path("params.yaml"), help="how to train (default: params.yaml)")
     run.add_argument("--project", type=Path, default=Path("project.yaml"), help="who this is (default: project.yaml)")
     run.set_defaults(command=_run)
+    lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
+    lock.set_defaults(command=_lock)
     return parser
 
 

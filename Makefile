@@ -1,0 +1,49 @@
+# The one entry point of people, README, CI and workflows: each target is a line over a Python command.
+
+PYTHON ?= python3.11
+export VOLUMES ?= volumes
+RUN = .venv/bin/python -m
+
+.DEFAULT_GOAL = help
+.PHONY: help install run serve predict test test-all lint fix lock bench
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: .venv/.installed  ## make .venv and install the locked dependencies
+
+.venv/.installed: requirements.txt steps/torch.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r steps/torch.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
+	touch $@
+
+run: install  ## run the pipeline here: make run [VOLUMES=folder]
+	@$(RUN) pipeline run
+
+serve: install  ## serve the model that the pointer names: make serve [VOLUMES=folder]
+	@$(RUN) serving start
+
+predict: install  ## ask the server about an image: make predict IMAGE=samples/7.png
+	@$(RUN) serving predict $(IMAGE)
+
+test: install  ## the tests that take seconds, two minutes in all
+	@$(RUN) pytest -m "not slow and not docker"
+
+test-all: install  ## every test
+	@$(RUN) pytest
+
+lint: install  ## what pre-commit checks, changing nothing
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+fix: install  ## mend what can be mended by itself
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+lock: install  ## resolve every requirements.in anew into its lock
+	@$(RUN) pipeline lock
+
+bench: install  ## measure what the README says
+	@$(RUN) benchmarks
