@@ -85,8 +85,7 @@ def analyse(
 
     from steps.analyse import analyse as step
 
-    gate = {"baseline": baseline, "worst_class_floor": worst_class_floor}
-    analysis = step(test, network, index, **gate, **embed, **analyse)
+    analysis = step(test, network, index, baseline=baseline, worst_class_floor=worst_class_floor, **embed, **analyse)
     verdict = analysis.verdict
     metrics.log_metric("accuracy", verdict.accuracy)
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)

@@ -1,4 +1,4 @@
-"""Resolves every `requirements.in` into the `requirements.txt` beside it, with uv: one version of a package everywhere."""
+"""Resolves every `requirements.in` into the `requirements.txt` beside it: one version of a package everywhere."""
 
 import subprocess
 import sys

@@ -30,7 +30,9 @@ def build_pipeline(project: Project, images: Mapping[str, str]) -> Any:
         }
     )
 
-    @dsl.pipeline(name=project.name, description=project.title)
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
+        name=project.name, description=project.title
+    )
     def pipeline(
         name: str,
         data: dict,  # type: ignore[type-arg]
@@ -67,8 +69,8 @@ def build_pipeline(project: Project, images: Mapping[str, str]) -> Any:
             analyse=analyse,
         )
         served = None
-        with dsl.If(analysis.outputs["accuracy"] > baseline, name="above-baseline"):
-            with dsl.If(analysis.outputs["better"] == True, name="better"):  # noqa: E712 - builds a condition
+        with dsl.If(analysis.outputs["accuracy"] > baseline, name="above-baseline"):  # noqa: SIM117 - two gates
+            with dsl.If(analysis.outputs["better"] == True, name="better"):  # noqa: E712 - it builds a condition
                 served = step.deploy(
                     name=name,
                     network=network.output,

@@ -78,7 +78,10 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
         answer = asked["answer"]
         lines += [
             ("served model", str(deploy_volume() / MODEL_STORE / served["mar"])),
-            ("prediction", f"{answer['label']} for a test image of {asked['expected']}, distance {answer['distance']:.4f}"),
+            (
+                "prediction",
+                f"{answer['label']} for a test image of {asked['expected']}, distance {answer['distance']:.4f}",
+            ),
         ]
     lines += [("report", screen.finished["analyse"]["report"]), ("log", str(log))]
     console.print()

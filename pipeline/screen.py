@@ -18,10 +18,11 @@ from steps.common.digest import STEPS
 EVENT = '{"event": '
 
 
-class EventLog(io.TextIOBase):
+class EventLog(io.StringIO):
     """A text stream that keeps every line in a log file and hands on those that are events."""
 
     def __init__(self, log: TextIO, on_event: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__()
         self._log = log
         self._on_event = on_event
         self._line = ""

@@ -11,18 +11,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from steps.analyse.verdict import Score, Verdict, judge
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer
 from steps.common.parameters import typed
+from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer
 from steps.common.store import Artefact, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 
 STEP = "analyse"
+
+
+class Settings(TypedDict):
+    """How to score: images a batch, and how many golden ones and mistakes to keep."""
+
+    batch_size: int
+    golden: int
+    mistakes: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def analyse(
 
     Raises StepError if the model now served cannot be scored: nobody could say then which is better.
     """
-    settings: dict[str, int] = {"batch_size": batch_size, "golden": golden, "mistakes": mistakes}
+    settings: Settings = {"batch_size": batch_size, "golden": golden, "mistakes": mistakes}
     with progress.running(STEP):
         evaluation = _evaluation(test, network, index, settings, served=None)
         champion, champion_evaluation = read_pointer(), None
@@ -87,9 +95,7 @@ def analyse(
         return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
 
 
-def _evaluation(
-    test: str, network: str, index: str, settings: Mapping[str, int], served: Mapping[str, str] | None
-) -> Artefact:
+def _evaluation(test: str, network: str, index: str, settings: Settings, served: Mapping[str, str] | None) -> Artefact:
     """The evaluation of a network and an index from the store, or of those in the MAR that is served."""
 
     def build(folder: Path) -> dict[str, Any]:
@@ -103,7 +109,7 @@ def _evaluation(
             _unpack(deploy_volume() / MODEL_STORE / served["mar"], Path(unpacked))
             return evaluate(split, Path(unpacked), Path(unpacked), folder, **settings)
 
-    recipe = {name: value for name, value in settings.items() if name != "batch_size"}
+    recipe = {"golden": settings["golden"], "mistakes": settings["mistakes"]}
     inputs = {"test": test, "network": network, "index": index}
     return produce(model_volume(), "evaluation", STEP, parameters=recipe, inputs=inputs, build=build)
 
@@ -134,7 +140,8 @@ def _write(
 
     champion_version = champion["version"] if champion else None
     (folder / "verdict.json").write_text(
-        json.dumps({**asdict(verdict), "champion": champion_version, **ids, "evaluation": evaluation.id}, indent=2) + "\n"
+        json.dumps({**asdict(verdict), "champion": champion_version, **ids, "evaluation": evaluation.id}, indent=2)
+        + "\n"
     )
     (folder / "report.html").write_text(render(verdict, evaluation, champion_version, ids))
     return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}

@@ -70,7 +70,7 @@ def _of_every_class(split: Split, count: int) -> list[int]:
     for label in range(len(split.classes)):
         rows = np.flatnonzero(split.labels == label)
         turn[rows] = np.arange(len(rows))
-    return np.lexsort((split.labels, turn))[:count].tolist()
+    return [int(row) for row in np.lexsort((split.labels, turn))[:count]]
 
 
 def _png(image: NDArray[np.uint8]) -> str:

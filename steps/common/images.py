@@ -86,7 +86,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
         return ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # noqa: BLE001 - a damaged EXIF block is common in photographs whose pixels are fine
+    except Exception:
         return image
 
 

@@ -26,7 +26,13 @@ _DISTANCE_TOLERANCE = 1e-4  # a batch of another size adds up floats in another 
 
 
 def build_archive(
-    folder: Path, model: Mapping[str, Any], network: Path, index: Path, golden: Path, provenance: Mapping[str, Any]
+    folder: Path,
+    model: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    *,
+    network: Path,
+    index: Path,
+    golden: Path,
 ) -> None:
     """Write the MAR of the model; `model` is what the worker reads as `model.json`, with `name` and `version`."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -77,7 +83,7 @@ def _ask(server: TorchServe, item: Mapping[str, Any], version: str) -> dict[str,
     got = {"status": status, "label": answer.get("label"), "version": answer.get("model", {}).get("version")}
     if got != wanted or abs(answer["distance"] - item["distance"]) > _DISTANCE_TOLERANCE:
         raise StepError(
-            f"TorchServe answers {json.dumps(answer)} with status {status} where the analysis found {item['label']!r} at "
-            f"distance {item['distance']}: the model is not deployed, and serving is untouched"
+            f"TorchServe answers {json.dumps(answer)} with status {status} where the analysis found "
+            f"{item['label']!r} at distance {item['distance']}: the model is not deployed, and serving is untouched"
         )
     return answer

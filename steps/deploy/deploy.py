@@ -1,7 +1,8 @@
 """Deploy: archives a model that passed the gate, proves it in TorchServe, and points the deploy volume at it.
 
-Reads network, index and verdict; writes `<model volume>/archive/<version>/`, then `model-store/<name>_<version>.mar` and
-`current.json` on the deploy volume. The pointer is replaced last, so whatever fails before leaves serving untouched.
+Reads network, index and verdict; writes `<model volume>/archive/<version>/`, then on the deploy volume
+`model-store/<name>_<version>.mar` and `current.json`. The pointer is replaced last, so whatever fails before leaves
+serving untouched.
 """
 
 import json
@@ -13,8 +14,8 @@ from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.lineage import lineage
-from steps.common.pointer import MODEL_STORE, read_pointer, write_pointer
 from steps.common.parameters import typed
+from steps.common.pointer import MODEL_STORE, read_pointer, write_pointer
 from steps.common.store import Artefact, artefact_id, produce, read, write_atomically
 from steps.common.volumes import deploy_volume, model_volume
 
@@ -86,9 +87,13 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
 
         model = {**served, "version": version}
         golden = read(model_volume(), "evaluation", judged.facts["evaluation"]).path / "golden.json"
-        provenance = {"version": version, "verdict": judged.id, "artefacts": lineage([judged.facts["test"], *inputs.values()])}
-        artefacts = [read(model_volume(), kind, id).path for kind, id in inputs.items()]
-        build_archive(folder, model, *artefacts, golden, provenance)
+        provenance = {
+            "version": version,
+            "verdict": judged.id,
+            "artefacts": lineage([judged.facts["test"], *inputs.values()]),
+        }
+        artefacts = {kind: read(model_volume(), kind, id).path for kind, id in inputs.items()}
+        build_archive(folder, model, provenance, **artefacts, golden=golden)
         answers = prove_archive(folder / MAR, model, golden)
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 

@@ -44,7 +44,12 @@ def index(embeddings: str, *, factory: str) -> str:
 
     with progress.running(STEP):
         made = produce(
-            model_volume(), "index", STEP, parameters={"factory": factory}, inputs={"embeddings": embeddings}, build=build
+            model_volume(),
+            "index",
+            STEP,
+            parameters={"factory": factory},
+            inputs={"embeddings": embeddings},
+            build=build,
         )
         progress.finished(
             STEP, made=f"{factory} index of {made.facts['vectors']}", unchanged=made.unchanged, id=made.id

@@ -119,7 +119,9 @@ def _build(
                     else:
                         kept.append(row)
                 _check_unreadable(set(unreadable), max_unreadable)
-                progress.event("progress", step=STEP, doing=split, done=start + len(piece), total=len(rows), unit="images")
+                progress.event(
+                    "progress", step=STEP, doing=split, done=start + len(piece), total=len(rows), unit="images"
+                )
                 images = [image for image in decoded if not isinstance(image, BadImage)]
                 if images:
                     yield np.stack(images)

@@ -82,19 +82,24 @@ def launch(job: Job, processes: int) -> None:
         fit(job)
         return
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="fit"
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="fit",
     )
     try:
         elastic_launch(config, fit)(job)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        raise StepError(f"training process {failure.global_rank} failed: {failure.message}") from error
+        raise StepError(f"training process {failure.local_rank} failed: {failure.message}") from error
 
 
 @record
 def fit(job: Job) -> None:
     """Train from the last checkpoint, or from the start, and write the network's files."""
-    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = _device(rank)
     if world > 1:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -111,6 +116,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     batch_of = _reader(split.images, device, job.in_memory_bytes)
     labels = torch.from_numpy(split.labels).to(device)
     learner = _new_learner(split, recipe).to(device)
+    learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     module = DistributedDataParallel(learner) if world > 1 else learner
 
     batch_size = min(recipe.batch_size, len(split))
@@ -246,7 +252,7 @@ def _device(rank: int) -> torch.device:
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

@@ -15,7 +15,7 @@ _POOLED = 3  # the last feature map is pooled to 3 x 3, so that any image size f
 
 
 class Network(nn.Module):
-    """Convolutions, each followed by normalisation and pooling, then one linear layer to the embedding."""
+    """Convolutions, each followed by pooling and normalisation, then one linear layer to the embedding."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -26,8 +26,9 @@ class Network(nn.Module):
         self.register_buffer("std", torch.ones(channels))
         layers: list[nn.Module] = []
         for before, width in zip((channels, *widths), widths, strict=False):
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            layers += [nn.MaxPool2d(2, ceil_mode=False)]
+            # Pooling first leaves a quarter of the pixels to normalise and rectify.
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.MaxPool2d(2)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         layers += [nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten()]
         layers += [nn.Linear(widths[-1] * _POOLED**2, embedding_size, bias=False), nn.BatchNorm1d(embedding_size)]
         self.layers = nn.Sequential(*layers)
