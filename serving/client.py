@@ -1,7 +1,8 @@
 """Asks a running TorchServe for predictions, over HTTP; reads and writes no files."""
 
 import json
-from http.client import HTTPConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,18 +10,25 @@ from urllib.parse import urlsplit
 def predict(url: str, image: bytes, timeout: float = 60.0) -> tuple[int, dict[str, Any]]:
     """The HTTP status and the JSON that `url` answers for one image file; OSError if nobody answers there.
 
-    An answer that is no JSON object, as a proxy may give, becomes `{"message": <its text>}`.
+    An answer that is no JSON object, as a proxy may give, becomes `{"message": <its text or reason>}`.
     """
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request("PUT", parts.path, body=image)
+        # A body over the server's limit is answered, with 413, before all of it is sent.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request("PUT", parts.path, body=image)
         response = connection.getresponse()
         body = response.read()
+    except HTTPException as error:
+        raise ConnectionError(f"{url} does not answer as HTTP: {error!r}") from error
     finally:
         connection.close()
     try:
         answer = json.loads(body)
     except ValueError:
         answer = None
-    return response.status, answer if isinstance(answer, dict) else {"message": body.decode(errors="replace")}
+    if not isinstance(answer, dict):
+        answer = {"message": body.decode(errors="replace") or response.reason}
+    return response.status, answer

@@ -20,8 +20,9 @@ class Handler:
         self.predictor = Predictor(Path(context.system_properties["model_dir"]), decode)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[dict[str, Any]]:
-        """Answers in the order of the batch; a request's body is under `body`, or `data` in a form."""
-        answers = self.predictor.answer([item.get("body", item.get("data")) for item in data])
+        """Answers in the order of the batch; an image is the body, or the first field of a form."""
+        bodies = [next(iter(item.values()), None) for item in data]
+        answers: list[dict[str, Any]] = self.predictor.answer(bodies)
         for number, answer in enumerate(answers):
             status = HTTPStatus(answer["error"]["status"] if "error" in answer else 200)
             context.set_response_status(status.value, status.phrase, number)

@@ -4,23 +4,35 @@ The command is the one that `torchserve` itself builds. That launcher leaves a d
 the folder where it was called; TorchServe is archived, so the command does not change any more.
 """
 
+import errno
 import importlib.util
+import os
 import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "config.properties"
-_ADDRESSES = ("INFERENCE_ADDRESS", "MANAGEMENT_ADDRESS", "METRICS_ADDRESS")
-_PORTS = ("GRPC_INFERENCE_PORT", "GRPC_MANAGEMENT_PORT", "INITIAL_WORKER_PORT")
+LISTENERS = (
+    "TS_MANAGEMENT_ADDRESS",
+    "TS_METRICS_ADDRESS",
+    "TS_GRPC_INFERENCE_PORT",
+    "TS_GRPC_MANAGEMENT_PORT",
+    "TS_INITIAL_WORKER_PORT",
+)
 # All that Java and the worker need of the caller's environment; secrets of a shell or a pod stay out.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
 
 class TorchServeError(Exception):
     """TorchServe cannot serve the model; the message says why, and what to do."""
+
+
+class AddressError(TorchServeError):
+    """The address that shall answer predictions cannot be used."""
 
 
 def command(mar: Path, name: str, folder: Path) -> list[str]:
@@ -39,38 +51,38 @@ def command(mar: Path, name: str, folder: Path) -> list[str]:
     ]
 
 
-def environment(folder: Path, host: str, port: int, caller: Mapping[str, str]) -> dict[str, str]:
-    """Java's environment, which its worker inherits; the caller's TS_* variables win over free ports."""
-    free = iter(free_ports(len(_ADDRESSES) + len(_PORTS)))
-    chosen = {f"TS_{key}": f"http://127.0.0.1:{next(free)}" for key in _ADDRESSES}
-    chosen |= {f"TS_{key}": str(next(free)) for key in _PORTS}
-    chosen |= {key: value for key, value in caller.items() if key.startswith("TS_")}
-    chosen["TS_INFERENCE_ADDRESS"] = f"http://{host}:{port}"
+def environment(folder: Path, host: str, ports: Sequence[int], caller: Mapping[str, str]) -> dict[str, str]:
+    """Java's environment, which its worker inherits: `ports` is for inference, then as LISTENERS says.
+
+    A listener that the caller's environment sets, as TS_METRICS_ADDRESS=http://0.0.0.0:8082, is left to it.
+    """
+    inference, *others = ports
+    form = {True: "http://127.0.0.1:{}", False: "{}"}
+    chosen = {key: form[key.endswith("ADDRESS")].format(port) for key, port in zip(LISTENERS, others, strict=True)}
+    chosen |= {key: caller[key] for key in LISTENERS if key in caller}
+    chosen["TS_INFERENCE_ADDRESS"] = f"http://{host}:{inference}"
     locations = {key: str(folder) for key in ("TMPDIR", "HOME", "LOG_LOCATION", "METRICS_LOCATION")}
     inherited = {key: caller[key] for key in _INHERITED if key in caller}
     # One thread a worker: the threads of two fight for the same cores and make both slower.
     return {**inherited, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **locations, **chosen}
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server((host, 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def free_ports(host: str, port: int) -> list[int]:
+    """`port` of the host, any if it is 0, then one of the loopback address for each of LISTENERS: all free now.
 
-
-def claim(host: str, port: int) -> int:
-    """This port if it is free, or any free one for 0; TorchServeError if it is taken."""
-    try:
-        with socket.create_server((host, port)) as listener:
-            return int(listener.getsockname()[1])
-    except OSError as error:
-        raise TorchServeError(
-            f"port {port} of {host} cannot be used ({error.strerror}): stop what listens there, or choose another "
-            f"with --port"
-        ) from error
+    AddressError if `port` is taken.
+    """
+    with ExitStack() as open_together:  # or two of them could be the same
+        try:
+            sockets = [open_together.enter_context(socket.create_server((host, port)))]
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+            raise AddressError(
+                f"port {port} of {host} cannot be used ({reason}): stop what listens there, or choose another "
+                "with --port"
+            ) from error
+        sockets += [open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in LISTENERS]
+        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _java() -> str:

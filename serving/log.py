@@ -6,7 +6,7 @@ from pathlib import Path
 # What the worker prints before it ends, and the frontend when it cannot read an archive.
 _FAILURE = re.compile(r"Backend worker process died|Failed to load model|Invalid configuration|Failed to bind")
 _PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT[\d:,]+ [A-Z]+ +\S+ - ")
-_JAVA_TRACE = re.compile(r"^\s+(at |\.\.\. \d+ more)")
+_NOISE = re.compile(r"^\s+(at |\.\.\. \d+ more)|^WARNING: |^nvidia-smi not|^\s*$")
 _LINES = 15
 
 
@@ -16,8 +16,8 @@ def failure(log: Path) -> bool:
 
 
 def tail(log: Path) -> str:
-    """The log's path and its last lines up to the failure, without Java's traces."""
-    lines = [_PREFIX.sub("", line) for line in _read(log).splitlines() if not _JAVA_TRACE.match(line)]
+    """The log's path and its last lines, without Java's traces and its warnings about itself."""
+    lines = [_PREFIX.sub("", line) for line in _read(log).splitlines() if not _NOISE.match(line)]
     return "\n  ".join([f"the end of its log, {log}:", *lines[-_LINES:]])
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Decode = Callable[..., NDArray[np.uint8]]
 
-_STATUS = {"too-many-pixels": 413, "wrong-type": 415}
+_STATUS = {"too-many-pixels": 413, "wrong-type": 415, "no-neighbour": 422}
 _BAD_REQUEST = 400
 
 
@@ -49,7 +49,7 @@ class Predictor:
                 continue
             try:
                 images[number] = self._pixels(bytes(body))
-            except Exception as error:  # noqa: BLE001 - nothing that a client sends may end its neighbours' batch
+            except Exception as error:  # nothing that a client sends may end its neighbours' batch
                 answers[number] = _error(getattr(error, "rule", "not-an-image"), str(error))
         if images:
             for number, answer in zip(images, self._predict(np.stack(list(images.values()))), strict=True):
@@ -73,12 +73,18 @@ class Predictor:
             for similarity, row in zip(similarities, rows, strict=True)
             if row >= 0  # an approximate index fills up with -1 what it did not find
         ]
+        if not neighbours:
+            return _error("no-neighbour", _ALONE)
         nearest = neighbours[0]
         model = {key: self._model[key] for key in ("name", "version")}
         return {"label": nearest["label"], "distance": nearest["distance"], "neighbours": neighbours, "model": model}
 
 
-_WRONG_TYPE = "wrong-type: the body came as {}; send the image file's bytes, as image/png, image/jpeg or with no type."
+_WRONG_TYPE = (
+    "wrong-type: the request's body is JSON, text or a form ({}) and not an image file; send the file's bytes, as "
+    "image/png for example or with no type, as curl -T does."
+)
+_ALONE = "no-neighbour: the index finds nothing near this image; it is unlike all that the model knows."
 
 
 def _error(rule: str, message: str) -> dict[str, Any]:

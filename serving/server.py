@@ -6,15 +6,14 @@ Reads the archive; all that TorchServe writes is in a temporary folder, except i
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import zipfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Self
 
 from serving import client, launch, log
 from serving.launch import TorchServeError
@@ -73,50 +72,49 @@ class TorchServe:
         """The status of TorchServe once it has ended by itself."""
         return self._java.wait()
 
+    def drain(self, timeout: float = 10.0) -> None:
+        """Let TorchServe answer what it has accepted and end; it wants two silent seconds for that."""
+        self._java.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._java.wait(timeout)
+
     def __enter__(self) -> Self:
-        self.port = launch.claim(self.host, self.port)
-        # The name of a worker's socket in it must stay under 104 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="ts-"))
-        self._start()
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """End TorchServe: by itself within seconds, else by force; and its workers and files."""
-        if self._java.poll() is None:
-            self._java.terminate()
-            try:
-                self._java.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                pass
-        os.killpg(self._watchdog.pid, signal.SIGKILL)
-        self._watchdog.communicate()
-        self._java.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _start(self) -> None:
-        command = launch.command(self.mar, self.name, self._folder)
-        environment = launch.environment(self._folder, self.host, self.port, os.environ)
-        with self.log.open("wb") as output:
-            self._watchdog = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCHDOG, self._folder], stdin=subprocess.PIPE, process_group=0
-            )
+        with ExitStack() as stack:
+            # A worker's socket lies in it, and the name of a socket has at most 103 bytes.
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="ts-", ignore_cleanup_errors=True)))
+            ports = launch.free_ports(self.host, self.port)
+            self.port = ports[0]
+            command = launch.command(self.mar, self.name, folder)
+            environment = launch.environment(folder, self.host, ports, os.environ)
+            output = stack.enter_context(self._open_log())
+            watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG, folder], stdin=subprocess.PIPE, process_group=0)
+            stack.callback(_kill_group, watchdog)
             self._java = subprocess.Popen(
                 command,
-                cwd=self._folder,
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                process_group=self._watchdog.pid,
+                process_group=watchdog.pid,
             )
+            stack.callback(self._java.wait)
+            stack.callback(self._java.kill)
+            self._wait_until_ready()
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _open_log(self) -> IO[bytes]:
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            return self.log.open("wb")
+        except OSError as error:
+            raise TorchServeError(
+                f"TorchServe's log {self.log} cannot be written ({error.strerror}): choose another file with --log"
+            ) from error
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.timeout
@@ -131,6 +129,11 @@ class TorchServe:
             time.sleep(0.02)
 
 
+def _kill_group(watchdog: subprocess.Popen[bytes]) -> None:
+    os.killpg(watchdog.pid, signal.SIGKILL)  # itself, and whatever Java left
+    watchdog.communicate()
+
+
 def _golden(mar: Path) -> tuple[str, bytes, str]:
     """The version in an archive, and an image with the label that this version gave it."""
     try:
@@ -139,4 +142,4 @@ def _golden(mar: Path) -> tuple[str, bytes, str]:
             canary = json.loads(archive.read("golden.json"))[0]
         return version, base64.b64decode(canary["image"]), canary["label"]
     except (OSError, zipfile.BadZipFile, KeyError, IndexError, TypeError, ValueError) as error:
-        raise TorchServeError(f"{mar} is no model archive of this project ({error!r}): build it with make run") from error
+        raise TorchServeError(f"{mar} is no archive of this project ({error!r}): build it with make run") from error

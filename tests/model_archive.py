@@ -80,8 +80,8 @@ def write_model(folder: Path, version: str = VERSION) -> Path:
     labels = {"classes": CLASSES, "gallery": [quarter for quarter, _ in rows]}
     model = {"name": NAME, "version": version, "image_size": SIZE, "channels": 1, "neighbours": 3}
     golden = [
-        {"image": base64.b64encode(png(picture(q))).decode(), "expected": CLASSES[q], "label": CLASSES[q], "distance": 0.0}
-        for q in range(4)
+        {"image": base64.b64encode(png(picture(quarter))).decode(), "expected": label, "label": label, "distance": 0.0}
+        for quarter, label in enumerate(CLASSES)
     ]
     files = {"labels.json": labels, "model.json": {**model, "max_pixels": MAX_PIXELS}, "golden.json": golden}
     for name, content in files.items():

@@ -26,13 +26,15 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 def grey(data: bytes, size: int = 28, max_pixels: int = 10_000) -> NDArray[np.uint8]:
     decoded = decode(data, size=size, channels=1, max_pixels=max_pixels)
-    assert decoded.shape == (size, size, 1) and decoded.dtype == np.uint8
+    assert decoded.shape == (size, size, 1)
+    assert decoded.dtype == np.uint8
     return decoded[..., 0]
 
 
 def rgb(data: bytes, size: int = 28) -> NDArray[np.uint8]:
     decoded = decode(data, size=size, channels=3, max_pixels=10_000)
-    assert decoded.shape == (size, size, 3) and decoded.dtype == np.uint8
+    assert decoded.shape == (size, size, 3)
+    assert decoded.dtype == np.uint8
     return decoded
 
 
@@ -75,15 +77,18 @@ def test_transparent_pixels_are_white_and_opaque_ones_as_they_are() -> None:
     alpha = np.full((28, 28), 255, np.uint8)
     alpha[:5] = 0
     decoded = rgb(encode(Image.fromarray(np.dstack([COLOURS, alpha]))))
-    assert (decoded[:5] == 255).all() and (decoded[5:] == COLOURS[5:]).all()
+    assert (decoded[:5] == 255).all()
+    assert (decoded[5:] == COLOURS[5:]).all()
     decoded = grey(encode(Image.fromarray(np.dstack([PIXELS, alpha]), "LA")))
-    assert (decoded[:5] == 255).all() and (decoded[5:] == PIXELS[5:]).all()
+    assert (decoded[:5] == 255).all()
+    assert (decoded[5:] == PIXELS[5:]).all()
 
 
 def test_cmyk_becomes_the_colours_it_prints() -> None:
     red = Image.new("CMYK", (28, 28), (0, 255, 255, 0))
     decoded = rgb(encode(red, "JPEG", quality=100))
-    assert decoded[..., 0].min() > 250 and decoded[..., 1:].max() < 5
+    assert decoded[..., 0].min() > 250
+    assert decoded[..., 1:].max() < 5
 
 
 def test_exif_turns_the_image_upright() -> None:
@@ -159,8 +164,8 @@ def test_the_limit_itself_is_allowed_and_pillow_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert grey(encode(Image.new("L", (100, 100)))).shape == (28, 28)
-        large = Image.new("1", (14_000, 14_000))  # past Pillow's own limit for an error
-        assert grey(encode(large), max_pixels=200_000_000).shape == (28, 28)
+        large = Image.new("1", (9_500, 9_500))  # past the limit of Pillow itself
+        assert grey(encode(large), max_pixels=100_000_000).shape == (28, 28)
 
 
 @pytest.mark.parametrize("wrap", [bytearray, memoryview])

@@ -1,0 +1,78 @@
+"""The command line of serving: `start` serves the model that the pointer names, `predict` asks a running server."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from serving import commands
+from serving.launch import AddressError, TorchServeError
+from serving.pointer import PointerError
+
+WRONG_INPUT = 2
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        status: int = arguments.run(arguments)
+    except (PointerError, AddressError, commands.UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except TorchServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--volumes",
+        type=Path,
+        default=Path(os.environ.get("VOLUMES") or "/"),
+        metavar="DIR",
+        help="the folder that holds deploy-model/ (default: $VOLUMES, or /)",
+    )
+    common.add_argument("--port", type=_port, default=8080, help="the port that answers predictions (default: 8080)")
+
+    start = subcommands.add_parser(
+        "start",
+        parents=[common],
+        help="serve the model that the pointer names, until Ctrl-C or SIGTERM",
+        description="Serve the model that deploy-model/current.json names, until Ctrl-C or SIGTERM. It is ready "
+        "once a canary prediction was answered.",
+    )
+    start.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 in a container (default: 127.0.0.1)"
+    )
+    start.add_argument(
+        "--log", type=Path, metavar="FILE", help="where TorchServe's log goes (default: DIR/logs/torchserve.log)"
+    )
+    start.set_defaults(run=commands.start)
+
+    predict = subcommands.add_parser(
+        "predict",
+        parents=[common],
+        help="ask a running server for the label of an image",
+        description="Ask a running server for the label of an image file, and print its nearest neighbours.",
+    )
+    predict.add_argument("image", type=Path, metavar="IMAGE", help="an image file, PNG or JPEG for example")
+    predict.add_argument("--url", help="a server elsewhere, as http://host:port or with the model's whole path")
+    predict.add_argument("--name", help="the model's name (default: the one that the pointer names)")
+    predict.add_argument("--json", action="store_true", help="print the server's answer as it is")
+    predict.set_defaults(run=commands.predict)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: give 1 to 65535, or 0 for any free one")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The two commands of serving: they read the pointer and an image, and print to the terminal."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from serving import client
+from serving.pointer import check_archive, read_pointer
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done as asked; the message says why, and what to do."""
+
+
+def start(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes, and give 0; or until TorchServe ends by itself, and give 1."""
+    from serving.server import TorchServe
+
+    pointer = read_pointer(arguments.volumes / "deploy-model")
+    check_archive(pointer)
+    log = arguments.log or arguments.volumes / "logs" / "torchserve.log"
+    server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log)
+    # Also where a shell started us in the background, with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    print(f"starting {pointer.name} {pointer.version} (log: {log})", flush=True)
+    began = time.monotonic()
+    try:
+        with server:
+            print(f"ready after {time.monotonic() - began:.1f} s: {pointer.name} {pointer.version} at {server.url}")
+            print(f"  curl -T digit.png {server.url}\nCtrl-C stops it", flush=True)
+            try:
+                status = server.wait()
+            except KeyboardInterrupt:
+                server.drain()
+            else:
+                print(f"error: TorchServe ended by itself with status {status}: see {log}", file=sys.stderr)
+                return 1
+    except KeyboardInterrupt:
+        pass  # while it started, or impatiently while it drained
+    print("stopped", flush=True)
+    return 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Print what the server answers for an image file, and give 0; 1 if the server fails."""
+    try:
+        image = arguments.image.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{arguments.image} cannot be read ({error.strerror}): name an image file") from error
+    url = _url(arguments)
+    try:
+        status, answer = client.predict(url, image)
+    except OSError as error:
+        raise UsageError(f"no server answers at {url} ({error}): start it with make serve") from error
+    if arguments.json:
+        print(json.dumps(answer, indent=2))
+    elif status == 200:
+        print(_readable(answer))
+    if status == 200:
+        return 0
+    reason = answer.get("error", answer).get("message", answer)
+    if status < 500:
+        raise UsageError(f"{arguments.image}: {reason}")
+    print(f"error: {url} answered {status}: {reason}", file=sys.stderr)
+    return 1
+
+
+def _url(arguments: argparse.Namespace) -> str:
+    base: str = arguments.url or f"http://127.0.0.1:{arguments.port}"
+    try:
+        parts = urlsplit(base)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--url {base} is no address of a server: give http://host:port")
+    if parts.path.strip("/"):
+        return base
+    name = arguments.name or read_pointer(arguments.volumes / "deploy-model").name
+    return f"{base.rstrip('/')}/predictions/{name}"
+
+
+def _readable(answer: dict[str, Any]) -> str:
+    width = max(len(neighbour["label"]) for neighbour in answer["neighbours"])
+    rows = [("label", answer["label"]), ("distance", f"{answer['distance']:.4f}")]
+    for number, near in enumerate(answer["neighbours"]):
+        line = f"{near['label']:<{width}}  {near['distance']:.4f}  gallery image {near['index']}"
+        rows.append(("neighbours" if number == 0 else "", line))
+    rows.append(("model", f"{answer['model']['name']} {answer['model']['version']}"))
+    return "\n".join(f"{key:<12}{value}" for key, value in rows)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

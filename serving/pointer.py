@@ -1,0 +1,61 @@
+"""Reads the pointer to the model now served, `<deploy volume>/current.json`, and holds its archive against it."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_ANEW = "remove it and run make run, which writes it anew"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class PointerError(Exception):
+    """The pointer names no model that can be served; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The model now served: its name, which is in its URL, its version, and its archive."""
+
+    name: str
+    version: str
+    mar: Path
+    sha256: str
+
+
+def read_pointer(volume: Path) -> Pointer:
+    """The pointer on the deploy volume, as it stands there; PointerError if there is none or it is damaged."""
+    path = volume / "current.json"
+    try:
+        content = json.loads(path.read_text())
+        name, version, mar, sha256 = (str(content[key]) for key in ("name", "version", "mar", "sha256"))
+    except FileNotFoundError as error:
+        raise PointerError(f"nothing is deployed yet, {path} does not exist: run make run first") from error
+    except OSError as error:
+        raise PointerError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise PointerError(f"{path} is damaged ({error!r}): {_ANEW}") from error
+    for key, value in (("name", name), ("mar", mar)):
+        if not _NAME.fullmatch(value):
+            raise PointerError(
+                f"{path} is damaged, {key} is {value!r} and not letters, digits, '.', '_' and '-': {_ANEW}"
+            )
+    return Pointer(name, version, volume / "model-store" / mar, sha256)
+
+
+def check_archive(pointer: Pointer) -> None:
+    """PointerError unless the archive is there and has the pointer's SHA-256."""
+    try:
+        with pointer.mar.open("rb") as archive:
+            found = hashlib.file_digest(archive, "sha256").hexdigest()
+    except OSError as error:
+        raise PointerError(
+            f"the pointer names {pointer.mar}, which cannot be read ({error.strerror}): restore it, from backup/ "
+            "perhaps, or remove current.json and run make run"
+        ) from error
+    if found != pointer.sha256:
+        raise PointerError(
+            f"{pointer.mar} has SHA-256 {found} where the pointer says {pointer.sha256}, so it is not what was "
+            "deployed: remove it and run make run, which deploys it anew"
+        )

