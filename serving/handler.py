@@ -21,7 +21,7 @@ class Handler:
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[dict[str, Any]]:
         """Answers in the order of the batch; an image is the body, or the first field of a form."""
-        bodies = [next(iter(item.values()), None) for item in data]
+        bodies = [item["body"] if "body" in item else next(iter(item.values()), None) for item in data]
         answers: list[dict[str, Any]] = self.predictor.answer(bodies)
         for number, answer in enumerate(answers):
             status = HTTPStatus(answer["error"]["status"] if "error" in answer else 200)

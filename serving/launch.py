@@ -4,7 +4,6 @@ The command is the one that `torchserve` itself builds. That launcher leaves a d
 the folder where it was called; TorchServe is archived, so the command does not change any more.
 """
 
-import errno
 import importlib.util
 import os
 import shutil
@@ -76,7 +75,7 @@ def free_ports(host: str, port: int) -> list[int]:
         try:
             sockets = [open_together.enter_context(socket.create_server((host, port)))]
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+            reason = str(error) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
             raise AddressError(
                 f"port {port} of {host} cannot be used ({reason}): stop what listens there, or choose another "
                 "with --port"

@@ -52,10 +52,10 @@ class TorchServe:
         """The HTTP status and the JSON answered for one image file."""
         return client.predict(self.url, image, timeout)
 
-    def ready(self) -> bool:
+    def ready(self, timeout: float = 60.0) -> bool:
         """Whether a prediction is answered, by this version, with the label known to be its answer."""
         try:
-            status, answer = self.predict(self._canary, self.timeout)
+            status, answer = self.predict(self._canary, timeout)
         except OSError:
             return False
         if status != 200:
@@ -117,14 +117,15 @@ class TorchServe:
             ) from error
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self.timeout
-        while not self.ready():
-            failed = log.failure(self.log)
+        began = time.monotonic()
+        # TorchServe keeps a request for a worker that is loading, so the first answer comes at once; but it keeps it
+        # for one that dies again and again, too. So look up in between, less often where the model seems slow.
+        while not self.ready(max(1.0, (time.monotonic() - began) / 2)):
             if self._java.poll() is not None:
                 raise TorchServeError(f"TorchServe ended with status {self._java.returncode}; {log.tail(self.log)}")
-            if failed:
+            if log.failure(self.log):
                 raise TorchServeError(f"{self.mar} does not load; {log.tail(self.log)}")
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > self.timeout:
                 raise TorchServeError(f"{self.mar} is not ready after {self.timeout:g} s; {log.tail(self.log)}")
             time.sleep(0.02)
 

@@ -1,5 +1,6 @@
 """The predictor over a tiny real model, and TorchServe's entry into it: right answers, and errors of their own."""
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -97,8 +98,8 @@ def test_what_an_approximate_index_does_not_find_is_left_out(folder: Path, tmp_p
     vectors = faiss.read_index(str(folder / "index.faiss")).reconstruct_n(0, 12)
     index = faiss.index_factory(4, "IVF5,Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)
-    index.quantizer.reset()
-    index.quantizer.add(np.vstack([np.eye(4), -np.eye(4)[:1]]).astype(np.float32))
+    faiss.extract_index_ivf(index).quantizer.reset()
+    faiss.extract_index_ivf(index).quantizer.add(np.vstack([np.eye(4), -np.eye(4)[:1]]).astype(np.float32))
     index.add(vectors[:2])
     faiss.write_index(index, str(tmp_path / "index.faiss"))
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0, 0]}))
@@ -121,7 +122,7 @@ def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     flat = ("handler", "images", "predictor")
     threads = torch.get_num_threads(), faiss.omp_get_max_threads()
     monkeypatch.syspath_prepend(folder)
-    import handler
+    handler = importlib.import_module("handler")
 
     entry = handler.Handler()
     entry.initialize(SimpleNamespace(system_properties={"model_dir": str(folder)}))
@@ -140,11 +141,12 @@ def test_the_handler_gives_each_item_its_status(handler: Any) -> None:
         set_response_content_type=lambda number, kind: types.update({number: kind}),
     )
     image, large = png(picture(1)), png(picture(1, size=102))
-    answers = handler.handle([{"body": image}, {"body": large}, {"field": image}, {"body": {}}, {}], context)
-    assert [answer.get("label") for answer in answers] == [CLASSES[1], None, CLASSES[1], None, None]
+    data = [{"body": image}, {"body": large}, {"field": image}, {"body": {}}, {}, {"q": b"1", "body": image}]
+    answers = handler.handle(data, context)
+    assert [answer.get("label") for answer in answers] == [CLASSES[1], None, CLASSES[1], None, None, CLASSES[1]]
     unsupported = (415, "Unsupported Media Type")
-    expected = [(200, "OK"), (413, "Request Entity Too Large"), (200, "OK"), unsupported, unsupported]
-    assert [statuses[number] for number in range(5)] == expected
+    expected = [(200, "OK"), (413, "Request Entity Too Large"), (200, "OK"), unsupported, unsupported, (200, "OK")]
+    assert [statuses[number] for number in range(6)] == expected
     assert set(types.values()) == {"application/json"}
 
 
