@@ -1,7 +1,8 @@
 """Gives a step's parameters the types that its signature names: kfp carries every number of a dict as a float."""
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import ValidationError, validate_call
 
@@ -15,11 +16,16 @@ def typed(step: Callable[P, R]) -> Callable[P, R]:
     """Check and convert a step's arguments; StepError names each that is wrong, unknown or missing."""
     checked = validate_call(step)
 
+    @wraps(step)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return checked(*args, **kwargs)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (is {e['input']!r})" for e in error.errors()]
-            raise StepError(f"{step.__name__}: {'; '.join(problems)}") from error
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_found(e)}" for e in error.errors())
+            raise StepError(f"the parameters of {step.__name__} are wrong: {problems}") from error
 
     return call
+
+
+def _found(problem: Any) -> str:
+    return "" if problem["type"].startswith("missing") else f", is {problem['input']!r}"

@@ -18,7 +18,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16  # what a broken transfer may lose
 _TIMEOUT_SECONDS = 30
 
 

@@ -1,0 +1,41 @@
+"""A step's fixed cost is its imports: a step imports what it uses, and only when there is work for it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from steps.common.digest import ROOT, STEPS
+
+HEAVY = {"torch", "faiss", "matplotlib", "PIL", "kfp", "requests", "pooch", "serving", "ts", "rich", "yaml"}
+NEEDED = {"preprocess": {"PIL"}}
+
+
+def imported_by(code: str) -> set[str]:
+    program = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_importing_a_step_imports_nothing_heavy(step: str) -> None:
+    assert imported_by(f"import steps.{step}") & HEAVY == NEEDED.get(step, set())
+
+
+def test_indexing_needs_no_torch() -> None:
+    code = (
+        "import os, tempfile\nos.environ['VOLUMES'] = tempfile.mkdtemp()\nimport numpy as np\n"
+        "from steps.common.store import produce\nfrom steps.common.volumes import model_volume\n"
+        "def build(folder):\n"
+        "    np.save(folder / 'embeddings.npy', np.eye(4, dtype=np.float32))\n"
+        "    (folder / 'labels.json').write_text('{}')\n    return {}\n"
+        "id = produce(model_volume(), 'embeddings', 'embed', parameters={}, inputs={}, build=build).id\n"
+        "from steps.index import index\nindex(id, factory='Flat')"
+    )
+    imported = imported_by(code)
+    assert "faiss" in imported
+    assert "torch" not in imported
+
+
+def test_help_and_wrong_settings_do_not_wait_for_kfp() -> None:
+    assert not imported_by("import pipeline.__main__") & {"kfp", "torch", "rich"}
