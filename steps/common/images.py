@@ -86,7 +86,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
         return ImageOps.exif_transpose(image) if turned else image
-    except Exception:
+    except Exception:  # a damaged EXIF block is common in photographs whose pixels are fine
         return image
 
 
