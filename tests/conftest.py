@@ -25,7 +25,7 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_images(folder: Path, labels: Mapping[str, str], first: int = 0, count: int = 12) -> None:
-    """Put `count` digits of each label, from the `first` on, into `<folder>/<label>/`; `labels` maps labels to digits."""
+    """Put `count` digits of each label, from the `first` on, into `<folder>/<label>/`; labels map to digits."""
     with np.load(SAMPLE) as sample:
         images, digits = sample["images"], sample["labels"]
     for label, digit in labels.items():
@@ -54,7 +54,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         os.environ.pop("VOLUMES")
         if before is not None:
             os.environ["VOLUMES"] = before
-    yield {**ids, "volumes": volumes}
+    return {**ids, "volumes": volumes}
 
 
 @pytest.fixture

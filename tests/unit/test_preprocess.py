@@ -1,9 +1,11 @@
 """Collect and preprocess: splits that follow from content, images of any kind, downloads that go on."""
 
+import functools
 import gzip
 import hashlib
 import http.server
 import json
+import operator
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +47,7 @@ def test_the_sample_is_split_stratified(volumes: Path) -> None:
 def test_every_image_is_in_one_split(volumes: Path) -> None:
     ids = preprocess(**DATA)
     names = [read_split(ids[split]).names for split in ("train", "validation", "test")]
-    assert sorted(sum(names, [])) == sorted(f"sample#{row}" for row in range(5000))
+    assert sorted(functools.reduce(operator.iadd, names, [])) == sorted(f"sample#{row}" for row in range(5000))
 
 
 def test_the_seed_draws_the_splits(volumes: Path) -> None:
