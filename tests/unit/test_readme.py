@@ -1,0 +1,82 @@
+"""What the README says is so: commands, paths, steps, defaults and the shape of a run's end."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from pipeline.settings import load_project
+from steps.common.digest import ROOT, STEPS
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PROJECT = load_project(ROOT / "project.yaml")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of a section's table, without its head."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def test_it_is_about_this_project() -> None:
+    assert README.splitlines()[0] == f"# {PROJECT.title}"
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    code = "\n".join(re.findall(r"`+([^`]+)`+", README))
+    named = set(re.findall(r"\bmake ([a-z-]+)", code))
+    assert {"run", "serve", "predict", "test", "lint"} <= named
+    assert named <= targets
+
+
+def test_every_path_exists() -> None:
+    cells = [path for cell, _ in table("What is where") for path in re.findall(r"`(.+?)`", cell)]
+    images = re.findall(r"samples/\S+\.png", README)
+    links = [link for link in re.findall(r"\]\((.+?)\)", README) if "://" not in link]
+    files = re.findall(r"`((?:pipeline|steps|serving|tests)/\S+|LICENSE)`", README)
+    assert cells
+    assert images
+    assert links
+    assert [path for path in (*cells, *images, *links, *files) if not (ROOT / path).exists()] == []
+
+
+def test_steps_are_the_steps() -> None:
+    assert " → ".join(STEPS) in README
+    assert [row[0] for row in table("What a run does")] == list(STEPS)
+
+
+@pytest.mark.parametrize(("section", "key", "value"), re.findall(r"`([a-z]+)\.([a-z_]+)`\s\((.+?)\)", README))
+def test_defaults_are_those_of_params(section: str, key: str, value: str) -> None:
+    assert str(PARAMS[section][key]) == value
+
+
+def test_every_setting_exists() -> None:
+    named = [(section, key) for section, key in re.findall(r"`([a-z]+)\.([a-z_]+)`", README) if section in PARAMS]
+    assert len(named) >= 6
+    assert [(section, key) for section, key in named if key not in PARAMS[section]] == []
+
+
+def test_the_server_is_where_it_says() -> None:
+    port, name = re.findall(r"http://127\.0\.0\.1:(\d+)/predictions/(\S+)", README)[0]
+    help_text = subprocess.run(
+        [sys.executable, "-m", "serving", "start", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert f"(default: {port})" in help_text
+    assert name == PROJECT.name
+
+
+def test_the_run_shown_ends_as_a_run_ends() -> None:
+    shown = next(block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "step  " in block)
+    steps = shown.split("\n\n")[0].splitlines()[1:]
+    assert [line.split()[0] for line in steps] == list(STEPS)
+    assert [line[:13].strip() for line in shown.split("\n\n")[1].splitlines()] == [
+        *("accuracy", "worst class", "served model", "prediction", "report", "log")
+    ]
+    accuracy = re.findall(r"^accuracy +(0\.\d+) on the test split", shown, re.MULTILINE)[0]
+    assert shown.splitlines()[-1].startswith("DEPLOYED ")
+    assert f"accuracy {accuracy} is above the baseline {PARAMS['gate']['baseline']:.4f}" in shown
