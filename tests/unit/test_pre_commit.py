@@ -1,0 +1,13 @@
+"""A commit is checked by exactly what `make lint` checks, with what is installed here."""
+
+import yaml
+
+from steps.common.digest import ROOT
+
+
+def test_the_only_hook_is_make_lint() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (hook,) = repository["hooks"]
+    assert (repository["repo"], hook["language"], hook["entry"]) == ("local", "system", "make lint")
+    assert hook["always_run"] is True
+    assert hook["pass_filenames"] is False
