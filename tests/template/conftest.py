@@ -1,0 +1,65 @@
+"""Fixtures of the template's tests: cookiecutter and cruft as a user runs them, in a home folder of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steps.common.digest import ROOT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def repository() -> list[str]:
+    """Every file that Git keeps or would add, relative to the root."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return sorted(name for name in set(listed.split("\0")) if name and os.path.lexists(ROOT / name))
+
+
+@pytest.fixture(scope="session")
+def travelling(repository: list[str]) -> list[str]:
+    """The files that a new project has; the others are the template's own."""
+    own = ("cookiecutter.json", "hooks/", "{{cookiecutter.project_slug}}/", "tests/template/", ".ci/")
+    return [name for name in repository if not name.startswith((*own, ".github/workflows/template.yml"))]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An empty folder to make projects in; nothing may appear beside it."""
+    (tmp_path / "beside" / "out").mkdir(parents=True)
+    return tmp_path / "beside" / "out"
+
+
+@pytest.fixture
+def tool(tmp_path: Path, out: Path) -> Run:
+    """Run a Python tool in `out`: `tool("cookiecutter", template, "--no-input")`; `cwd` and `answers` may be given."""
+    (tmp_path / "home").mkdir()
+    identity = {f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **identity, "HOME": str(tmp_path / "home"), "COLUMNS": "400"}
+
+    def run(*words: str | Path, cwd: Path = out, answers: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *map(str, words)] if words[0] != "git" else [*map(str, words)]
+        return subprocess.run(
+            command, cwd=cwd, env=environment, input=answers, text=True, capture_output=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def clone(tmp_path: Path, tool: Run, repository: list[str]) -> Path:
+    """A Git repository that holds the working tree's files, committed."""
+    target = tmp_path / "clone"
+    for name in repository:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    for words in (("init", "--quiet", "--initial-branch=master"), ("add", "--all"), ("commit", "--quiet", "-m", "One")):
+        done = tool("git", *words, cwd=target)
+        assert done.returncode == 0, done.stderr
+    return target
