@@ -6,54 +6,20 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from conftest import PARAMS, write_images
+from conftest import write_images
 from PIL import Image
+from pipeline_run import QUICK, Done, last_line, made_anew, run, seconds, tree
 
 from steps.common.digest import ROOT, STEPS
 from steps.preprocess.sources import SAMPLE
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-QUICK = {"train": {"epochs": 2}}
-
-
-def write_params(path: Path, change: dict[str, dict[str, Any]]) -> Path:
-    """The repository's parameters, with these changed."""
-    params = {section: {**values, **change.get(section, {})} for section, values in PARAMS.items()}
-    path.write_text(yaml.safe_dump(params))
-    return path
-
-
-def run(volumes: Path, change: dict[str, dict[str, Any]], root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    volumes.mkdir(parents=True, exist_ok=True)
-    params = write_params(volumes.parent / "params.yaml", change)
-    command = [sys.executable, "-m", "pipeline", "run", "--volumes", volumes, "--params", params]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
-def seconds(output: str) -> dict[str, str]:
-    """The second column of the closing table, by step."""
-    rows = re.findall(r"^(\w+) +(unchanged|-|\d+\.\d) +\S", output, re.MULTILINE)
-    return {step: value for step, value in rows if step in STEPS}
-
-
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()[-1]
-
-
-def made_anew(done: subprocess.CompletedProcess[str]) -> set[str]:
-    return {step for step, value in seconds(done.stdout).items() if value not in ("unchanged", "-")}
-
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """The first run on empty volumes, and its volumes."""
     volumes = tmp_path_factory.mktemp("run with space") / "volumes"
     return volumes, run(volumes, QUICK)
@@ -63,7 +29,7 @@ def copy(volumes: Path, tmp_path: Path) -> Path:
     return shutil.copytree(volumes, tmp_path / "volumes")
 
 
-def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, Done]) -> None:
     volumes, done = first
     assert last_line(done).startswith("DEPLOYED ")
     assert made_anew(done) == set(STEPS)
@@ -83,7 +49,7 @@ def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, subprocess
     assert "KFP Executor" in Path(lines["log"]).read_text()
 
 
-def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> None:
     volumes, _ = first
     pointer = json.loads((volumes / "deploy-model/current.json").read_text())
     with zipfile.ZipFile(volumes / "deploy-model/model-store" / pointer["mar"]) as mar:
@@ -95,18 +61,16 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, subprocess.
     assert all(made["step_digest"] for made in provenance["artefacts"].values())
 
 
-def test_a_second_run_does_nothing_twice(first: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_a_second_run_does_nothing_twice(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     pointer = (volumes / "deploy-model/current.json").read_bytes()
     done = run(volumes, QUICK)
     assert last_line(done).startswith("UNCHANGED ")
-    assert set(seconds(done.stdout).values()) == {"unchanged"}
+    assert set(seconds(done).values()) == {"unchanged"}
     assert (volumes / "deploy-model/current.json").read_bytes() == pointer
 
 
-def test_changed_epochs_train_anew_and_preprocess_nothing(
-    first: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_changed_epochs_train_anew_and_preprocess_nothing(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     served = json.loads((volumes / "deploy-model/current.json").read_text())
     done = run(volumes, {"train": {"epochs": 5}})
@@ -116,22 +80,18 @@ def test_changed_epochs_train_anew_and_preprocess_nothing(
     assert json.loads((volumes / "deploy-model/current.json").read_text())["accuracy"] > served["accuracy"]
 
 
-def test_a_worse_challenger_leaves_serving_untouched(
-    first: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_a_worse_challenger_leaves_serving_untouched(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     before = tree(volumes / "deploy-model")
     lenient = {"worst_class_floor": 0.0, "baseline": 0.1}
     done = run(volumes, {"train": {"epochs": 1, "widths": [4, 4, 4]}, "gate": lenient})
     assert last_line(done).startswith("REJECTED ")
     assert "is not better than the champion's" in last_line(done)
-    assert seconds(done.stdout)["deploy"] == "-"
+    assert seconds(done)["deploy"] == "-"
     assert tree(volumes / "deploy-model") == before
 
 
-def test_an_edited_step_runs_again_with_what_depends_on_it(
-    first: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     root = tmp_path / "repository"
     for name in ("pipeline", "steps", "serving"):
@@ -142,10 +102,6 @@ def test_an_edited_step_runs_again_with_what_depends_on_it(
     done = run(volumes, QUICK, root)
     assert made_anew(done) == {"index", "analyse", "deploy"} - ({"deploy"} if "REJECTED" in last_line(done) else set())
     assert last_line(done).startswith("REJECTED "), "the same embeddings score the same, which is not better"
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_shuffled_labels_are_rejected_and_leave_no_archive(tmp_path: Path) -> None:

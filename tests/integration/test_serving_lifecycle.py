@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -53,6 +54,17 @@ class Start:
 
     def children(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))
+
+    def until_worker(self) -> list[psutil.Process]:
+        """The processes once the worker is one of them; it is importing torch then, and has not heard of Java."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with suppress(psutil.NoSuchProcess):
+                children = self.children()
+                if [child for child in children if "model_service_worker.py" in " ".join(child.cmdline())]:
+                    return children
+            time.sleep(0.01)
+        pytest.fail("no worker was started")
 
 
 @pytest.fixture
@@ -118,10 +130,7 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
 
 
 def test_a_killed_parent_takes_everything_with_it(start: Start) -> None:
-    deadline = time.monotonic() + 30
-    while len(children := start.children()) < 3:  # the worker is there, and has not yet heard of Java
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    children = start.until_worker()
     assert list(start.temporary.iterdir())
     start.process.kill()
     assert gone(children, within=3)
@@ -129,10 +138,7 @@ def test_a_killed_parent_takes_everything_with_it(start: Start) -> None:
 
 
 def test_sigterm_while_it_starts_stops_it(start: Start) -> None:
-    deadline = time.monotonic() + 30
-    while len(children := start.children()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    children = start.until_worker()
     start.process.terminate()
     output, error = start.process.communicate(timeout=15)
     assert (start.process.returncode, output.splitlines()[1:], error) == (0, ["stopped"], "")

@@ -86,7 +86,7 @@ def test_bad_input_gets_its_own_4xx_and_the_worker_survives(server: TorchServe) 
     for body, kind, status, rule in cases:
         got, answer = put(server, body, kind)
         assert (got, answer["error"]["status"], answer["error"]["rule"]) == (status, status, rule), answer
-    assert server.predict(bytes(11_000_000))[0] == 413
+    assert server.predict(bytes(11_000_000)) == (413, {"message": "Request Entity Too Large"})
     assert server.ready()
     assert [process.pid for process in processes(server)] == before
 

@@ -1,0 +1,111 @@
+"""Deploy: a model is proven in TorchServe before the pointer names it; older archives retire."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PARAMS
+
+from steps.analyse import analyse
+from steps.common.errors import StepError
+from steps.common.pointer import read_pointer
+from steps.deploy import archive as archive_module
+from steps.deploy import deploy
+from steps.deploy.deploy import _retire
+
+GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+IMAGES = {key: PARAMS["data"][key] for key in ("image_size", "channels", "max_pixels")}
+
+
+def deploy_model(model: dict[str, Any], verdict: str) -> str:
+    return deploy(model["network"], model["index"], verdict, name="digits", **IMAGES, **PARAMS["deploy"])
+
+
+def judged(model: dict[str, Any], **gate: float) -> str:
+    return analyse(model["test"], model["network"], model["index"], **{**GATE, **gate}).id
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -> None:
+    version = deploy_model(model, judged(model))
+    pointer = read_pointer()
+    assert pointer is not None
+    assert (pointer["name"], pointer["version"], pointer["mar"]) == ("digits", version, f"digits_{version}.mar")
+    manifest = json.loads((model["volumes"] / "model/archive" / version / "manifest.json").read_text())
+    assert manifest["facts"]["proven"] == PARAMS["analyse"]["golden"]
+    with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store" / pointer["mar"]) as mar:
+        assert json.loads(mar.read("model.json"))["version"] == version
+        assert not [name for name in mar.namelist() if name.endswith((".pt", ".pth", ".pkl"))]
+
+
+def test_a_verdict_that_says_no_is_obeyed_by_deploy_itself(model: dict[str, Any]) -> None:
+    verdict = judged(model, baseline=0.9999)
+    with pytest.raises(StepError, match="does not let this model be deployed: accuracy .* is not above the baseline"):
+        deploy_model(model, verdict)
+    assert not (model["volumes"] / "deploy-model").exists()
+
+
+def test_a_verdict_on_another_model_is_no_verdict(model: dict[str, Any]) -> None:
+    with pytest.raises(StepError, match="does not let this model be deployed"):
+        deploy_model({**model, "network": "0" * 16}, judged(model))
+
+
+def test_answers_that_differ_from_the_analysis_stop_the_deployment(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler answers with the second neighbour; its prediction is well formed, and wrong."""
+    verdict = judged(model)
+    wrong = model["volumes"] / "predictor.py"
+    right = (archive_module.ROOT / "serving/predictor.py").read_text()
+    changed = right.replace('"distance": ', '"distance": 0.25 + ')
+    assert changed != right
+    wrong.write_text(changed)
+    code = (str(wrong), "steps/common/images.py")
+    monkeypatch.setattr(archive_module, "CODE", code)
+    with pytest.raises(StepError, match="where the analysis found .*: the model is not deployed, and serving is unto"):
+        deploy_model(model, verdict)
+    assert not (model["volumes"] / "deploy-model").exists()
+    assert not list((model["volumes"] / "model/archive").iterdir())
+
+
+def test_an_archive_that_does_not_load_stops_the_deployment(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = judged(model)
+    broken = model["volumes"] / "predictor.py"
+    broken.write_text("raise RuntimeError('this predictor cannot be imported')\n")
+    monkeypatch.setattr(archive_module, "CODE", (str(broken), "steps/common/images.py"))
+    with pytest.raises(StepError, match="the model does not serve, so it is not deployed"):
+        deploy_model(model, verdict)
+    assert not (model["volumes"] / "deploy-model").exists()
+
+
+def test_the_newest_archives_stay_and_the_older_move_to_backup(volumes: Path) -> None:
+    store = volumes / "deploy-model/model-store"
+    store.mkdir(parents=True)
+    for age, version in enumerate("edcba"):
+        (store / f"digits_{version}.mar").write_text(version)
+        os.utime(store / f"digits_{version}.mar", (1000 - age, 1000 - age))
+    (store / "letters_x.mar").write_text("another model's")
+    _retire("digits", current=store / "digits_a.mar", keep=3)
+    kept = {path.name for path in store.iterdir()}
+    assert kept == {"digits_a.mar", "digits_e.mar", "digits_d.mar", "letters_x.mar"}
+    assert {path.name: path.read_text() for path in (volumes / "deploy-model/backup").iterdir()} == {
+        "digits_b.mar": "b",
+        "digits_c.mar": "c",
+    }
+
+
+def test_an_archive_lost_from_the_model_store_comes_back(model: dict[str, Any]) -> None:
+    version = deploy_model(model, judged(model))
+    mar = model["volumes"] / f"deploy-model/model-store/digits_{version}.mar"
+    whole = mar.read_bytes()
+    mar.write_bytes(whole[:1000])
+    deploy_model(model, judged(model))
+    assert mar.read_bytes() == whole
