@@ -1,7 +1,6 @@
 """Asks a running TorchServe for predictions, over HTTP; reads and writes no files."""
 
 import json
-from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +15,7 @@ def predict(url: str, image: bytes, timeout: float = 60.0) -> tuple[int, dict[st
     connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        # A body over the server's limit is answered, with 413, before all of it is sent.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            connection.request("PUT", parts.path, body=image)
+        connection.request("PUT", parts.path, body=image)
         response = connection.getresponse()
         body = response.read()
     except HTTPException as error:

@@ -53,8 +53,8 @@ def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray
     image.draft(mode, (2 * size, 2 * size))
     try:
         image.load()
-        upright = _upright(image)
-        plain = _plain(upright, mode)
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        plain = _plain(ImageOps.exif_transpose(image) if turned else image, mode)
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged data
         raise BadImage(
             "truncated",
@@ -80,14 +80,6 @@ def _open(data: bytes) -> Image.Image:
             "not-an-image",
             f"{len(data)} bytes that start with {bytes(data[:8])!r}; send one of {', '.join(FORMATS)}.",
         ) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # a damaged EXIF block is common in photographs whose pixels are fine
-        return image
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:

@@ -125,7 +125,7 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     start.process.send_signal(signal.SIGINT)
     output, error = start.process.communicate(timeout=15)
     assert (start.process.returncode, output, error) == (0, "stopped\n", "")
-    assert gone(children, within=1)
+    assert gone(children, within=0.5)
     assert list(start.temporary.iterdir()) == []
 
 
@@ -142,7 +142,7 @@ def test_sigterm_while_it_starts_stops_it(start: Start) -> None:
     start.process.terminate()
     output, error = start.process.communicate(timeout=15)
     assert (start.process.returncode, output.splitlines()[1:], error) == (0, ["stopped"], "")
-    assert gone(children, within=1)
+    assert gone(children, within=0.5)
     assert list(start.temporary.iterdir()) == []
 
 
@@ -154,5 +154,5 @@ def test_a_torchserve_that_ends_by_itself_is_an_error(start: Start) -> None:
     _, error = start.process.communicate(timeout=15)
     assert start.process.returncode == 1
     assert error.startswith("error: TorchServe ended by itself with status -9: see ")
-    assert gone(children, within=1)
+    assert gone(children, within=0.5)
     assert list(start.temporary.iterdir()) == []
