@@ -1,0 +1,37 @@
+"""`python -m benchmarks [NAME ...]`: measures, and prints a table that can be quoted."""
+
+import argparse
+import os
+import platform
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import runs, training
+from pipeline.settings import load_params
+from steps.common.digest import ROOT
+
+BENCHMARKS = {
+    "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
+    "runs": runs.measure,
+}
+
+
+def main() -> int:
+    """Run the benchmarks named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
+    names = parser.parse_args().names or list(BENCHMARKS)
+    console = Console()
+    console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}", highlight=False)
+    for name in names:
+        table = Table("measured", "value", title=name, title_justify="left", box=None)
+        for row in BENCHMARKS[name]():
+            table.add_row(*row)
+        console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

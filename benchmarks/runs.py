@@ -1,0 +1,64 @@
+"""What whole runs cost: the first and the second `python -m pipeline run`, step by step in seconds and memory."""
+
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from steps.common.digest import ROOT, STEPS
+
+
+def measure() -> list[tuple[str, str]]:
+    """Rows of what was measured and how much it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, seconds, peaks = _run(Path(folder))
+        second, _, _ = _run(Path(folder))
+    rows = [("first run, seconds", f"{first:.1f}"), ("second run, seconds", f"{second:.1f}")]
+    for step in STEPS:
+        rows.append((f"  {step}: seconds, peak MiB", f"{seconds[step]:>5.1f} {peaks[step] / 2**20:>6.0f}"))
+    return rows
+
+
+def _run(volumes: Path) -> tuple[float, dict[str, float], dict[str, int]]:
+    """Seconds in all and by step, and each step's peak memory in bytes: resident, summed over its processes."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "--volumes", volumes], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    peaks = dict.fromkeys(STEPS, 0)
+    running = STEPS[0]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            peaks[running] = max(peaks[running], _resident(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    output = ""
+    for line in process.stdout or ():
+        output += line
+        if started := re.match(r"(\w+) \.\.\.$", line):
+            running = started[1]
+    ended.set()
+    watcher.join()
+    if process.wait():
+        raise RuntimeError(f"the run failed with status {process.returncode}: {output}")
+    table = dict(re.findall(r"^(\w+) +(\d+\.\d|unchanged) ", output, re.MULTILINE))
+    return time.perf_counter() - began, {s: float(v) for s, v in table.items() if v != "unchanged"}, peaks
+
+
+def _resident(runner: int) -> int:
+    """Memory of the processes below the runner; pages that they share count for each."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(runner).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += child.memory_info().rss
+    return total
