@@ -1,5 +1,6 @@
 """The pointer to the model now served: reads and replaces `<deploy volume>/current.json`."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -32,4 +33,5 @@ def read_pointer() -> dict[str, Any] | None:
 
 def write_pointer(pointer: dict[str, Any]) -> None:
     """Replace the pointer by rename: a reader sees the old model or the new."""
-    write_atomically(pointer_path(), (json.dumps(pointer, indent=2, allow_nan=False) + "\n").encode())
+    text = json.dumps(pointer, indent=2, allow_nan=False) + "\n"
+    write_atomically(pointer_path(), io.BytesIO(text.encode()))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from steps.common.digest import digest, file_sha256, running_step_digest
 from steps.common.errors import StepError
@@ -113,13 +113,13 @@ def produce(
     return Artefact(made.path, made.manifest, unchanged=False)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by rename, synced: a reader sees the old bytes or the new, never a part."""
+def write_atomically(path: Path, source: BinaryIO) -> None:
+    """Replace a file by rename with what `source` holds, synced: a reader sees all of the old bytes or of the new."""
     with writing(path.parent):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                shutil.copyfileobj(source, file)
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())

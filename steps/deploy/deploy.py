@@ -59,7 +59,8 @@ def deploy(
         in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
         unchanged = in_store and pointer.items() <= current.items()
         if not in_store:
-            write_atomically(mar, (archive.path / archive.facts["mar"]).read_bytes())
+            with (archive.path / archive.facts["mar"]).open("rb") as proven:
+                write_atomically(mar, proven)
         if not unchanged:
             score = json.loads((judged.path / "verdict.json").read_text())
             current = {

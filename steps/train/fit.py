@@ -100,7 +100,9 @@ def launch(job: Job, processes: int) -> None:
 def fit(job: Job) -> None:
     """Train from the last checkpoint, or from the start, and write the network's files."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    device = _device(rank)
+    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if world > 1:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -216,7 +218,8 @@ def _save_checkpoint(
     buffer = io.BytesIO()
     state = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
     torch.save({**state, "history": history}, buffer)
-    write_atomically(path, buffer.getvalue())
+    buffer.seek(0)
+    write_atomically(path, buffer)
 
 
 def _resume(
@@ -244,10 +247,6 @@ def _save(network: Network, recipe: Recipe, channels: int, history: list[dict[st
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
     shutil.copyfile(network_module.__file__, folder / "network.py")
-
-
-def _device(rank: int) -> torch.device:
-    return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _has_bfloat16(device: torch.device) -> bool:

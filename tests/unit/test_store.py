@@ -141,6 +141,7 @@ def test_a_volume_that_is_a_file_is_named(tmp_path: Path) -> None:
 
 # A mount namespace of its own lets a test have a full or read-only disk without harming the machine's.
 MOUNTED = """
+import io
 import sys
 from pathlib import Path
 from steps.common.errors import StepError
@@ -156,7 +157,7 @@ def write():
     produce(Path(sys.argv[1]), "kind", "index", parameters={}, inputs={}, build=build)
 
 def replace():
-    write_atomically(Path(sys.argv[1], "current.json"), bytes(1 << 22))
+    write_atomically(Path(sys.argv[1], "current.json"), io.BytesIO(bytes(1 << 22)))
 
 try:
     {"write": write, "replace": replace}[sys.argv[2]]()
