@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = ("preprocess", "validate", "train", "embed", "index", "analyse", "deploy")
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
-_TORCH = ("steps/torch.txt",)
+_TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt")
 _SERVING = ("serving", *_TORCH)
 _STEP_SOURCES = ("steps/__init__.py", "steps/common", "steps/Dockerfile")
 _EXTRA = {"train": _TORCH, "embed": _TORCH, "analyse": _TORCH, "deploy": _SERVING}
