@@ -2,19 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
-from PIL import Image
-
-from steps.common.digest import ROOT
-from steps.preprocess.sources import SAMPLE
-
-PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+from examples import PARAMS
 
 
 @pytest.fixture
@@ -22,16 +15,6 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty volumes, which the steps find."""
     monkeypatch.setenv("VOLUMES", str(tmp_path / "volumes"))
     return tmp_path / "volumes"
-
-
-def write_images(folder: Path, labels: Mapping[str, str], first: int = 0, count: int = 12) -> None:
-    """Put `count` digits of each label, from the `first` on, into `<folder>/<label>/`; labels map to digits."""
-    with np.load(SAMPLE) as sample:
-        images, digits = sample["images"], sample["labels"]
-    for label, digit in labels.items():
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        for row in np.flatnonzero(digits == int(digit))[first : first + count]:
-            Image.fromarray(images[row]).save(folder / label / f"{row}.png")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import PARAMS
+from examples import PARAMS
 
 from steps.common.digest import ROOT, STEPS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PARAMS
+from examples import PARAMS
 
 from steps.analyse import analyse
 from steps.common.errors import StepError

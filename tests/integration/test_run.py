@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_images
+from examples import write_images
 from PIL import Image
 from pipeline_run import QUICK, Done, last_line, made_anew, run, seconds, tree
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PARAMS
+from examples import PARAMS
 from safetensors.torch import load_file, save_file
 
 from steps.analyse import Analysis, analyse

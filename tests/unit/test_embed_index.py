@@ -6,7 +6,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from conftest import PARAMS
+from examples import PARAMS
 
 from steps.common.dataset import read_split
 from steps.common.errors import StepError

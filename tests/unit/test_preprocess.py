@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PARAMS, write_images
+from examples import PARAMS, write_images
 from PIL import Image
 
 from steps.common.dataset import read_split

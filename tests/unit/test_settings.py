@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PARAMS
+from examples import PARAMS
 
 from pipeline.settings import SettingsError, load_params, load_project
 from steps import analyse, deploy, embed, index, preprocess, train, validate

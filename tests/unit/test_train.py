@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PARAMS
+from examples import PARAMS
 from safetensors.torch import load_file
 
 from steps.common.digest import ROOT

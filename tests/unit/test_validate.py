@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PARAMS
+from examples import PARAMS
 
 from steps.common import store
 from steps.common.dataset import write_images, write_labels
