@@ -90,13 +90,17 @@ def launch(job: Job, processes: int) -> None:
         run_id="fit",
     )
     try:
-        elastic_launch(config, fit)(job)
+        elastic_launch(config, _fit_as_one_of_several)(job)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         raise StepError(f"training process {failure.local_rank} failed: {failure.message}") from error
 
 
 @record
+def _fit_as_one_of_several(job: Job) -> None:
+    fit(job)
+
+
 def fit(job: Job) -> None:
     """Train from the last checkpoint, or from the start, and write the network's files."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
