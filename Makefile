@@ -2,10 +2,13 @@
 
 PYTHON ?= python3.11
 export VOLUMES ?= volumes
+RUNNER ?= subprocess
 RUN = .venv/bin/python -m
+START_subprocess = serving start
+START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict test test-all lint fix lock bench
+.PHONY: help install run serve predict images image push test test-all lint fix lock bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,14 +21,23 @@ install: .venv/.installed  ## make .venv and install the locked dependencies
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	touch $@
 
-run: install  ## run the pipeline here: make run [VOLUMES=folder]
-	@$(RUN) pipeline run
+run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker]
+	@$(RUN) pipeline run --runner $(RUNNER)
 
-serve: install  ## serve the model that the pointer names: make serve [VOLUMES=folder]
-	@$(RUN) serving start
+serve: install  ## serve the model that the pointer names: make serve [VOLUMES=folder] [RUNNER=docker]
+	@$(RUN) $(START_$(RUNNER))
 
 predict: install  ## ask the server about an image: make predict IMAGE=samples/7.png
 	@$(RUN) serving predict $(IMAGE)
+
+images: install  ## build the images that Docker lacks here
+	@$(RUN) pipeline images
+
+image: install  ## build one of them: make image STEP=train
+	@$(RUN) pipeline images $(STEP)
+
+push: install  ## push the images that the registry lacks: make push [STEP=train]
+	@$(RUN) pipeline push $(STEP)
 
 test: install  ## the tests that take seconds, two minutes in all
 	@$(RUN) pytest -m "not slow and not docker"

@@ -3,10 +3,14 @@
 import argparse
 import os
 import sys
+from operator import attrgetter
 from pathlib import Path
 
+from pipeline.engine import DockerError, DockerMissingError
 from pipeline.settings import SettingsError, load_params, load_project
 from steps.common.errors import StepError
+
+DOCKER = "docker"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -14,7 +18,7 @@ def main(words: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         status: int = options.command(options)
-    except SettingsError as error:
+    except (SettingsError, DockerMissingError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -31,12 +35,49 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.run import RunError, run  # kfp takes half a second to import; --help and a wrong setting need none
 
     try:
-        outcome = run(project, params, options.volumes, Console(file=sys.stdout))
-    except (RunError, StepError) as error:
+        outcome = run(project, params, options.volumes, Console(file=sys.stdout), docker=options.runner == DOCKER)
+    except (RunError, StepError, DockerError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{outcome.word} {outcome.reason}")
     return 0
+
+
+def _images(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from pipeline import images
+    from pipeline.registry import RegistryError
+
+    project, console = load_project(options.project), Console(file=sys.stdout)
+    names = [options.name] if options.name else images.NAMES
+    try:
+        work = options.work(images)(project, names, console)
+    except (DockerError, RegistryError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    console.print(work.table())
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    """Serve the model that the pointer names in the serving image, until Ctrl-C or SIGTERM."""
+    project = load_project(options.project)
+
+    from rich.console import Console
+
+    from pipeline.serve import serve
+    from serving.launch import AddressError
+    from serving.pointer import PointerError
+
+    try:
+        serve(project, options.volumes, options.port, Console(file=sys.stdout))
+    except (PointerError, AddressError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except DockerError as error:
+        print(error, file=sys.stderr)
+    return 1
 
 
 def _lock(_: argparse.Namespace) -> int:
@@ -56,18 +97,49 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the pipeline on this machine. Work whose inputs have not changed is not done again. "
         "The last line begins with DEPLOYED, UNCHANGED or REJECTED.",
     )
+    _add_volumes(run)
+    run.add_argument("--params", type=Path, default=Path("params.yaml"), help="how to train (default: params.yaml)")
     run.add_argument(
+        "--runner",
+        choices=("subprocess", DOCKER),
+        default="subprocess",
+        help="how the steps run: as processes of this Python, or in containers of their images",
+    )
+    _add_project(run)
+    run.set_defaults(command=_run)
+    for name, work, text in (
+        ("images", "build_images", "build the images that this machine's Docker lacks"),
+        ("push", "push_images", "push the images that the registry lacks, building what is missing here too"),
+    ):
+        images = commands.add_parser(name, help=text, description=f"{text.capitalize()}; or the one that is named.")
+        images.add_argument("name", nargs="?", help="a step, or serving (default: all eight)")
+        _add_project(images)
+        images.set_defaults(command=_images, work=attrgetter(work))
+    serve = commands.add_parser(
+        "serve", help="serve the model in the serving image, by Docker", description=_serve.__doc__
+    )
+    _add_volumes(serve)
+    serve.add_argument("--port", type=int, default=8080, help="the port that answers predictions (default: 8080)")
+    _add_project(serve)
+    serve.set_defaults(command=_serve)
+    lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
+    lock.set_defaults(command=_lock)
+    return parser
+
+
+def _add_volumes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--volumes",
         type=Path,
         default=Path(os.environ.get("VOLUMES") or "volumes"),
         help="folder of the volumes data/, model/ and deploy-model/ (default: $VOLUMES, or ./volumes)",
     )
-    run.add_argument("--params", type=Path, default=Path("params.yaml"), help="how to train (default: params.yaml)")
-    run.add_argument("--project", type=Path, default=Path("project.yaml"), help="who this is (default: project.yaml)")
-    run.set_defaults(command=_run)
-    lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
-    lock.set_defaults(command=_lock)
-    return parser
+
+
+def _add_project(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--project", type=Path, default=Path("project.yaml"), help="who this is (default: project.yaml)"
+    )
 
 
 if __name__ == "__main__":

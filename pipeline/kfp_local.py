@@ -1,4 +1,4 @@
-"""Runs a pipeline by `kfp.local` in subprocesses, mending what kfp 2.17.0 does not do there."""
+"""Runs a pipeline by `kfp.local`, in subprocesses by default, mending what kfp 2.17.0 does not do there."""
 
 import contextlib
 import os
@@ -22,8 +22,16 @@ def run_in_subprocesses(pipeline: Callable[..., Any], arguments: dict[str, Any],
 
     Raises RuntimeError as kfp does if a step fails.
     """
-    with tempfile.TemporaryDirectory() as root, _quiet(output), _this_interpreter(), _named_outputs_in_conditions():
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=True)
+    with tempfile.TemporaryDirectory() as root, _this_interpreter():
+        run_with(local.SubprocessRunner(use_venv=False), Path(root), pipeline, arguments, output)
+
+
+def run_with(runner: Any, root: Path, pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO) -> None:
+    """Run the pipeline with one of kfp's runners, its own files in the folder `root`."""
+    workspace = root / "workspace"  # not the same folder: kfp mounts each, by its path on this machine
+    workspace.mkdir()
+    with _quiet(output), _named_outputs_in_conditions():
+        local.init(runner, pipeline_root=str(root), workspace_root=str(workspace), raise_on_error=True)
         pipeline(**arguments)
 
 

@@ -1,17 +1,20 @@
 """Runs the pipeline on this machine: reads the settings, writes the volumes, a log, and the closing lines."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.images import build_images, references
 from pipeline.kfp_local import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.screen import EventLog, Screen
 from pipeline.settings import Params, Project
-from steps.common.digest import STEPS, step_digest
+from steps.common.digest import STEPS
 from steps.common.pointer import MODEL_STORE, read_pointer
 from steps.common.volumes import data_volume, deploy_volume, model_volume
 
@@ -30,20 +33,34 @@ class Outcome:
     reason: str
 
 
-def run(project: Project, params: Params, volumes: Path, console: Console) -> Outcome:
-    """Run the seven steps in subprocesses; RunError if one fails."""
+def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> Outcome:
+    """Run the seven steps in subprocesses, or in containers of their images; RunError if one fails."""
+    if docker:
+        build_images(project, STEPS, console)
     log = _prepare(volumes)
-    images = {step: f"{project.name}-{step}:{step_digest(step)}" for step in STEPS}
+    execute = _in_containers(params) if docker else run_in_subprocesses
+    reason: Exception | None = None
     with log.open("w") as file, Screen(console) as screen:
         output = EventLog(file, screen.on_event)
         try:
-            run_in_subprocesses(build_pipeline(project, images), arguments(project, params), output)
+            execute(build_pipeline(project, references(project)), arguments(project, params), output)
+            failed = screen.step  # whose end nobody saw
         except Exception as error:
-            if screen.step is None:
+            if screen.step is None and not docker:
                 raise
-            told = screen.failure or f"it ended without a word; the end of {log} may say why"
-            raise RunError(f"{screen.step} failed: {told}\nlog: {log}") from error
+            failed, reason = screen.step or "starting a container", error
+    if failed:
+        told = screen.failure or f"it ended without a word; the end of {log} may say why"
+        raise RunError(f"{failed} failed: {told}\nlog: {log}") from reason
     return _close(screen, console, log)
+
+
+def _in_containers(params: Params) -> Callable[..., None]:
+    from pipeline.kfp_docker import give_to_containers, run_in_containers
+
+    volumes = [data_volume(), model_volume(), deploy_volume()]
+    give_to_containers(volumes)
+    return partial(run_in_containers, volumes=volumes, network=params.data.source == "mnist")
 
 
 def _prepare(volumes: Path) -> Path:
@@ -83,7 +100,8 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
                 f"{answer['label']} for a test image of {asked['expected']}, distance {answer['distance']:.4f}",
             ),
         ]
-    lines += [("report", screen.finished["analyse"]["report"]), ("log", str(log))]
+    report = model_volume().joinpath(*Path(screen.finished["analyse"]["report"]).parts[-3:])  # as seen from here
+    lines += [("report", str(report)), ("log", str(log))]
     console.print()
     for name, text in lines:
         console.print(f"{name:<13} {text}", markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# A host as Docker tells it from a folder, by a dot, a port or the word localhost; then folders.
+_REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"
 
 
 class SettingsError(Exception):
@@ -29,6 +31,7 @@ class Project(_Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
     title: Annotated[str, Field(min_length=1, max_length=100)]
+    registry: Annotated[str, Field(pattern=_REGISTRY, max_length=200)]
 
 
 class Data(_Section):
@@ -127,7 +130,7 @@ def load_params(path: Path) -> Params:
 
 def _load(path: Path, kind: type[Section]) -> Section:
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text()))
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

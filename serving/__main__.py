@@ -1,4 +1,7 @@
-"""The command line of serving: `start` serves the model that the pointer names, `predict` asks a running server."""
+"""The command line of serving: `start` serves the model that the pointer names, `predict` asks a running server.
+
+`probe` asks whether it is well.
+"""
 
 import argparse
 import os
@@ -52,6 +55,16 @@ def _parser() -> argparse.ArgumentParser:
         "--log", type=Path, metavar="FILE", help="where TorchServe's log goes (default: DIR/logs/torchserve.log)"
     )
     start.set_defaults(run=commands.start)
+
+    probe = subcommands.add_parser(
+        "probe",
+        parents=[common],
+        help="ask whether the server on this machine answers predictions",
+        description="Ask the server on this machine for a prediction with a known answer: status 0 if it is right, "
+        "1 if not. For the health checks of containers.",
+    )
+    probe.add_argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)")
+    probe.set_defaults(run=commands.probe)
 
     predict = subcommands.add_parser(
         "predict",

@@ -1,10 +1,12 @@
-"""The two commands of serving: they read the pointer and an image, and print to the terminal."""
+"""The commands of serving: they read the pointer and an image, and print to the terminal."""
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -44,6 +46,17 @@ def start(arguments: argparse.Namespace) -> int:
         pass  # while it started, or impatiently while it drained
     print("stopped", flush=True)
     return 0
+
+
+def probe(arguments: argparse.Namespace) -> int:
+    """Give 0 if the server on this machine answers a prediction as it should, and 1 if not."""
+    from serving.server import TorchServe
+
+    pointer = read_pointer(arguments.volumes / "deploy-model")
+    server = TorchServe(pointer.mar, pointer.name, arguments.port, log=Path(os.devnull))
+    healthy = server.healthy(arguments.timeout)
+    print(f"{server.url} {'answers' if healthy else 'does not answer as it should'}")
+    return 0 if healthy else 1
 
 
 def predict(arguments: argparse.Namespace) -> int:

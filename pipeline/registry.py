@@ -1,0 +1,68 @@
+"""Asks an image registry what it holds, by the HTTP API that every registry has; reads Docker's own login."""
+
+import re
+from http import HTTPStatus
+
+import requests
+from docker import auth
+
+_MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+_SECONDS = 20
+_DOCKER_HUB = "registry-1.docker.io"
+
+
+class RegistryError(Exception):
+    """The registry does not say whether it holds an image; the message says why, and what to do."""
+
+
+class Registry:
+    """A registry, by the first part of its images' names: `ghcr.io/owner`, or `localhost:5000`."""
+
+    def __init__(self, prefix: str) -> None:
+        self._host = prefix.partition("/")[0]
+        self._address = _DOCKER_HUB if self._host in ("docker.io", "index.docker.io") else self._host
+        # As Docker does: plain HTTP on the loopback address, and nowhere else.
+        scheme = "http" if re.fullmatch(r"(localhost|127\.[\d.]+)(:\d+)?", self._host) else "https"
+        self._url = f"{scheme}://{self._address}/v2/"
+        self._session = requests.Session()
+        self._session.headers["Accept"] = _MANIFESTS
+
+    def has(self, image: str) -> bool:
+        """Whether the registry holds the image of this full name; RegistryError if it does not say."""
+        repository, _, tag = image.removeprefix(f"{self._host}/").rpartition(":")
+        url = f"{self._url}{repository}/manifests/{tag}"
+        try:
+            answer = self._session.head(url, timeout=_SECONDS)
+            if answer.status_code == HTTPStatus.UNAUTHORIZED:
+                self._log_in(answer.headers.get("WWW-Authenticate", ""))
+                answer = self._session.head(url, timeout=_SECONDS)
+        except requests.RequestException as error:
+            raise RegistryError(
+                f"the registry {self._host} does not answer ({error}): start it, or set another `registry` in "
+                "project.yaml"
+            ) from error
+        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise RegistryError(
+                f"the registry {self._host} refuses to say whether it holds {image} (status {answer.status_code}): "
+                f"log in with docker login {self._host}, as someone who may read and write there"
+            )
+        if answer.status_code not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+            raise RegistryError(f"the registry {self._host} answers {url} with status {answer.status_code}: try again")
+        return answer.status_code == HTTPStatus.OK
+
+    def _log_in(self, challenge: str) -> None:
+        """Do what the registry asks for: a login with each request, or a token that its token server gives."""
+        login = auth.load_config().resolve_authconfig(self._host) or {}
+        user = (login["username"], login["password"]) if "username" in login and "password" in login else None
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() != "bearer":
+            self._session.auth = user
+            return
+        asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        answer = requests.get(asked.pop("realm", ""), params=asked, auth=user, timeout=_SECONDS)
+        if answer.ok:
+            content = answer.json()
+            self._session.headers["Authorization"] = f"Bearer {content.get('token') or content.get('access_token')}"

@@ -1,0 +1,32 @@
+"""Serves the model that the pointer names in the serving image: reads the deploy volume, writes nothing."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from pipeline.engine import USER
+from pipeline.images import SERVING, build_images, references
+from pipeline.settings import Project
+from serving.launch import free_ports
+from serving.pointer import check_archive, read_pointer
+
+_LOG = "/tmp/torchserve.log"  # noqa: S108 - the container's own
+
+
+def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
+    """Become `docker run`, once the model is known to be there and the port to be free.
+
+    Raises PointerError, AddressError, DockerMissingError or DockerError.
+    """
+    volume = volumes.absolute() / "deploy-model"
+    check_archive(read_pointer(volume))
+    port = free_ports("127.0.0.1", port)[0]
+    build_images(project, [SERVING], console)
+    start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
+    command = ["docker", "run", "--rm", "--init", "--read-only", "--tmpfs", "/tmp", "--user", USER]  # noqa: S108
+    command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    command += ["--mount", f'type=bind,"source={volume}",target=/deploy-model,readonly']
+    command += ["--publish", f"127.0.0.1:{port}:{port}", "--health-cmd", f"python3 -m serving probe --port {port}"]
+    os.execvp("docker", [*command, references(project)[SERVING], "python3", "-m", "serving", *start])  # noqa: S606, S607
