@@ -50,7 +50,7 @@ class Work:
             yield lambda line: progress.update(task, says=line[:80].replace("[", "\\["))
         seconds = time.monotonic() - began
         row.seconds = (row.seconds or 0) + seconds
-        row.done.append(word)
+        row.done = [*(before for before in row.done if before != "there"), word]
         self._console.print(f"{name}: {word} in {seconds:.1f} s", markup=False, highlight=False)
 
     def table(self) -> Table:
