@@ -1,0 +1,88 @@
+"""The volumes on Kubernetes: three claims, each bound to its own volume and to nothing else."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from pipeline.settings import load_project
+from steps.common.digest import ROOT
+
+FOLDER = ROOT / "infra/pv-pvc"
+CLAIMS = {"data": "data-pvc", "model": "train-model-pvc", "deploy-model": "deploy-model-pvc"}
+PROJECT = load_project(ROOT / "project.yaml")
+
+Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+def objects(text: str) -> Objects:
+    return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
+
+
+def built(folder: Path) -> Objects:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl, which puts the settings in, is not installed")
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return objects(done.stdout)
+
+
+def setting(name: str) -> str:
+    literals = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["configMapGenerator"][0]["literals"]
+    values: dict[str, str] = dict(literal.split("=", 1) for literal in literals)
+    return values[name]
+
+
+def test_every_object_is_valid() -> None:
+    for one in built(FOLDER).values():
+        kubernetes_validate.validate(one, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("volume", CLAIMS)
+def test_volume_and_claim_bind_to_each_other_and_to_nothing_else(volume: str) -> None:
+    made, name = built(FOLDER), f"{PROJECT.name}-{volume}"
+    pv, pvc = made["PersistentVolume", name]["spec"], made["PersistentVolumeClaim", CLAIMS[volume]]
+    assert pvc["metadata"]["namespace"] == setting("namespace")
+    assert pv["claimRef"]["namespace"] == setting("namespace")
+    assert pv["claimRef"]["name"] == CLAIMS[volume]
+    assert pvc["spec"]["volumeName"] == name
+    assert pv["storageClassName"] == pvc["spec"]["storageClassName"] == ""
+    assert pv["accessModes"] == pvc["spec"]["accessModes"]
+    assert pv["capacity"]["storage"] == pvc["spec"]["resources"]["requests"]["storage"] == setting(f"{volume}-size")
+    assert pv["persistentVolumeReclaimPolicy"] == "Retain"
+    assert pv["hostPath"] == {"path": setting(f"{volume}-path"), "type": "Directory"}
+    term = pv["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]
+    assert term == {"key": "kubernetes.io/hostname", "operator": "In", "values": [setting("node")]}
+
+
+def test_there_are_three_volumes_and_nothing_of_the_settings_is_left() -> None:
+    made = built(FOLDER)
+    kinds = sorted(kind for kind, _ in made)
+    volumes = ["PersistentVolume"] * 3 + ["PersistentVolumeClaim"] * 3
+    assert kinds == [*volumes, "Role", "RoleBinding", "ServiceAccount"]
+    assert {one["metadata"]["labels"]["app.kubernetes.io/part-of"] for one in made.values()} == {PROJECT.name}
+
+
+def test_the_namespace_is_everywhere_the_one_that_is_set(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "pv-pvc")
+    path = tmp_path / "pv-pvc/kustomization.yaml"
+    path.write_text(path.read_text().replace(f"namespace={setting('namespace')} ", "namespace=elsewhere "))
+    made = built(path.parent)
+    namespaced = [one for (kind, _), one in made.items() if kind != "PersistentVolume"]
+    assert {one["metadata"]["namespace"] for one in namespaced} == {"elsewhere"}
+    claimed = [one["spec"]["claimRef"] for (kind, _), one in made.items() if kind == "PersistentVolume"]
+    assert {claim["namespace"] for claim in claimed} == {"elsewhere"}
+    binding = next(one for (kind, _), one in made.items() if kind == "RoleBinding")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "train-pipeline", "namespace": "elsewhere"}]
+
+
+def test_pods_may_do_what_kubeflow_asks_of_them_alone() -> None:
+    role = next(one for (kind, _), one in built(FOLDER).items() if kind == "Role")
+    allowed = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    results = {("workflowtaskresults", "create"), ("workflowtaskresults", "patch")}
+    assert allowed == results | {("configmaps", "get"), ("secrets", "get")}
+    assert all(rule.get("resourceNames") for rule in role["rules"] if rule["apiGroups"] == [""])
