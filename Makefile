@@ -8,7 +8,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict images image push test test-all lint fix lock bench
+.PHONY: help install run serve predict images image push compile test test-all lint fix lock bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ image: install  ## build one of them: make image STEP=train
 
 push: install  ## push the images that the registry lacks: make push [STEP=train]
 	@$(RUN) pipeline push $(STEP)
+
+compile: install  ## write the package for Kubeflow, pipeline.yaml
+	@$(RUN) pipeline compile
 
 test: install  ## the tests that take seconds, two minutes in all
 	@$(RUN) pytest -m "not slow and not docker"

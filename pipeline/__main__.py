@@ -80,6 +80,17 @@ def _serve(options: argparse.Namespace) -> int:
     return 1
 
 
+def _compile(options: argparse.Namespace) -> int:
+    """Write the pipeline as the package that Kubeflow takes."""
+    project = load_project(options.project)
+
+    from pipeline.compile import write_package
+
+    write_package(project, options.output)
+    print(f"{options.output}: the pipeline {project.name}")
+    return 0
+
+
 def _lock(_: argparse.Namespace) -> int:
     """Resolve every requirements.in into the requirements.txt beside it."""
     from pipeline.lock import lock
@@ -122,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8080, help="the port that answers predictions (default: 8080)")
     _add_project(serve)
     serve.set_defaults(command=_serve)
+    package = commands.add_parser("compile", help="write the pipeline's package", description=_compile.__doc__)
+    package.add_argument(
+        "--output", type=Path, default=Path("pipeline.yaml"), help="the package (default: pipeline.yaml)"
+    )
+    _add_project(package)
+    package.set_defaults(command=_compile)
     lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
     lock.set_defaults(command=_lock)
     return parser

@@ -1,6 +1,6 @@
 """The graph: seven steps and the gate, the same wherever it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +21,10 @@ DISPLAY_NAMES = {
 }
 
 
-def build_pipeline(project: Project, images: Mapping[str, str]) -> Any:
-    """The pipeline, each step in the image given for it."""
+def build_pipeline(
+    project: Project, images: Mapping[str, str], on_task: Callable[[dsl.PipelineTask], None] = lambda _: None
+) -> Any:
+    """The pipeline, each step in the image given for it; `on_task` may add to a task what the place it runs needs."""
     step = SimpleNamespace(
         **{
             name: dsl.component(getattr(components, name), base_image=images[name], install_kfp_package=False)
@@ -82,6 +84,7 @@ def build_pipeline(project: Project, images: Mapping[str, str]) -> Any:
         for task in (dataset, sound, network, embeddings, faiss, analysis, served):
             task.set_caching_options(False)  # kfp's cache keys on a claim's name, not on what the volume holds
             task.set_display_name(DISPLAY_NAMES[task.name])
+            on_task(task)
 
     return pipeline
 

@@ -14,6 +14,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A host as Docker tells it from a folder, by a dot, a port or the word localhost; then folders.
 _REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"
 
+_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
+Cpu = Annotated[str, Field(pattern=r"^([0-9]*\.)?[0-9]+m?$")]
+Memory = Annotated[str, Field(pattern=r"^[0-9]+([KMGTPE]i?)?$")]
+
 
 class SettingsError(Exception):
     """A settings file is wrong; the message names file, key, value and rule."""
@@ -26,12 +30,47 @@ class _Section(BaseModel):
 Section = TypeVar("Section", bound=_Section)
 
 
+class Resources(_Section):
+    """What a step's pod asks for, and what it may use at most."""
+
+    cpu: Cpu
+    cpu_limit: Cpu
+    memory: Memory
+    memory_limit: Memory
+
+
+class StepResources(_Section):
+    """A pod's resources, for each step."""
+
+    preprocess: Resources
+    validate_: Annotated[Resources, Field(alias="validate")]
+    train: Resources
+    embed: Resources
+    index: Resources
+    analyse: Resources
+    deploy: Resources
+
+
+class Kubeflow(_Section):
+    """How the steps' pods are made."""
+
+    service_account: Annotated[str, Field(pattern=_KUBERNETES_NAME)]
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"]
+    image_pull_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
+    node_selector: dict[str, str]
+    gpus: Annotated[int, Field(ge=0)]
+    retries: Annotated[int, Field(ge=0, le=10)]
+    timeout_minutes: Count
+    resources: StepResources
+
+
 class Project(_Section):
-    """`project.yaml`: who the project is."""
+    """`project.yaml`: who the project is, and how it runs on Kubeflow."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
     title: Annotated[str, Field(min_length=1, max_length=100)]
     registry: Annotated[str, Field(pattern=_REGISTRY, max_length=200)]
+    kubeflow: Kubeflow
 
 
 class Data(_Section):
