@@ -50,14 +50,23 @@ class Docker:
         target: str,
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
+        caches: Iterable[str],
         on_line: Callable[[str], None],
     ) -> None:
-        """Build an image from the repository's root; what the builder says goes to `on_line`."""
+        """Build an image from the repository's root; what the builder says goes to `on_line`.
+
+        Layers that the images `caches` of a registry have are taken from there, where BuildKit does the work.
+        """
         command = ["build", "--file", str(ROOT / file), "--target", target, "--tag", image]
         if self._has_buildkit:
-            command += ["--progress", "plain"]
+            command += ["--progress", "plain", "--build-arg", "BUILDKIT_INLINE_CACHE=1"]
+            command += [word for image in caches for word in ("--cache-from", image)]
         command += _options("--build-arg", arguments) + _options("--label", labels) + [str(ROOT)]
         self._follow(command, on_line)
+
+    def pull(self, image: str, on_line: Callable[[str], None]) -> None:
+        """Fetch an image from the registry in its name."""
+        self._follow(["pull", image], on_line)
 
     def push(self, image: str, on_line: Callable[[str], None]) -> None:
         """Push an image to the registry in its name."""

@@ -5,7 +5,7 @@ An image's tag is the digest of its sources, so an image that exists is the righ
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -55,33 +55,44 @@ def push_images(project: Project, names: Iterable[str], console: Console) -> Wor
     from pipeline.registry import Registry  # brings packages that only it needs
 
     registry, images, work = Registry(project.registry), references(project), Work(console)
-    missing = []
+    held = [name for name in NAMES if registry.has(images[name])]
+    missing = [name for name in _in_order(names) if name not in held]
     for name in _in_order(names):
-        if registry.has(images[name]):
+        if name in held:
             work.note(name, images[name], "there")
-        else:
-            missing.append(name)
     docker = Docker() if missing else None
     for name in missing:
         assert docker  # noqa: S101 - tells the type checker
-        _ensure(docker, images, name, work)
+        _ensure(docker, images, name, work, held)
         with work.doing(name, images[name], "pushed") as say:
             docker.push(images[name], say)
     return work
 
 
-def _ensure(docker: Docker, images: Mapping[str, str], name: str, work: Work) -> None:
+def _ensure(docker: Docker, images: Mapping[str, str], name: str, work: Work, held: Sequence[str] = ()) -> None:
+    """Have the image in the engine; what the registry holds lends its layers, so that they are not made again."""
     image = images[name]
     if (size := docker.size(image)) is not None:
         work.note(name, image, "there", size)
         return
     arguments = build_arguments(name)
     if name == "deploy":
-        _ensure(docker, images, SERVING, work)
         arguments["SERVING_IMAGE"] = images[SERVING]
+        if SERVING in held and docker.size(images[SERVING]) is None:
+            with work.doing(SERVING, images[SERVING], "pulled") as say:
+                docker.pull(images[SERVING], say)
+        _ensure(docker, images, SERVING, work)
     file = "serving/Dockerfile" if name == SERVING else "steps/Dockerfile"
     with work.doing(name, image, "built") as say:
-        docker.build(image, file=file, target=name, arguments=arguments, labels=_labels(name), on_line=say)
+        docker.build(
+            image,
+            file=file,
+            target=name,
+            arguments=arguments,
+            labels=_labels(name),
+            caches=[images[other] for other in held],
+            on_line=say,
+        )
     work.note(name, image, "built", docker.size(image))
 
 

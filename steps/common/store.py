@@ -155,7 +155,9 @@ def _complete(folder: Path, manifest: dict[str, Any]) -> None:
         for path in files
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
-    folder.chmod(0o755)  # mkdtemp's 0700 would shut out another uid, such as the server's
+    folder.chmod(0o755)  # mkdtemp's 0700 and safetensors' 0600 would shut out another uid, such as the server's
+    for path in files:
+        path.chmod(0o644)
     for path in (*folder.rglob("*"), folder):
         sync(path)
 

@@ -1,0 +1,103 @@
+"""The images: what is in them, when they are built and pushed, and as whom they run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from engine_tools import copy_out, docker, table
+
+from pipeline.engine import USER
+from pipeline.images import NAMES
+from steps.common.digest import ROOT, STEPS, source_files, sources, step_digest
+
+pytestmark = pytest.mark.docker
+
+
+def test_an_image_that_is_there_is_not_built_again(pipeline: Callable, images: dict[str, str]) -> None:
+    done = pipeline("images")
+    assert done.returncode == 0
+    assert table(done.stdout) == dict.fromkeys(NAMES, "there")
+    assert set(images) == {*STEPS, "serving"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str], tmp_path: Path, name: str) -> None:
+    app = copy_out(images[name], "/app", tmp_path)
+    held = {file.relative_to(app) for file in app.rglob("*") if file.is_file()}
+    assert held == {file.relative_to(ROOT) for file in source_files(sources(name))}
+    assert images[name].endswith(f":{step_digest(name, app)}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_labelled_and_does_not_run_as_root(images: dict[str, str], name: str) -> None:
+    config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", images[name]).stdout)
+    assert config["User"] == USER
+    assert config["Labels"]["org.opencontainers.image.version"] == step_digest(name)
+    assert config["Labels"]["org.opencontainers.image.title"] == name
+    assert config["Labels"]["org.opencontainers.image.revision"]
+    assert config["Labels"]["org.opencontainers.image.source"]
+    assert ("Healthcheck" in config and config["Healthcheck"]["Test"] != ["NONE"]) == (name == "serving")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_has_neither_compiler_nor_cache_nor_tests(images: dict[str, str], name: str) -> None:
+    script = "for tool in cc gcc g++ clang make; do command -v $tool; done; "
+    script += "find /app /root /tmp -name tests -o -name '*cache*'"
+    done = docker("run", "--rm", "--network=none", "--user=0", images[name], "sh", "-c", script)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_torch_is_one_layer_of_all_that_have_it(images: dict[str, str]) -> None:
+    layers = {
+        name: json.loads(docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", image).stdout)
+        for name, image in images.items()
+    }
+    with_torch = [name for name in NAMES if "steps/torch.txt" in sources(name)]
+    assert len(with_torch) == 5
+    shared = set.intersection(*(set(layers[name]) for name in with_torch))
+    base = set.intersection(*(set(found) for found in layers.values()))
+    assert len(shared - base) >= 2  # torch and the files that say which
+    assert layers["deploy"][: len(layers["serving"])] == layers["serving"]
+
+
+def test_only_what_the_registry_lacks_is_pushed(pipeline: Callable, images: dict[str, str], registry: str) -> None:
+    done = pipeline("push")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert table(done.stdout) == dict.fromkeys(NAMES, "pushed")
+    # The registry is asked, not the engine: an image that is gone here is still there.
+    assert docker("rmi", "--no-prune", images["validate"]).returncode == 0
+    done = pipeline("push")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert table(done.stdout) == dict.fromkeys(NAMES, "there")
+    assert docker("pull", images["validate"]).returncode == 0
+
+
+def test_a_line_in_deploy_builds_and_pushes_one_image(
+    pipeline: Callable, images: dict[str, str], tmp_path: Path
+) -> None:
+    assert pipeline("push").returncode == 0
+    tree = tmp_path / "tree"
+    for folder in ("pipeline", "steps", "serving"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".dockerignore", tree)
+    done = pipeline("images", root=tree)
+    assert table(done.stdout) == dict.fromkeys(NAMES, "there"), done.stderr
+    with (tree / "steps/deploy/deploy.py").open("a") as file:
+        file.write("# a comment\n")
+    done = pipeline("images", root=tree)
+    assert table(done.stdout) == {**dict.fromkeys(NAMES, "there"), "deploy": "built"}, done.stderr
+    done = pipeline("push", root=tree)
+    assert table(done.stdout) == {**dict.fromkeys(NAMES, "there"), "deploy": "pushed"}, done.stderr
+
+
+def test_a_dockerfile_that_fails_says_why(pipeline: Callable, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for folder in ("pipeline", "steps", "serving"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "steps/validate/requirements.txt").write_text("no such package\n")
+    done = pipeline("images", "validate", root=tree)
+    assert done.returncode == 1
+    assert done.stderr.startswith("docker build failed:")
+    assert "Invalid requirement: 'no such package'" in done.stderr
