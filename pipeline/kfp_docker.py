@@ -8,12 +8,14 @@ import contextlib
 import os
 import stat
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 from unittest import mock
 
 from docker.client import DockerClient
+from docker.errors import NotFound
 from docker.types import Mount
 from kfp import local
 from kfp.local import docker_task_handler
@@ -84,12 +86,14 @@ def _exit_status() -> Iterator[None]:
 def _run_container(
     client: DockerClient, image: str, command: list[str], volumes: dict[str, Any], **options: Any
 ) -> int:
-    container = client.containers.run(image, command, volumes=volumes, detach=True, **options)
+    name = f"step-{uuid.uuid4().hex}"  # known before it is there, so that an interrupted run can end it, too
     try:
+        container = client.containers.run(image, command, name=name, volumes=volumes, detach=True, **options)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for piece in container.logs(stream=True):
             print(decoder.decode(piece), end="")
         status: int = container.wait()["StatusCode"]
     finally:
-        container.remove(force=True)
+        with contextlib.suppress(NotFound):
+            client.api.remove_container(name, force=True)
     return status

@@ -1,6 +1,7 @@
 """Runs the pipeline on this machine: reads the settings, writes the volumes, a log, and the closing lines."""
 
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,6 +49,7 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
         except Exception as error:
             if screen.step is None and not docker:
                 raise
+            traceback.print_exc(file=output)
             failed, reason = screen.step or "starting a container", error
     if failed:
         told = screen.failure or f"it ended without a word; the end of {log} may say why"
@@ -91,15 +93,10 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
     ]
     served = read_pointer()
     if served:
-        asked = served["prediction"]
-        answer = asked["answer"]
-        lines += [
-            ("served model", str(deploy_volume() / MODEL_STORE / served["mar"])),
-            (
-                "prediction",
-                f"{answer['label']} for a test image of {asked['expected']}, distance {answer['distance']:.4f}",
-            ),
-        ]
+        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served["mar"])))
+    if served and (asked := served.get("prediction")):  # a pointer set by hand may not know one
+        label, distance = asked["answer"]["label"], asked["answer"]["distance"]
+        lines.append(("prediction", f"{label} for a test image of {asked['expected']}, distance {distance:.4f}"))
     report = model_volume().joinpath(*Path(screen.finished["analyse"]["report"]).parts[-3:])  # as seen from here
     lines += [("report", str(report)), ("log", str(log))]
     console.print()
