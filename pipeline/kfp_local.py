@@ -22,7 +22,7 @@ def run_in_subprocesses(pipeline: Callable[..., Any], arguments: dict[str, Any],
 
     Raises RuntimeError as kfp does if a step fails.
     """
-    with tempfile.TemporaryDirectory() as root, _this_interpreter():
+    with tempfile.TemporaryDirectory() as root, _this_interpreter(root):
         run_with(local.SubprocessRunner(use_venv=False), Path(root), pipeline, arguments, output)
 
 
@@ -43,14 +43,14 @@ def _quiet(output: TextIO) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _this_interpreter() -> Iterator[None]:
-    """Let the steps find this interpreter and this repository.
+def _this_interpreter(temporary: str) -> Iterator[None]:
+    """Let the steps find this interpreter and this repository, and leave their temporary files, kfp's too, in one place.
 
     kfp writes `sys.executable` unquoted into a shell script, which a space in the project's path would break, so the
     steps find it by its name alone.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    environment = {"PATH": path, "PYTHONPATH": str(ROOT)}
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "TMPDIR": temporary}
     with mock.patch.dict(os.environ, environment), mock.patch.object(sys, "executable", "python3"):
         yield
 

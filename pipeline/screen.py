@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from steps.common.digest import STEPS
 
@@ -101,10 +102,11 @@ class Screen:
 
     def table(self) -> Table:
         """A line a step: its seconds or `unchanged`, and what it made."""
-        table = Table("step", "seconds", "made", box=None, pad_edge=False)
+        table = Table("step", "seconds", Column("made", no_wrap=True), box=None, pad_edge=False)
         for step in STEPS:
             if event := self.finished.get(step):
-                table.add_row(step, "unchanged" if event["unchanged"] else f"{self.seconds[step]:.1f}", event["made"])
+                seconds = "unchanged" if event["unchanged"] else f"{self.seconds[step]:.1f}"
+                table.add_row(step, seconds, Text(event["made"]))
             else:
                 table.add_row(step, "-", "not run")
         return table

@@ -172,10 +172,10 @@ def _load(path: Path, kind: type[Section]) -> Section:
         return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    except (yaml.YAMLError, ValueError) as error:  # of a date that is none, say, PyYAML makes a plain ValueError
+        raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _explain(path: Path, problem: Any) -> str:

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steps.common.dataset import Split
+from steps.common.images import decode
 from steps.common.network import embed_images, load_network
 
 NO_NEIGHBOUR = "(none)"
+_READABLE_CLASSES = 40  # more are drawn as colours alone
+_LABEL_LENGTH = 20
 
 
 def evaluate(
     split: Split, network: Path, index: Path, folder: Path, *, batch_size: int, golden: int, mistakes: int
 ) -> dict[str, Any]:
-    """Write the evaluation of the network and index in these folders; gives its accuracies."""
-    embeddings = embed_images(load_network(network), split.images, batch_size)
+    """Write the evaluation of the network and index in these folders; gives its accuracies.
+
+    Test images are uint8 [N, H, W, C]. An archive's folder says in `model.json` which size and colours its network
+    takes; where the split's are others they are brought to it, as the server does with what it is sent.
+    """
+    embeddings = embed_images(load_network(network), _images_for(network, split), batch_size)
     similarities, neighbours = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
     gallery = json.loads((index / "labels.json").read_text())
     of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
@@ -44,7 +52,7 @@ def evaluate(
 
     def item(row: int) -> dict[str, Any]:
         answer = {"expected": true[row], "label": predicted[row], "distance": _finite(distances[row])}
-        return {"image": _png(split.images[row]), "name": split.names[row], **answer}
+        return {"image": base64.b64encode(_png(split.images[row])).decode(), "name": split.names[row], **answer}
 
     # The worst mistake is the surest: the nearest neighbour that is of another class.
     wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
@@ -64,6 +72,19 @@ def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) 
     return counts.reshape(len(classes), len(classes))
 
 
+def _images_for(network: Path, split: Split) -> NDArray[np.uint8]:
+    try:
+        model = json.loads((network / "model.json").read_text())
+    except FileNotFoundError:
+        return split.images
+    size, channels = model["image_size"], model["channels"]
+    if split.images.shape[1:] == (size, size, channels):
+        return split.images
+    limit = split.images[0, :, :, 0].size
+    decoded = [decode(_png(image), size=size, channels=channels, max_pixels=limit) for image in split.images]
+    return np.stack(decoded)
+
+
 def _of_every_class(split: Split, count: int) -> list[int]:
     """Rows of up to `count` images: the first of each class, then the second of each, and so on."""
     turn = np.zeros(len(split), np.int64)
@@ -73,22 +94,25 @@ def _of_every_class(split: Split, count: int) -> list[int]:
     return [int(row) for row in np.lexsort((split.labels, turn))[:count]]
 
 
-def _png(image: NDArray[np.uint8]) -> str:
+def _png(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
     matplotlib.use("agg")
-    side = 2 + 0.4 * len(classes)
+    readable = len(classes) <= _READABLE_CLASSES
+    side = 2 + 0.4 * min(len(classes), _READABLE_CLASSES)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-    axes.set_yticks(range(len(classes)), classes)
-    for row, column in np.argwhere(matrix):
+    if readable:
+        names = [textwrap.shorten(label, _LABEL_LENGTH, placeholder="…") or label[:_LABEL_LENGTH] for label in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
+        axes.set_yticks(range(len(classes)), names, parse_math=False)
+    for row, column in np.argwhere(matrix) if readable else ():
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
     figure.savefig(path, dpi=110)

@@ -53,7 +53,7 @@ def judge(
     if rejection:
         reason = rejection
     elif is_champion:
-        reason = f"accuracy {accuracy:.4f}; this model is served already"
+        reason = f"accuracy {accuracy:.4f}; its network and index are those served already"
     elif champion:
         reason = f"accuracy {accuracy:.4f} beats the champion's {_share(champion.accuracy) or 0.0:.4f}"
     else:

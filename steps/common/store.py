@@ -12,11 +12,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from steps.common.digest import digest, file_sha256, running_step_digest
 from steps.common.errors import StepError
@@ -183,20 +183,31 @@ def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
     decides: slower, never wrong.
     """
     path = shelf / f".{id}"
-    with path.open("w") as lock:
+    lock, locked = _lock(path)
+    try:
+        yield locked
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
+
+
+def _lock(path: Path) -> tuple[IO[str], bool]:
+    """The lock's open file, and whether the file system has locks at all."""
+    while True:
+        lock = path.open("w")
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                event("waiting", message=f"another run is making {shelf.name} {id}")
+                event("waiting", message=f"another run is making {path.parent.name} {path.name.removeprefix('.')}")
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            locked = True
         except OSError:
-            locked = False
-        try:
-            yield locked
-        finally:
-            path.unlink(missing_ok=True)
+            return lock, False
+        # Its holder removes the file when it ends: what was waited for may be a file that nobody else will find.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock, True
+        lock.close()
 
 
 @contextmanager

@@ -58,7 +58,8 @@ def build_archive(
         environment = {**os.environ, "TMPDIR": temporary}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StepError(f"torch-model-archiver failed with status {done.returncode}: {done.stderr.strip()}")
+        # No StepError: the store then looks whether the disk is full.
+        raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")
 
 
 def prove_archive(mar: Path, model: Mapping[str, Any], golden: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,10 @@ Reads network, index and verdict; writes `<model volume>/archive/<version>/`, th
 serving untouched.
 """
 
+import fcntl
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from steps.common.errors import StepError
 from steps.common.lineage import lineage
 from steps.common.parameters import typed
 from steps.common.pointer import MODEL_STORE, read_pointer, write_pointer
-from steps.common.store import Artefact, artefact_id, produce, read, write_atomically
+from steps.common.store import Artefact, artefact_id, produce, read, write_atomically, writing
 from steps.common.volumes import deploy_volume, model_volume
 
 STEP = "deploy"
@@ -54,28 +57,60 @@ def deploy(
             "network": network,
             "index": index,
         }
-        current = read_pointer() or {}
-        mar = deploy_volume() / MODEL_STORE / pointer["mar"]
-        in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
-        unchanged = in_store and pointer.items() <= current.items()
-        if not in_store:
-            with (archive.path / archive.facts["mar"]).open("rb") as proven:
-                write_atomically(mar, proven)
-        if not unchanged:
-            score = json.loads((judged.path / "verdict.json").read_text())
-            current = {
-                **pointer,
-                "deployed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "accuracy": score["accuracy"],
-                "worst_class": {"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
-                "test": score["test"],
-                "verdict": verdict,
-                "prediction": archive.facts["prediction"],
-            }
-            write_pointer(current)
-        _retire(name, current=mar, keep=keep)
-        progress.finished(STEP, made=mar.name, unchanged=unchanged, version=archive.id, mar=str(mar))
-        return archive.id
+        with _alone():
+            return _point(pointer, archive, judged, keep)
+
+
+def _point(pointer: dict[str, str], archive: Artefact, judged: Artefact, keep: int) -> str:
+    """Put the archive into the model store, and the pointer to it, unless they are there; retire older archives."""
+    current = read_pointer() or {}
+    _check_champion(current, pointer, judged)
+    mar = deploy_volume() / MODEL_STORE / pointer["mar"]
+    in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
+    unchanged = in_store and pointer.items() <= current.items()
+    if not in_store:
+        proven = read(model_volume(), "archive", archive.id)  # which checks that it still is what was proven
+        with (proven.path / archive.facts["mar"]).open("rb") as source:
+            write_atomically(mar, source)
+    if not unchanged:
+        score = json.loads((judged.path / "verdict.json").read_text())
+        current = {
+            **pointer,
+            "deployed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "accuracy": score["accuracy"],
+            "worst_class": {"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
+            "test": score["test"],
+            "verdict": judged.id,
+            "prediction": archive.facts["prediction"],
+        }
+        write_pointer(current)
+    _retire(mar, keep)
+    progress.finished(STEP, made=mar.name, unchanged=unchanged, version=archive.id, mar=str(mar))
+    return archive.id
+
+
+def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Artefact) -> None:
+    """The verdict holds against the model that it was compared with, not against one deployed since."""
+
+    def model(of: Mapping[str, Any] | None) -> tuple[str, str] | None:
+        return (of["network"], of["index"]) if of else None
+
+    compared = judged.manifest["inputs"]["champion"]
+    champion = read(model_volume(), "evaluation", compared).manifest["inputs"] if compared else None
+    if model(current) not in (model(champion), model(pointer)):
+        raise StepError(
+            f"{current['version']} was deployed after this model was judged: run again, which compares the two"
+        )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one run at a time change the deploy volume; the kernel drops the lock if its holder dies."""
+    folder = deploy_volume()
+    with writing(folder), (folder / ".lock").open("w") as lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
@@ -101,8 +136,8 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
     return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build)
 
 
-def _retire(name: str, current: Path, keep: int) -> None:
-    archives = sorted(current.parent.glob(f"{name}_*.mar"), key=lambda path: path.stat().st_mtime, reverse=True)
+def _retire(current: Path, keep: int) -> None:
+    archives = sorted(current.parent.glob("*.mar"), key=lambda path: path.stat().st_mtime, reverse=True)
     older = [path for path in archives if path != current]
     backup = deploy_volume() / "backup"
     for path in older[keep - 1 :]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
+from steps.common.progress import event
 from steps.common.volumes import data_volume
 from steps.preprocess.download import SHA256, fetch, read_idx
 
@@ -79,8 +80,16 @@ def _array_part(prefix: str, images: NDArray[np.uint8], labels: NDArray[np.uint8
     )
 
 
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _folder_part(root: Path) -> Part:
-    files = sorted(path for path in root.glob("*/*") if path.is_file() and not path.name.startswith("."))
+    seen = [path for path in root.rglob("*") if path.is_file() and not _hidden(path.relative_to(root))]
+    files = sorted(path for path in seen if path.parent.parent == root)
+    if other := sorted(set(seen) - set(files)):
+        what = f"{len(other)} files in {root} are not in <label>/ and are left out: {other[0].relative_to(root)}"
+        event("warning", step="preprocess", message=what + (" and others" if len(other) > 1 else ""))
     with ThreadPoolExecutor() as pool:
         keys = list(pool.map(file_sha256, files))
     return Part(

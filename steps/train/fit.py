@@ -5,7 +5,9 @@ Several GPUs are carried by torch.distributed: its elastic launcher (what `torch
 
 import io
 import json
+import math
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,6 +80,8 @@ class Learner(nn.Module):
 
 def launch(job: Job, processes: int) -> None:
     """Fit in this process, or in as many as asked for; StepError if training diverges."""
+    if job.recipe.batch_size < 2 * processes:
+        raise StepError(f"train.batch_size is {job.recipe.batch_size}: {processes} GPUs need {2 * processes} or more")
     if processes == 1:
         fit(job)
         return
@@ -128,9 +132,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     batch_size = min(recipe.batch_size, len(split))
     batches = len(split) // batch_size
     optimizer = _optimizer(learner, recipe)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=batches * recipe.epochs, pct_start=recipe.warmup_fraction
-    )
+    schedule = _schedule(optimizer, recipe, steps=batches * recipe.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
 
@@ -198,6 +200,13 @@ def _optimizer(learner: Learner, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, recipe.learning_rate, fused=True)
 
 
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    warmup = recipe.warmup_fraction
+    if math.isclose(warmup * steps, 1):  # torch would divide by the steps that rise after the first, which are none
+        warmup *= 0.99
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=warmup)
+
+
 def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device) -> float:
     """Share of validation images whose nearest class centre is their own class's."""
     number = {label: i for i, label in enumerate(split.classes)}
@@ -235,7 +244,11 @@ def _resume(
     """The history of the epochs that a killed run has left behind, its state restored; empty if there is none."""
     if not path.exists():
         return []
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        progress.event("warning", step="train", message=f"{path} is damaged, so training starts anew ({error})")
+        return []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

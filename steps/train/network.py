@@ -5,6 +5,7 @@ Reads `network.json` and `weights.safetensors` in its folder. Imports nothing of
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ _POOLED = 3  # the last feature map is pooled to 3 x 3, so that any image size f
 
 
 class Network(nn.Module):
-    """Convolutions, each followed by pooling and normalisation, then one linear layer to the embedding."""
+    """Convolutions that each halve the image, then one linear layer to the embedding."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -25,10 +26,12 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         layers: list[nn.Module] = []
-        for before, width in zip((channels, *widths), widths, strict=False):
-            # Pooling first leaves a quarter of the pixels to normalise and rectify.
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.MaxPool2d(2)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        # Each stage halves the image before it is normalised and rectified; the first, the largest, by its stride.
+        stages: list[list[nn.Module]] = [[nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False)]]
+        for before, width in pairwise(widths):
+            stages.append([nn.Conv2d(before, width, 3, padding=1, bias=False), nn.MaxPool2d(2)])
+        for stage, width in zip(stages, widths, strict=True):
+            layers += [*stage, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         layers += [nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten()]
         layers += [nn.Linear(widths[-1] * _POOLED**2, embedding_size, bias=False), nn.BatchNorm1d(embedding_size)]
         self.layers = nn.Sequential(*layers)

@@ -31,7 +31,7 @@ def check_shapes(splits: Splits, image_size: int, channels: int) -> Iterator[str
             found = f"{len(split.images)} images, {len(split.labels)} labels, {len(split.names)} names"
             yield _broken(name, "as many images as labels and names", found, images)
         if len(split.images) == 0:
-            yield _broken(name, "at least one image", 0, images)
+            yield _broken(name, "at least one image (add images, or raise its fraction in data)", 0, images)
 
 
 def check_labels(splits: Splits, min_images_per_class: int, max_class_ratio: float) -> Iterator[str]:
@@ -62,20 +62,26 @@ def check_content(splits: Splits, max_duplicate_fraction: float) -> Iterator[str
     for name, split in splits.items():
         file = split.path / "images.npy"
         rows: dict[str, int] = {}
-        copies = []
+        copies, contradictions = [], []
         for row, image in enumerate(split.images):
             key = hashlib.sha256(image.tobytes()).hexdigest()
             if key in rows:
-                copies.append(f"{split.names[row]} = {split.names[rows[key]]}")
+                pair = f"{split.names[row]} = {split.names[rows[key]]}"
+                copies.append(pair)
+                if split.labels[row] != split.labels[rows[key]]:
+                    contradictions.append(pair)
             rows.setdefault(key, row)
         hashes[name] = rows
+        if contradictions:
+            rule = "an image has one label"
+            yield _broken(name, rule, f"{len(contradictions)} with two: {', '.join(contradictions[:_NAMED])}", file)
         if len(rows) == 1 or int(np.max(split.images)) == int(np.min(split.images)):
             yield _broken(name, "images differ from one another", "all are alike", file)
         elif len(copies) > max_duplicate_fraction * len(split):
             rule = f"at most {max_duplicate_fraction:.1%} duplicates (validate.max_duplicate_fraction)"
             yield _broken(name, rule, f"{len(copies)} of {len(split)}: {', '.join(copies[:_NAMED])}", file)
     test = splits["test"]
-    for name in set(splits) - {"test"}:
+    for name in sorted(set(splits) - {"test"}):
         shared = sorted(hashes["test"].keys() & hashes[name].keys(), key=hashes["test"].__getitem__)
         if shared:
             rule = f"no test image is in {name}"

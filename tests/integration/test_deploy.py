@@ -11,7 +11,7 @@ from examples import PARAMS
 
 from steps.analyse import analyse
 from steps.common.errors import StepError
-from steps.common.pointer import read_pointer
+from steps.common.pointer import read_pointer, write_pointer
 from steps.deploy import archive as archive_module
 from steps.deploy import deploy
 from steps.deploy.deploy import _retire
@@ -93,12 +93,13 @@ def test_the_newest_archives_stay_and_the_older_move_to_backup(volumes: Path) ->
         (store / f"digits_{version}.mar").write_text(version)
         os.utime(store / f"digits_{version}.mar", (1000 - age, 1000 - age))
     (store / "letters_x.mar").write_text("another model's")
-    _retire("digits", current=store / "digits_a.mar", keep=3)
+    _retire(store / "digits_a.mar", keep=3)
     kept = {path.name for path in store.iterdir()}
-    assert kept == {"digits_a.mar", "digits_e.mar", "digits_d.mar", "letters_x.mar"}
+    assert kept == {"digits_a.mar", "digits_e.mar", "letters_x.mar"}, "one deployed under another name counts too"
     assert {path.name: path.read_text() for path in (volumes / "deploy-model/backup").iterdir()} == {
         "digits_b.mar": "b",
         "digits_c.mar": "c",
+        "digits_d.mar": "d",
     }
 
 
@@ -109,3 +110,24 @@ def test_an_archive_lost_from_the_model_store_comes_back(model: dict[str, Any]) 
     mar.write_bytes(whole[:1000])
     deploy_model(model, judged(model))
     assert mar.read_bytes() == whole
+
+
+def test_a_damaged_archive_is_not_deployed(model: dict[str, Any]) -> None:
+    version = deploy_model(model, judged(model))
+    pointer = (model["volumes"] / "deploy-model/current.json").read_bytes()
+    archive = model["volumes"] / "model/archive" / version / "model.mar"
+    archive.write_bytes(archive.read_bytes()[:-9] + b"tampered!")
+    (model["volumes"] / f"deploy-model/model-store/digits_{version}.mar").unlink()
+    with pytest.raises(StepError, match=r"model\.mar was changed after it was made: delete"):
+        deploy_model(model, judged(model))
+    assert (model["volumes"] / "deploy-model/current.json").read_bytes() == pointer
+
+
+def test_a_model_deployed_since_the_verdict_is_not_overrun(model: dict[str, Any]) -> None:
+    verdict = judged(model)
+    write_pointer({"name": "digits", "version": "other", "mar": "o.mar", "network": "n", "index": "i"})
+    with pytest.raises(StepError, match="other was deployed after this model was judged: run again"):
+        deploy_model(model, verdict)
+    pointer = read_pointer()
+    assert pointer is not None
+    assert pointer["version"] == "other"

@@ -1,10 +1,13 @@
 """`python -m pipeline run` as a user runs it: what it shows, does twice, does again, and refuses."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 from examples import write_images
 from PIL import Image
-from pipeline_run import QUICK, Done, last_line, made_anew, run, seconds, tree
+from pipeline_run import QUICK, Done, last_line, made_anew, run, run_command, seconds, tree
 
 from steps.common.digest import ROOT, STEPS
 from steps.preprocess.sources import SAMPLE
@@ -142,6 +145,27 @@ def test_a_step_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> None
     assert re.match(r"preprocess failed: .*put images into train/<label>/ there\nlog: .*\.log$", done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
     assert "Traceback" in Path(done.stderr.split("log: ")[1].strip()).read_text()
+
+
+def test_an_interrupted_run_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "temporary").mkdir()
+    command = run_command(tmp_path / "volumes", {})
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, env=environment, **pipes)
+    for line in process.stdout or ():
+        if line.startswith("  epoch 1/"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == "interrupted; what was finished is kept, and another run goes on from there\n"
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "--session", str(process.pid)], check=False, capture_output=True).returncode == 0:
+        assert time.monotonic() < deadline, "a step runs on"
+        time.sleep(0.1)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_volumes_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import PARAMS
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from steps.analyse import Analysis, analyse
-from steps.analyse.evaluate import confusion_matrix
+from steps.analyse.evaluate import _draw, confusion_matrix
 from steps.analyse.verdict import Score, judge
 from steps.common import store
 from steps.common.dataset import read_split
@@ -22,6 +23,8 @@ from steps.common.errors import StepError
 from steps.common.pointer import write_pointer
 from steps.embed import embed
 from steps.index import index
+from steps.preprocess import preprocess
+from steps.train import train
 
 GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
 
@@ -82,6 +85,13 @@ def test_the_champion_need_not_beat_itself() -> None:
 def test_confusion_rows_are_true_and_columns_predicted() -> None:
     matrix = confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b", "c"])
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(500)]])
+def test_the_picture_takes_any_labels_and_any_number(tmp_path: Path, classes: list[str]) -> None:
+    _draw(np.eye(len(classes), dtype=np.int64), classes, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert max(picture.size) < 2500
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
@@ -202,6 +212,29 @@ def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> No
     serve(model, worse["network"], worse["index"])
     shutil.rmtree(model["volumes"] / "model/index" / worse["index"])
     assert "beats the champion's" in run(model).verdict.reason
+
+
+@pytest.mark.parametrize("change", [{"image_size": 32}, {"channels": 3}])
+def test_a_champion_of_another_image_size_or_colour_is_scored_in_its_own(
+    model: dict[str, Any], change: dict[str, int]
+) -> None:
+    """As the server would bring what it is sent to the size and colours of the model it serves."""
+    serve(model, model["network"], model["index"])
+    same = json.loads((run(model).report.parent / "verdict.json").read_text())["accuracy"]
+    write_mar_settings(model, image_size=28, channels=1)
+    ids = preprocess(**{**PARAMS["data"], **change})
+    network = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 1, "widths": [2, 2]})
+    worse = {**ids, "network": network, "index": index(embed(ids["gallery"], network, batch_size=500), factory="Flat")}
+    verdict = run(worse, baseline=0.1, worst_class_floor=0.0).verdict
+    assert not verdict.better
+    champion = re.search(r"the champion's (0\.\d+)", verdict.reason)
+    assert champion is not None, verdict.reason
+    assert float(champion[1]) == pytest.approx(same, abs=0.02)
+
+
+def write_mar_settings(model: dict[str, Any], **settings: int) -> None:
+    with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store/m_1.mar", "a") as mar:
+        mar.writestr("model.json", json.dumps(settings))
 
 
 def test_a_champion_that_cannot_be_read_stops_the_run(model: dict[str, Any]) -> None:

@@ -122,6 +122,17 @@ def test_unreadable_images_are_named_and_counted(volumes: Path, capsys: pytest.C
     assert sum(len(read_split(ids[name])) for name in ("train", "validation", "test")) == 36
 
 
+def test_hidden_files_are_no_data_and_misplaced_ones_are_named(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS)
+    write_images(folder, {".checkpoints": "5", "a/deeper": "6"}, count=2)
+    assert read_split(preprocess(**FOLDER)["train"]).classes == sorted(LETTERS)
+    assert "2 files in " in (said := capsys.readouterr().out)
+    assert "are not in <label>/ and are left out: a/deeper/" in said
+
+
 def test_too_many_unreadable_images_fail_the_run(volumes: Path) -> None:
     folder = volumes / "data/images/train"
     write_images(folder, LETTERS)

@@ -71,7 +71,7 @@ def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
     assert any("data: is 3" in line for line in lines)
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "train: [", "\x00", "a: b: c"])
+@pytest.mark.parametrize("text", ["", "[1, 2]", "train: [", "\x00", "a: b: c", "name: 2020-99-99", "name: 0x_"])
 def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "project.yaml"
     path.write_text(text)

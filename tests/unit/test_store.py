@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,30 @@ def test_two_builders_at_once_build_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
     assert (tmp_path / "built").read_text() == "x"
     assert read(tmp_path, "kind", store.artefact_id("index", {}, {"in": "1"})).facts == {"words": 1}
+
+
+def test_a_third_run_leaves_alone_what_the_second_builds_after_the_first_failed(tmp_path: Path) -> None:
+    """The first removes its lock while the second waits for it; the third must wait for the second all the same."""
+    seconds = {"first": 0.3, "second": 0.8, "third": 0.0}
+
+    def build(name: str, folder: Path) -> dict[str, Any]:
+        facts = build_hello(folder)
+        time.sleep(seconds[name])
+        if name == "first":
+            raise RuntimeError("broken")
+        assert (folder / "hello.txt").exists(), "somebody removed it"
+        (tmp_path / "built").write_text(name)
+        return facts
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=make, args=(tmp_path, partial(build, name))) for name in seconds]
+    for process, pause in zip(processes, (0.1, 0.5, 0), strict=True):
+        process.start()
+        time.sleep(pause)
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [1, 0, 0]
+    assert (tmp_path / "built").read_text() == "second"
 
 
 def test_without_locks_two_builders_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,6 +200,38 @@ def test_a_training_that_diverges_says_what_to_do(volumes: Path, splits: tuple[s
     with pytest.raises(StepError, match=r"the loss is nan in epoch \d: lower train.learning_rate"):
         train(*splits, **{**QUICK, "learning_rate": 1e38})
     assert not list((volumes / "model/network").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(4, 0.25), (2, 0.5), (10, 0.1), (1, 0.25), (616, 0.25)])
+def test_the_schedule_works_for_any_number_of_steps(steps: int, warmup: float) -> None:
+    recipe = fit.Recipe(**{**{k: v for k, v in QUICK.items() if k != "in_memory_mb"}, "warmup_fraction": warmup})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    schedule = fit._schedule(optimizer, recipe, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step() if len(rates) < steps else None
+    assert max(rates) <= recipe.learning_rate * 1.001
+    assert rates[-1] < recipe.learning_rate / 100
+
+
+def test_a_damaged_checkpoint_is_no_dead_end(
+    volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "_save_checkpoint", lambda path, *_: None)
+    (volumes / "model/checkpoints").mkdir(parents=True)
+    id = train(*splits, **QUICK)
+    shutil.rmtree(volumes / "model/network" / id)
+    (volumes / f"model/checkpoints/{id}.pt").write_bytes(b"damaged")
+    assert train(*splits, **QUICK) == id
+    assert "is damaged, so training starts anew" in capsys.readouterr().out
+
+
+def test_too_small_a_batch_for_several_processes_is_refused(tmp_path: Path) -> None:
+    recipe = fit.Recipe(**{**{k: v for k, v in QUICK.items() if k != "in_memory_mb"}, "batch_size": 7})
+    with pytest.raises(StepError, match="train.batch_size is 7: 4 GPUs need 8 or more"):
+        fit.launch(fit.Job(recipe, tmp_path, tmp_path, tmp_path, tmp_path, 0), processes=4)
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_wrong_types_are_named(check: Callable[..., str]) -> None:
 
 def test_an_empty_split_is_named(check: Callable[..., str]) -> None:
     message = broken(check, lambda s: s["test"].update(content(9, 0)))
-    assert "test: at least one image; found 0; in " in message
+    assert "test: at least one image (add images, or raise its fraction in data); found 0; in " in message
 
 
 def test_counts_that_differ_are_named(check: Callable[..., str]) -> None:
@@ -109,11 +109,19 @@ def test_a_dominant_class_is_named(check: Callable[..., str]) -> None:
 
 def test_duplicates_are_named(check: Callable[..., str]) -> None:
     def duplicate(splits: dict[str, Images]) -> None:
-        splits["train"]["images"][5] = splits["train"]["images"][2]
+        splits["train"]["images"][4] = splits["train"]["images"][2]
 
     message = broken(check, duplicate)
-    assert "train: at most 5.0% duplicates (validate.max_duplicate_fraction); found 1 of 6: 0/5 = 0/2" in message
+    assert "train: at most 5.0% duplicates (validate.max_duplicate_fraction); found 1 of 6: 0/4 = 0/2" in message
     check(duplicate, max_duplicate_fraction=0.5)
+
+
+def test_an_image_with_two_labels_is_named(check: Callable[..., str]) -> None:
+    def contradict(splits: dict[str, Images]) -> None:
+        splits["train"]["images"][5] = splits["train"]["images"][2]
+
+    message = broken(check, contradict, max_duplicate_fraction=1.0)
+    assert "train: an image has one label; found 1 with two: 0/5 = 0/2" in message
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "gallery"])
