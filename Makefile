@@ -8,7 +8,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict images image push compile test test-all lint fix lock bench
+.PHONY: help install run serve predict images image push compile submit schedule unschedule status test test-all lint fix lock bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,7 +28,7 @@ serve: install  ## serve the model that the pointer names: make serve [VOLUMES=f
 	@$(RUN) $(START_$(RUNNER))
 
 predict: install  ## ask the server about an image: make predict IMAGE=samples/7.png
-	@$(RUN) serving predict $(IMAGE)
+	@$(RUN) serving predict '$(IMAGE)'
 
 images: install  ## build the images that Docker lacks here
 	@$(RUN) pipeline images
@@ -41,6 +41,18 @@ push: install  ## push the images that the registry lacks: make push [STEP=train
 
 compile: install  ## write the package for Kubeflow, pipeline.yaml
 	@$(RUN) pipeline compile
+
+submit: install  ## run the pipeline on Kubeflow and wait: make submit, with KFP_HOST and KFP_TOKEN set
+	@$(RUN) pipeline submit --wait
+
+schedule: install  ## let it run there again and again: make schedule CRON='0 3 * * *'
+	@$(RUN) pipeline schedule --cron '$(CRON)'
+
+unschedule: install  ## end that
+	@$(RUN) pipeline unschedule
+
+status: install  ## the last runs there, with their verdicts
+	@$(RUN) pipeline status
 
 test: install  ## the tests that take seconds, two minutes in all
 	@$(RUN) pytest -m "not slow and not docker"

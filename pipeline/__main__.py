@@ -7,6 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from pipeline.engine import DockerError, DockerMissingError
+from pipeline.remote_commands import add_remote_commands
 from pipeline.settings import SettingsError, load_params, load_project
 from steps.common.errors import StepError
 
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_project(package)
     package.set_defaults(command=_compile)
+    add_remote_commands(commands)
     lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
     lock.set_defaults(command=_lock)
     return parser
