@@ -55,14 +55,12 @@ def push_images(project: Project, names: Iterable[str], console: Console) -> Wor
     from pipeline.registry import Registry  # brings packages that only it needs
 
     registry, images, work = Registry(project.registry), references(project), Work(console)
-    held = [name for name in NAMES if registry.has(images[name])]
-    missing = [name for name in _in_order(names) if name not in held]
-    for name in _in_order(names):
-        if name in held:
+    wanted, held = _in_order(names), [name for name in NAMES if registry.has(images[name])]
+    docker = None if set(wanted) <= set(held) else Docker()
+    for name in wanted:
+        if docker is None or name in held:
             work.note(name, images[name], "there")
-    docker = Docker() if missing else None
-    for name in missing:
-        assert docker  # noqa: S101 - tells the type checker
+            continue
         _ensure(docker, images, name, work, held)
         with work.doing(name, images[name], "pushed") as say:
             docker.push(images[name], say)

@@ -44,7 +44,7 @@ def _quiet(output: TextIO) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _this_interpreter(temporary: str) -> Iterator[None]:
-    """Let the steps find this interpreter and this repository, and leave their temporary files, kfp's too, in one place.
+    """Let the steps find this interpreter and this repository, and leave all temporary files in one place.
 
     kfp writes `sys.executable` unquoted into a shell script, which a space in the project's path would break, so the
     steps find it by its name alone.
