@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from engine_tools import docker
 
 from pipeline.engine import Docker, DockerMissingError
 from pipeline.images import references
 from pipeline.settings import load_project
 from steps.common.digest import ROOT
+from tests.docker.engine_tools import docker
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_tools import copy_out, docker, table
 
 from pipeline.engine import USER
 from pipeline.images import NAMES
 from steps.common.digest import ROOT, STEPS, source_files, sources, step_digest
+from tests.docker.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
 

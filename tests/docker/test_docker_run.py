@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from engine_tools import docker
 
 from pipeline.engine import UID
 from steps.common.digest import ROOT
+from tests.docker.engine_tools import docker
 
 pytestmark = pytest.mark.docker
 

@@ -1,0 +1,156 @@
+"""What containers need of this machine: volumes that their user can write, and a server that says it is well."""
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import __main__ as pipeline
+from pipeline.engine import GID, UID, USER
+from pipeline.kfp_docker import give_to_containers
+from pipeline.settings import SettingsError
+from serving import __main__ as serving
+from steps.common.digest import ROOT
+from tests.model_archive import CLASSES, NAME, VERSION, archive, write_model
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data volume with a dataset, and images of the user's."""
+    for folder in ("dataset/0123", "images/train/7"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "file").touch()
+    return tmp_path / "data"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+def test_root_gives_the_volumes_to_the_containers_but_not_the_images(data: Path) -> None:
+    give_to_containers([data])
+    for path in (data, data / "dataset", data / "dataset/0123/file"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (UID, GID)
+    for path in (data / "images", data / "images/train/7/file"):
+        assert path.stat().st_uid == os.getuid()
+
+
+@pytest.mark.skipif(os.getuid() == UID, reason="the files are this user's, who is the containers'")
+def test_another_user_is_told_what_to_do(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: UID + 1)
+    with pytest.raises(SettingsError, match=f"sudo chown -R {USER} {data}"):
+        give_to_containers([data])
+
+
+def test_volumes_that_all_may_write_are_left_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: UID + 1)
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o777)
+    before = {path: path.stat().st_uid for path in data.rglob("*")}
+    give_to_containers([data])
+    assert {path: path.stat().st_uid for path in data.rglob("*")} == before
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Path:
+    """Volumes with a model that the pointer names."""
+    mar = archive(write_model(tmp_path / "model"), tmp_path / "deploy-model/model-store/model.mar")
+    pointer = {
+        "name": NAME,
+        "version": VERSION,
+        "mar": mar.name,
+        "sha256": hashlib.sha256(mar.read_bytes()).hexdigest(),
+    }
+    (tmp_path / "deploy-model/current.json").write_text(json.dumps(pointer))
+    return tmp_path
+
+
+def test_nothing_to_serve_is_said_before_docker_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pipeline.main(["serve", "--volumes", str(tmp_path), "--project", str(ROOT / "project.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("error: nothing is deployed yet, ")
+
+
+def test_serving_in_an_image_needs_docker(
+    deployed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(deployed))
+    project = str(ROOT / "project.yaml")
+    assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", "0"]) == 2
+    assert capsys.readouterr().err.startswith("Docker is needed, and ")
+
+
+def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = str(ROOT / "project.yaml")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", port]) == 2
+    assert f"port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
+
+
+class _Server(HTTPServer):
+    answer: tuple[int, dict[str, Any]]
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, answer = self.server.answer
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[_Server]:
+    with _Server(("127.0.0.1", 0), _Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def probe(volumes: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["serving", "probe", "--volumes", str(volumes), "--port", str(port)])
+    return serving.main()
+
+
+@pytest.mark.parametrize(
+    ("status", "label", "version", "healthy"),
+    [
+        (200, CLASSES[0], VERSION, 0),
+        (200, CLASSES[1], VERSION, 1),
+        (200, CLASSES[1], "older", 0),  # what is served until the server starts anew
+        (503, CLASSES[0], VERSION, 1),
+    ],
+)
+def test_a_server_is_well_if_it_answers_as_it_should(
+    deployed: Path,
+    server: _Server,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    label: str,
+    version: str,
+    healthy: int,
+) -> None:
+    server.answer = status, {"label": label, "model": {"name": NAME, "version": version}}
+    assert probe(deployed, server.server_address[1], monkeypatch) == healthy
+
+
+def test_a_server_that_is_not_there_is_not_well(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert probe(deployed, port, monkeypatch) == 1
