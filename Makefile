@@ -8,7 +8,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict images image push compile submit schedule unschedule status test test-all lint fix lock bench
+.PHONY: help install run serve predict images image push login compare compile submit schedule unschedule status test test-all lint fix lock bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,12 @@ image: install  ## build one of them: make image STEP=train
 
 push: install  ## push the images that the registry lacks: make push [STEP=train]
 	@$(RUN) pipeline push $(STEP)
+
+login: install  ## log Docker in to the registry, as REGISTRY_USER with REGISTRY_PASSWORD, if they are set
+	@$(RUN) pipeline login
+
+compare: install  ## this model beside another revision's: make compare BASE=origin/master
+	@$(RUN) pipeline compare --base '$(BASE)'
 
 compile: install  ## write the package for Kubeflow, pipeline.yaml
 	@$(RUN) pipeline compile

@@ -92,6 +92,33 @@ def _compile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _login(options: argparse.Namespace) -> int:
+    """Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD."""
+    project = load_project(options.project)
+
+    from pipeline.login import login
+
+    try:
+        print(login(project))
+    except DockerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Run the pipeline of another revision, then this one's against it, and show how both did."""
+    from pipeline.compare import compare
+    from pipeline.run import RunError
+
+    try:
+        print(compare(options.base, options.volumes), end="")
+    except RunError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
 def _lock(_: argparse.Namespace) -> int:
     """Resolve every requirements.in into the requirements.txt beside it."""
     from pipeline.lock import lock
@@ -140,6 +167,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_project(package)
     package.set_defaults(command=_compile)
+    login = commands.add_parser("login", help="log Docker in to the registry", description=_login.__doc__)
+    _add_project(login)
+    login.set_defaults(command=_login)
+    compare = commands.add_parser("compare", help="compare with another revision's model", description=_compare.__doc__)
+    compare.add_argument("--base", required=True, help="the other revision, such as origin/master")
+    _add_volumes(compare)
+    compare.set_defaults(command=_compare)
     add_remote_commands(commands)
     lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
     lock.set_defaults(command=_lock)

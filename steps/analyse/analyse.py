@@ -90,6 +90,8 @@ def analyse(
             unchanged=evaluation.unchanged and (champion_evaluation is None or champion_evaluation.unchanged),
             id=made.id,
             verdict=asdict(verdict),
+            classes=details["classes"],
+            confusion=details["confusion"],
             report=str(made.path / "report.html"),
         )
         return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
