@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +103,15 @@ def test_a_dockerfile_that_fails_says_why(pipeline: Callable, tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stderr.startswith("docker build failed:")
     assert "Invalid requirement: 'no such package'" in done.stderr
+
+
+def test_the_cuda_build_can_be_installed_where_images_are_built(tmp_path: Path) -> None:
+    """Every package of its lock is there with the hashes of the lock, for Linux; fetching gigabytes is spared."""
+    command = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--no-deps", "--require-hashes"]
+    command += ["--python-version=3.11", "--python-platform=x86_64-unknown-linux-gnu", f"--target={tmp_path}"]
+    locks = [ROOT / "steps/torch-cuda.txt", ROOT / "steps/torch-dependencies.txt"]
+    command += [f"--requirements={lock}" for lock in locks]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "+ torch==" in done.stderr
+    assert "+ nvidia-cudnn" in done.stderr

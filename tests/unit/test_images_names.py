@@ -101,6 +101,8 @@ def test_the_cuda_build_is_the_same_torch() -> None:
     cuda = pins("steps/torch-cuda.txt")
     assert cpu in cuda
     assert any(pin.startswith("nvidia-cudnn") for pin in cuda)
+    names = {pin.partition("==")[0] for pin in pins("steps/torch-dependencies.txt")}
+    assert {pin for pin in cuda if pin.partition("==")[0] in names} <= pins("steps/torch-dependencies.txt")
 
 
 @pytest.mark.parametrize("command", [["images"], ["images", "train"], ["run", "--runner", "docker"]])
