@@ -8,7 +8,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict images image push login compare compile submit schedule unschedule status test test-all lint fix lock bench
+.PHONY: help install run serve predict images image push login compare compile doctor submit schedule unschedule status test test-all lint fix lock bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,9 @@ compare: install  ## this model beside another revision's: make compare BASE=ori
 
 compile: install  ## write the package for Kubeflow, pipeline.yaml
 	@$(RUN) pipeline compile
+
+doctor: install  ## check what the first push needs
+	@$(RUN) pipeline doctor
 
 submit: install  ## run the pipeline on Kubeflow and wait: make submit, with KFP_HOST and KFP_TOKEN set
 	@$(RUN) pipeline submit --wait

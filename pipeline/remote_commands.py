@@ -16,7 +16,7 @@ _POLL_SECONDS = 10.0
 
 
 def add_remote_commands(commands: Any) -> None:
-    """Add submit, schedule, unschedule and status."""
+    """Add submit, schedule, unschedule, status and doctor."""
     submit = _add(commands, "submit", _submit, "run the pipeline on Kubeflow")
     submit.add_argument("--wait", action="store_true", help="follow the run; the last line is as that of `run`")
     submit.add_argument("--poll", type=_positive, default=_POLL_SECONDS, help="seconds between looks (default: 10)")
@@ -25,6 +25,7 @@ def add_remote_commands(commands: Any) -> None:
     schedule.add_argument("--cron", required=True, help="when: minute, hour, day, month, day of the week")
     _add(commands, "unschedule", _unschedule, "end what schedule began")
     status = _add(commands, "status", _status, "list the last runs on Kubeflow, with their verdicts")
+    _add(commands, "doctor", _doctor, "check what a first push needs")
     status.add_argument("--count", type=int, choices=range(1, 101), default=10, metavar="1-100", help="how many")
 
 
@@ -36,7 +37,7 @@ def _add(commands: Any, name: str, work: Callable[..., int], text: str) -> argpa
     for file, what in (("project", "who this is"), ("params", "how to train")):
         default = Path(f"{file}.yaml")
         parser.add_argument(f"--{file}", type=Path, default=default, help=f"{what} (default: {default})")
-    parser.set_defaults(command=lambda options: _explained(work, options))
+    parser.set_defaults(command=work if work is _doctor else lambda options: _explained(work, options))
     return parser
 
 
@@ -54,11 +55,26 @@ def _explained(work: Callable[..., int], options: argparse.Namespace) -> int:
 def _server(options: argparse.Namespace) -> "Kubeflow":
     from pipeline.kubeflow import Kubeflow
 
-    names = ("host", "token", "namespace")
-    host, token, namespace = (getattr(options, name) or os.environ.get(f"KFP_{name.upper()}") for name in names)
-    server = Kubeflow(host, token, namespace)
+    given = _given(options)
+    server = Kubeflow(given["host"], given["token"], given["namespace"])
     server.check()
     return server
+
+
+def _given(options: argparse.Namespace) -> dict[str, str | None]:
+    names = ("host", "token", "namespace")
+    return {name: getattr(options, name) or os.environ.get(f"KFP_{name.upper()}") for name in names}
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Check settings, revision, images, Kubeflow, claims and GPUs: a line each, ok or what to do."""
+    from pipeline.doctor import examine
+
+    well = True
+    for name, found, is_well in examine(options.project, options.params, _given(options)):
+        print(f"{'ok' if is_well else 'NOT OK':<6}  {name}: {found}", flush=True)
+        well = well and is_well
+    return 0 if well else 2
 
 
 def _submit(options: argparse.Namespace, project: Project, params: Params) -> int:
