@@ -1,4 +1,4 @@
-"""What can be checked before the first push, a line each: ok, or what to do. Reads settings, servers and the cluster."""
+"""What can be checked before the first push, a line each: ok, or what to do. Reads settings, servers, the cluster."""
 
 import json
 import shutil
