@@ -3,10 +3,10 @@
 It needs no TorchServe, and travels in the archive beside what it reads: network, index, labels and model.json.
 """
 
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import faiss
@@ -93,10 +93,5 @@ def _error(rule: str, message: str) -> dict[str, Any]:
 
 def _load_network(folder: Path) -> torch.nn.Module:
     """What load() of the folder's own network.py gives: the archive says how to build its network."""
-    spec = importlib.util.spec_from_file_location("network", folder / "network.py")
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{folder / 'network.py'} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network: torch.nn.Module = module.load(folder)
+    network: torch.nn.Module = run_path(str(folder / "network.py"))["load"](folder)
     return network

@@ -4,8 +4,8 @@ A network's folder holds `network.py`, whose `load(folder)` gives the module; `w
 The module takes uint8 [N, H, W, C] and gives float32 [N, D] of length one: normalisation is part of it.
 """
 
-import importlib.util
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import torch
@@ -16,12 +16,7 @@ FILES = ("network.py", "weights.safetensors", "network.json")
 
 def load_network(folder: Path) -> torch.nn.Module:
     """The network in this folder, in evaluation mode, on CUDA where there is one."""
-    spec = importlib.util.spec_from_file_location("network", folder / "network.py")
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{folder / 'network.py'} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network: torch.nn.Module = module.load(folder)
+    network: torch.nn.Module = run_path(str(folder / "network.py"))["load"](folder)  # which leaves no byte code there
     return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.engine import USER
 from pipeline.images import NAMES, references, tag
@@ -14,6 +15,7 @@ from pipeline.settings import SettingsError, load_project
 from steps.common.digest import ROOT, STEPS, step_digest
 
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
+PROJECT = yaml.safe_load((ROOT / "project.yaml").read_text())
 DOCKERFILES = [ROOT / "steps/Dockerfile", ROOT / "serving/Dockerfile"]
 
 
@@ -128,7 +130,7 @@ def test_without_docker_it_is_said_how_to_get_it(tmp_path: Path, command: list[s
 )
 def test_a_registry_that_docker_would_not_take_is_refused(tmp_path: Path, registry: str) -> None:
     file = tmp_path / "project.yaml"
-    file.write_text(f"name: digits\ntitle: Digits\nregistry: '{registry}'\n")
+    file.write_text(yaml.safe_dump({**PROJECT, "registry": registry}))
     with pytest.raises(SettingsError, match="registry: is"):
         load_project(file)
 
@@ -138,5 +140,5 @@ def test_a_registry_that_docker_would_not_take_is_refused(tmp_path: Path, regist
 )
 def test_registries_with_port_and_folders_are_taken(tmp_path: Path, registry: str) -> None:
     file = tmp_path / "project.yaml"
-    file.write_text(f"name: digits\ntitle: Digits\nregistry: '{registry}'\n")
+    file.write_text(yaml.safe_dump({**PROJECT, "registry": registry}))
     assert load_project(file).registry == registry
