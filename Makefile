@@ -25,7 +25,7 @@ run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker
 	@$(RUN) pipeline run --runner $(RUNNER)
 
 serve: install  ## serve the model that the pointer names: make serve [VOLUMES=folder] [RUNNER=docker]
-	@$(RUN) $(START_$(RUNNER))
+	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # which refuses an unknown one
 
 predict: install  ## ask the server about an image: make predict IMAGE=samples/7.png
 	@$(RUN) serving predict '$(IMAGE)'
