@@ -94,6 +94,16 @@ def analyse(
     return verdict.accuracy, verdict.better, analysis.id, verdict.reason
 
 
+def report(
+    status: dsl.PipelineTaskFinalStatus,
+    name: str,
+) -> None:
+    """Report how the run ended."""
+    from steps.common.report import report as step
+
+    step(name, status.state, status.error_message)
+
+
 def deploy(
     name: str,
     network: str,

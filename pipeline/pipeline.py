@@ -1,6 +1,7 @@
 """The graph: seven steps and the gate, the same wherever it runs."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,9 +23,15 @@ DISPLAY_NAMES = {
 
 
 def build_pipeline(
-    project: Project, images: Mapping[str, str], on_task: Callable[[dsl.PipelineTask], None] = lambda _: None
+    project: Project,
+    images: Mapping[str, str],
+    on_task: Callable[[dsl.PipelineTask], None] = lambda _: None,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Any:
-    """The pipeline, each step in the image given for it; `on_task` may add to a task what the place it runs needs."""
+    """The pipeline, each step in the image given for it.
+
+    What the place where it runs needs may be added: `on_task` to each task, `around` about them all.
+    """
     step = SimpleNamespace(
         **{
             name: dsl.component(getattr(components, name), base_image=images[name], install_kfp_package=False)
@@ -47,44 +54,45 @@ def build_pipeline(
         analyse: dict,  # type: ignore[type-arg]
         deploy: dict,  # type: ignore[type-arg]
     ) -> None:
-        dataset = step.preprocess(data=data)
-        splits = dataset.outputs
-        sound = step.validate(
-            train=splits["train"],
-            validation=splits["validation"],
-            gallery=splits["gallery"],
-            test=splits["test"],
-            data=data,
-            validate=validate,
-        )
-        network = step.train(train_split=splits["train"], validation_split=splits["validation"], train=train)
-        network.after(sound)
-        embeddings = step.embed(gallery=splits["gallery"], network=network.output, embed=embed)
-        faiss = step.index(embeddings=embeddings.output, index=index)
-        analysis = step.analyse(
-            test=splits["test"],
-            network=network.output,
-            index=faiss.output,
-            baseline=baseline,
-            worst_class_floor=worst_class_floor,
-            embed=embed,
-            analyse=analyse,
-        )
-        served = None
-        with dsl.If(analysis.outputs["accuracy"] > baseline, name="above-baseline"):  # noqa: SIM117 - two gates
-            with dsl.If(analysis.outputs["better"] == True, name="better"):  # noqa: E712 - it builds a condition
-                served = step.deploy(
-                    name=name,
-                    network=network.output,
-                    index=faiss.output,
-                    verdict=analysis.outputs["verdict"],
-                    data=data,
-                    deploy=deploy,
-                )
-        for task in (dataset, sound, network, embeddings, faiss, analysis, served):
-            task.set_caching_options(False)  # kfp's cache keys on a claim's name, not on what the volume holds
-            task.set_display_name(DISPLAY_NAMES[task.name])
-            on_task(task)
+        with around():
+            dataset = step.preprocess(data=data)
+            splits = dataset.outputs
+            sound = step.validate(
+                train=splits["train"],
+                validation=splits["validation"],
+                gallery=splits["gallery"],
+                test=splits["test"],
+                data=data,
+                validate=validate,
+            )
+            network = step.train(train_split=splits["train"], validation_split=splits["validation"], train=train)
+            network.after(sound)
+            embeddings = step.embed(gallery=splits["gallery"], network=network.output, embed=embed)
+            faiss = step.index(embeddings=embeddings.output, index=index)
+            analysis = step.analyse(
+                test=splits["test"],
+                network=network.output,
+                index=faiss.output,
+                baseline=baseline,
+                worst_class_floor=worst_class_floor,
+                embed=embed,
+                analyse=analyse,
+            )
+            served = None
+            with dsl.If(analysis.outputs["accuracy"] > baseline, name="above-baseline"):  # noqa: SIM117 - two gates
+                with dsl.If(analysis.outputs["better"] == True, name="better"):  # noqa: E712 - it builds a condition
+                    served = step.deploy(
+                        name=name,
+                        network=network.output,
+                        index=faiss.output,
+                        verdict=analysis.outputs["verdict"],
+                        data=data,
+                        deploy=deploy,
+                    )
+            for task in (dataset, sound, network, embeddings, faiss, analysis, served):
+                task.set_caching_options(False)  # kfp's cache keys on a claim's name, not on what the volume holds
+                task.set_display_name(DISPLAY_NAMES[task.name])
+                on_task(task)
 
     return pipeline
 

@@ -61,6 +61,7 @@ class Kubeflow(_Section):
     gpus: Annotated[int, Field(ge=0)]
     retries: Annotated[int, Field(ge=0, le=10)]
     timeout_minutes: Count
+    webhook_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
     resources: StepResources
 
 

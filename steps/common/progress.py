@@ -34,3 +34,6 @@ def running(step: str) -> Iterator[None]:
 def finished(step: str, *, made: str, unchanged: bool, **facts: Any) -> None:
     """Say what a step made, or found made already, and what it leaves to the next."""
     event("finished", step=step, made=made, unchanged=unchanged, **facts)
+    from steps.common.report import record  # which writes by the store, which tells its events here
+
+    record(step, facts)

@@ -158,6 +158,29 @@ def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]
     assert set(accelerated.values()) == {None}
 
 
+def test_without_a_webhook_nothing_reports(compiled: tuple[Spec, Spec]) -> None:
+    assert "report" not in step_tasks(compiled[0])
+    assert "RUN_ID" not in yaml.safe_dump_all(compiled)
+
+
+def test_a_webhook_is_told_of_every_end(tmp_path: Path) -> None:
+    pipeline, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
+    tasks = step_tasks(pipeline)
+    assert set(tasks) == {*STEPS, "report"}
+    assert tasks["report"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
+    secret = executors["exec-report"]["secretAsEnv"][0]
+    assert secret["secretName"] == "slack"
+    assert secret["keyToEnv"] == [{"envVar": "WEBHOOK_URL", "secretKey": "url"}]
+    named = {name: [one["name"] for one in executor.get("fieldPathAsEnv", [])] for name, executor in executors.items()}
+    assert {name for name, fields in named.items() if fields == ["RUN_ID"]} == {
+        *("exec-analyse", "exec-deploy", "exec-report")
+    }
+    assert (
+        pipeline["deploymentSpec"]["executors"]["exec-report"]["container"]["image"] == references(PROJECT)["validate"]
+    )
+
+
 def test_the_command_writes_the_package(tmp_path: Path) -> None:
     path = tmp_path / "new folder/package.yaml"
     command = [sys.executable, "-m", "pipeline", "compile", "--output", path]
