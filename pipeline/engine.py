@@ -12,7 +12,8 @@ UID = GID = 1000  # whom every container runs as; the Dockerfiles say the same
 USER = f"{UID}:{GID}"
 _HOW = (
     "Install Docker as https://docs.docker.com/engine/install/ says (on Debian or Ubuntu: sudo apt-get install "
-    "docker.io), start it, let this user use it (group docker), and run this again. `make run` and `make serve` without RUNNER=docker need none."
+    "docker.io), start it, let this user use it (group docker), and run this again. `make run` and `make serve` "
+    "without RUNNER=docker need none."
 )
 
 
