@@ -80,3 +80,15 @@ def test_the_run_shown_ends_as_a_run_ends() -> None:
     accuracy = re.findall(r"^accuracy +(0\.\d+) on the test split", shown, re.MULTILINE)[0]
     assert shown.splitlines()[-1].startswith("DEPLOYED ")
     assert f"accuracy {accuracy} is above the baseline {PARAMS['gate']['baseline']:.4f}" in shown
+
+
+def test_what_is_said_of_kubeflow_exists() -> None:
+    text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    settings = yaml.safe_load((ROOT / "project.yaml").read_text(encoding="utf-8"))["kubeflow"]
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
+    named = re.findall(r"`kubeflow\.([a-z_]+)`", text)
+    assert [key for key in named if key not in settings] == []
+    workflow = (ROOT / ".github/workflows/ct.yml").read_text()
+    variables = set(re.findall(r"`((?:KFP|REGISTRY)_[A-Z]+)`", text))
+    assert variables == set(re.findall(r"(?:vars|secrets)\.(\w+)", workflow))
