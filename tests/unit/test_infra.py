@@ -86,3 +86,20 @@ def test_pods_may_do_what_kubeflow_asks_of_them_alone() -> None:
     results = {("workflowtaskresults", "create"), ("workflowtaskresults", "patch")}
     assert allowed == results | {("configmaps", "get"), ("secrets", "get")}
     assert all(rule.get("resourceNames") for rule in role["rules"] if rule["apiGroups"] == [""])
+
+
+def test_serving_reads_the_deploy_volume_from_a_namespace_of_its_own(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "pv-pvc")
+    path = tmp_path / "pv-pvc/kustomization.yaml"
+    path.write_text(path.read_text().replace("# - ", "- "))
+    made = built(path.parent)
+    assert made.items() >= built(FOLDER).items()
+    pv = made["PersistentVolume", f"{PROJECT.name}-serving"]["spec"]
+    pvc = made["PersistentVolumeClaim", "serving-model-pvc"]
+    assert pvc["metadata"]["namespace"] == pv["claimRef"]["namespace"] == "serving"
+    assert (pv["claimRef"]["name"], pvc["spec"]["volumeName"]) == ("serving-model-pvc", f"{PROJECT.name}-serving")
+    assert pv["accessModes"] == pvc["spec"]["accessModes"] == ["ReadOnlyMany"]
+    deployed = made["PersistentVolume", f"{PROJECT.name}-deploy-model"]["spec"]
+    assert all(pv[key] == deployed[key] for key in ("hostPath", "nodeAffinity", "capacity", "storageClassName"))
+    for one in made.values():
+        kubernetes_validate.validate(one, "1.33", strict=True)
