@@ -9,6 +9,7 @@ import io
 import json
 import math
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
     for row, column in np.argwhere(matrix) if readable else ():
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box for it in the picture is enough
+        figure.savefig(path, dpi=110)
 
 
 def _mean(values: NDArray[np.bool_]) -> float | None:

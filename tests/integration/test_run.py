@@ -73,6 +73,7 @@ def test_a_second_run_does_nothing_twice(first: tuple[Path, Done], tmp_path: Pat
     assert (volumes / "deploy-model/current.json").read_bytes() == pointer
 
 
+@pytest.mark.slow
 def test_changed_epochs_train_anew_and_preprocess_nothing(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     served = json.loads((volumes / "deploy-model/current.json").read_text())
@@ -83,6 +84,7 @@ def test_changed_epochs_train_anew_and_preprocess_nothing(first: tuple[Path, Don
     assert json.loads((volumes / "deploy-model/current.json").read_text())["accuracy"] > served["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_worse_challenger_leaves_serving_untouched(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     before = tree(volumes / "deploy-model")
@@ -123,6 +125,7 @@ def test_shuffled_labels_are_rejected_and_leave_no_archive(tmp_path: Path) -> No
     assert not list((volumes / "deploy-model").rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_labels_and_its_new_gallery_class(tmp_path: Path) -> None:
     """The template is a classifier of anything: labels are words, and a new class only needs gallery images."""
     volumes = tmp_path / "volumes"
@@ -147,6 +150,7 @@ def test_a_step_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> None
     assert "Traceback" in Path(done.stderr.split("log: ")[1].strip()).read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "volumes").mkdir()
     (tmp_path / "temporary").mkdir()
