@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import images, runs, training
+from pipeline.engine import Docker, DockerMissingError
 from pipeline.settings import load_params
 from steps.common.digest import ROOT
 
@@ -27,11 +28,22 @@ def main() -> int:
     console = Console()
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}", highlight=False)
     for name in names:
+        if name == "images" and (missing := _docker_missing()):
+            console.print(f"{name}: {missing}", highlight=False, soft_wrap=True)
+            continue
         table = Table("measured", "value", title=name, title_justify="left", box=None)
         for row in BENCHMARKS[name]():
             table.add_row(*row)
         console.print(table)
     return 0
+
+
+def _docker_missing() -> str:
+    try:
+        Docker()
+    except DockerMissingError as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":
