@@ -6,6 +6,7 @@ A container has what it has in the cluster: a fixed user, a root file system tha
 import codecs
 import contextlib
 import os
+import shlex
 import stat
 import tempfile
 import uuid
@@ -52,16 +53,20 @@ def run_in_containers(
 
 def give_to_containers(volumes: list[Path]) -> None:
     """Let the containers' user write the volumes; SettingsError with the remedy where that takes another user."""
-    for volume in volumes:
-        foreign = [path for path in _below(volume) if path.lstat().st_uid != UID]
-        if os.getuid() == 0:
-            for path in foreign:
-                os.chown(path, UID, GID, follow_symlinks=False)
-        elif any(stat.S_ISDIR(path.lstat().st_mode) and not path.lstat().st_mode & stat.S_IWOTH for path in foreign):
-            raise SettingsError(
-                f"{volume} cannot be written by user id {UID}, whom the containers run as: do "
-                f"`sudo chown -R {USER} {volume}`, or choose another folder with VOLUMES=/elsewhere"
-            )
+    foreign = {volume: [path for path in _below(volume) if path.lstat().st_uid != UID] for volume in volumes}
+    if os.getuid() == 0:
+        for path in (path for paths in foreign.values() for path in paths):
+            os.chown(path, UID, GID, follow_symlinks=False)
+    elif closed := [volume for volume, paths in foreign.items() if any(map(_is_closed_folder, paths))]:
+        raise SettingsError(
+            f"user id {UID}, whom the containers run as, cannot write {', '.join(map(str, closed))}: do "
+            f"`sudo chown -R {USER} {shlex.join(map(str, closed))}`, or choose another folder with VOLUMES=/elsewhere"
+        )
+
+
+def _is_closed_folder(path: Path) -> bool:
+    mode = path.lstat().st_mode
+    return stat.S_ISDIR(mode) and not mode & stat.S_IWOTH
 
 
 def _below(volume: Path) -> Iterator[Path]:
