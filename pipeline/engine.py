@@ -62,6 +62,8 @@ class Docker:
         if self._has_buildkit:
             command += ["--progress", "plain", "--build-arg", "BUILDKIT_INLINE_CACHE=1"]
             command += [word for image in caches for word in ("--cache-from", image)]
+        else:
+            command += ["--force-rm"]  # also the container of a step that failed
         command += _options("--build-arg", arguments) + _options("--label", labels) + [str(ROOT)]
         self._follow(command, on_line)
 
