@@ -103,6 +103,7 @@ def test_the_newest_archives_stay_and_the_older_move_to_backup(volumes: Path) ->
     }
 
 
+@pytest.mark.slow
 def test_an_archive_lost_from_the_model_store_comes_back(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     mar = model["volumes"] / f"deploy-model/model-store/digits_{version}.mar"
@@ -123,6 +124,7 @@ def test_a_damaged_archive_is_not_deployed(model: dict[str, Any]) -> None:
     assert (model["volumes"] / "deploy-model/current.json").read_bytes() == pointer
 
 
+@pytest.mark.slow
 def test_a_model_deployed_since_the_verdict_is_not_overrun(model: dict[str, Any]) -> None:
     verdict = judged(model)
     write_pointer({"name": "digits", "version": "other", "mar": "o.mar", "network": "n", "index": "i"})

@@ -96,6 +96,7 @@ def test_a_worse_challenger_leaves_serving_untouched(first: tuple[Path, Done], t
     assert tree(volumes / "deploy-model") == before
 
 
+@pytest.mark.slow
 def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     root = tmp_path / "repository"

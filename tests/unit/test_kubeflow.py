@@ -118,6 +118,7 @@ def test_submit_makes_all_and_waits_for_the_verdict(run: Run, kfp: Kfp, committe
     assert "right" not in "".join(p.read_text() for p in committed.rglob("*.yaml"))  # the token is written nowhere
 
 
+@pytest.mark.slow
 def test_the_same_revision_reuses_pipeline_and_version(run: Run, kfp: Kfp) -> None:
     kfp.page = 1
     assert [run("submit").returncode for _ in range(2)] == [0, 0]

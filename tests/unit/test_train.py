@@ -159,6 +159,7 @@ train(sys.argv[1], sys.argv[2], **{**params, "epochs": 2})
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
