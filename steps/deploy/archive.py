@@ -1,4 +1,4 @@
-"""Builds a model's MAR with torch-model-archiver and proves it: reads artefacts, writes the MAR and its predictions."""
+"""Builds a model's MAR with torch-model-archiver and proves it: reads artefacts, writes the MAR."""
 
 import base64
 import json
@@ -17,7 +17,6 @@ from steps.common.errors import StepError
 from steps.common.network import FILES as NETWORK_FILES
 
 MAR = "model.mar"
-PREDICTIONS = "predictions.json"
 # What the worker runs, besides the handler: it imports nothing of this repository.
 CODE = ("serving/predictor.py", "steps/common/images.py")
 HANDLER = "serving/handler.py"

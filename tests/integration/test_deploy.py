@@ -28,10 +28,6 @@ def judged(model: dict[str, Any], **gate: float) -> str:
     return analyse(model["test"], model["network"], model["index"], **{**GATE, **gate}).id
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     pointer = read_pointer()
