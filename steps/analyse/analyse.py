@@ -18,7 +18,7 @@ from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.common.parameters import typed
-from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer
+from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer, rolled_back
 from steps.common.store import Artefact, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 
@@ -66,6 +66,7 @@ def analyse(
         champion, champion_evaluation = read_pointer(), None
         if champion:
             champion_evaluation = _evaluation(test, champion["network"], champion["index"], settings, champion)
+        taken_out = rolled_back(champion, network, index)
         is_champion = champion_evaluation is not None and champion_evaluation.id == evaluation.id
         verdict = judge(
             _score(evaluation),
@@ -73,13 +74,14 @@ def analyse(
             baseline=baseline,
             worst_class_floor=worst_class_floor,
             is_champion=is_champion,
+            rolled_back=taken_out,
         )
         details = json.loads((evaluation.path / "evaluation.json").read_text())
         made = produce(
             model_volume(),
             "verdict",
             STEP,
-            parameters={"baseline": baseline, "worst_class_floor": worst_class_floor},
+            parameters={"baseline": baseline, "worst_class_floor": worst_class_floor, "rolled_back": taken_out},
             inputs={"evaluation": evaluation.id, "champion": champion_evaluation.id if champion_evaluation else None},
             build=partial(_write, verdict, evaluation, champion, {"test": test, "network": network, "index": index}),
         )

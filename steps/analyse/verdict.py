@@ -31,11 +31,13 @@ def judge(
     baseline: float,
     worst_class_floor: float,
     is_champion: bool = False,
+    rolled_back: str | None = None,
 ) -> Verdict:
     """Decide; a number that is missing, NaN or not a share counts as 0 and never deploys.
 
     Better means: the worst class is not below its floor, and the accuracy is above the champion's on the same test
-    split. The model that is served already (`is_champion`) need not beat itself.
+    split. The model that is served already (`is_champion`) need not beat itself. One that a person took out of service
+    (`rolled_back` says which and when) stays out, however good it looks here.
     """
     accuracy = _share(challenger.accuracy)
     shares = {label: _share(share) for label, share in challenger.per_class.items()}
@@ -50,6 +52,8 @@ def judge(
         rejection = f"class {worst!r} has accuracy {worst_accuracy:.4f}, below the floor {worst_class_floor:.4f}"
     elif champion and not is_champion and accuracy <= (_share(champion.accuracy) or 0.0):
         rejection = f"accuracy {accuracy:.4f} is not better than the champion's {_share(champion.accuracy) or 0.0:.4f}"
+    elif rolled_back:
+        rejection = f"accuracy {accuracy:.4f}, but {rolled_back}"
     if rejection:
         reason = rejection
     elif is_champion:

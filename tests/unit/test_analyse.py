@@ -82,6 +82,13 @@ def test_the_champion_need_not_beat_itself() -> None:
     assert not verdict(0.7, champion=0.7, is_champion=True).better
 
 
+def test_a_model_that_was_rolled_back_stays_out_however_good_it_is() -> None:
+    judged = verdict(0.99, champion=0.9, rolled_back="v2 was rolled back on Monday: make rollback VERSION=v2 ...")
+    assert not judged.better
+    assert judged.reason == "accuracy 0.9900, but v2 was rolled back on Monday: make rollback VERSION=v2 ..."
+    assert "not above the baseline" in verdict(0.7, rolled_back="v2 was rolled back").reason
+
+
 def test_confusion_rows_are_true_and_columns_predicted() -> None:
     matrix = confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b", "c"])
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
@@ -204,6 +211,33 @@ def test_a_worse_challenger_is_rejected_and_a_better_one_is_not(model: dict[str,
     accepted = run(model)
     assert accepted.verdict.better
     assert "beats the champion's" in accepted.verdict.reason
+
+
+def test_a_rolled_back_network_and_index_are_rejected_until_put_back(model: dict[str, Any]) -> None:
+    worse = crippled(model)
+    serve(model, worse["network"], worse["index"])
+    accepted = run(model)
+    note = {"version": "v2", "network": model["network"], "index": model["index"], "at": "2026-01-02T03:04:05+00:00"}
+    pointer = {"name": "m", "version": "1", "mar": "m_1.mar", "network": worse["network"], "index": worse["index"]}
+    write_pointer({**pointer, "rolled_back": [note]})
+    rejected = run(model)
+    assert accepted.verdict.better
+    assert not rejected.verdict.better
+    assert rejected.verdict.reason.endswith(
+        "but v2 was rolled back on 2026-01-02T03:04:05+00:00: make rollback VERSION=v2 puts it back"
+    )
+    assert rejected.id != accepted.id
+    assert not json.loads((rejected.report.parent / "verdict.json").read_text())["better"]
+    write_pointer({**pointer, "rolled_back": [{**note, "index": "another"}]})
+    assert run(model) == accepted, "another index with the same network is another model"
+
+
+def test_what_is_served_is_not_rejected_for_another_version_of_it(model: dict[str, Any]) -> None:
+    serve(model, model["network"], model["index"])
+    pointer = json.loads((model["volumes"] / "deploy-model/current.json").read_text())
+    note = {"version": "v2", "network": model["network"], "index": model["index"], "at": "then"}
+    write_pointer({**pointer, "rolled_back": [note]})
+    assert run(model).verdict.better
 
 
 def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> None:
