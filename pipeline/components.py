@@ -72,6 +72,7 @@ def analyse(
     test: str,
     network: str,
     index: str,
+    validation: str,
     baseline: float,
     worst_class_floor: float,
     embed: dict,  # type: ignore[type-arg]
@@ -85,7 +86,8 @@ def analyse(
 
     from steps.analyse import analyse as step
 
-    analysis = step(test, network, index, baseline=baseline, worst_class_floor=worst_class_floor, **embed, **analyse)
+    settings = {**embed, **analyse, "baseline": baseline, "worst_class_floor": worst_class_floor}
+    analysis = step(test, network, index, validation, **settings)
     verdict = analysis.verdict
     metrics.log_metric("accuracy", verdict.accuracy)
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)

@@ -73,6 +73,7 @@ def build_pipeline(
                 test=splits["test"],
                 network=network.output,
                 index=faiss.output,
+                validation=splits["validation"],
                 baseline=baseline,
                 worst_class_floor=worst_class_floor,
                 embed=embed,

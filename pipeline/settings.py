@@ -132,9 +132,12 @@ class Gate(_Section):
 class Analyse(_Section):
     golden: Count
     mistakes: Annotated[int, Field(ge=0)]
+    unknown_quantile: Fraction
 
 
 class Deploy(_Section):
+    polarity: Literal["light-on-dark", "dark-on-light"]
+    max_instances: Annotated[int, Field(ge=1, le=1000)]
     neighbours: Count
     keep: Count
 

@@ -15,10 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from steps.deploy.archive import CODE, CONFIG, HANDLER
+
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["upper left", "upper right", "lower left", "lower right"]
 SIZE = 8
 MAX_PIXELS = 10_000
+MAX_INSTANCES = 5
+UNKNOWN_DISTANCE = 0.3  # an evenly grey image is further than that from all of the gallery
 NAME = "quarters"
 VERSION = "0123abcd"
 
@@ -79,14 +83,16 @@ def write_model(folder: Path, version: str = VERSION) -> Path:
     faiss.write_index(index, str(folder / "index.faiss"))
     labels = {"classes": CLASSES, "gallery": [quarter for quarter, _ in rows]}
     model = {"name": NAME, "version": version, "image_size": SIZE, "channels": 1, "neighbours": 3}
+    model |= {"max_pixels": MAX_PIXELS, "max_instances": MAX_INSTANCES}
+    model |= {"polarity": "light-on-dark", "unknown_distance": UNKNOWN_DISTANCE}
     golden = [
         {"image": base64.b64encode(png(picture(quarter))).decode(), "expected": label, "label": label, "distance": 0.0}
         for quarter, label in enumerate(CLASSES)
     ]
-    files = {"labels.json": labels, "model.json": {**model, "max_pixels": MAX_PIXELS}, "golden.json": golden}
+    files = {"labels.json": labels, "model.json": model, "golden.json": golden}
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
-    for source in ("serving/handler.py", "serving/predictor.py", "serving/model-config.yaml", "steps/common/images.py"):
+    for source in (*CODE, HANDLER, CONFIG):
         shutil.copy(ROOT / source, folder)
     return folder
 

@@ -7,7 +7,8 @@ the report page `report.html`.
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -49,25 +50,32 @@ def analyse(
     test: str,
     network: str,
     index: str,
+    validation: str,
     *,
     baseline: float,
     worst_class_floor: float,
     batch_size: int,
     golden: int,
     mistakes: int,
+    unknown_quantile: float,
 ) -> Analysis:
     """Judge the network and index of these ids on the test split of this id.
+
+    The validation split says from which distance on an image is unknown, for the server alone: the verdict is about
+    the nearest label.
 
     Raises StepError if the model now served cannot be scored: nobody could say then which is better.
     """
     settings: Settings = {"batch_size": batch_size, "golden": golden, "mistakes": mistakes}
     with progress.running(STEP):
-        evaluation = _evaluation(test, network, index, settings, served=None)
+        inputs = {"test": test, "network": network, "index": index}
+        calibration = _calibration(validation, network, index, batch_size, unknown_quantile)
+        evaluation = _evaluation(inputs, settings, calibration.facts["unknown_distance"])
         champion, champion_evaluation = read_pointer(), None
+        is_champion = champion is not None and (champion["network"], champion["index"]) == (network, index)
         if champion:
-            champion_evaluation = _evaluation(test, champion["network"], champion["index"], settings, champion)
+            champion_evaluation = evaluation if is_champion else _evaluation_of_served(champion, test, settings)
         taken_out = rolled_back(champion, network, index)
-        is_champion = champion_evaluation is not None and champion_evaluation.id == evaluation.id
         verdict = judge(
             _score(evaluation),
             _score(champion_evaluation) if champion_evaluation else None,
@@ -83,7 +91,7 @@ def analyse(
             STEP,
             parameters={"baseline": baseline, "worst_class_floor": worst_class_floor, "rolled_back": taken_out},
             inputs={"evaluation": evaluation.id, "champion": champion_evaluation.id if champion_evaluation else None},
-            build=partial(_write, verdict, evaluation, champion, {"test": test, "network": network, "index": index}),
+            build=partial(_write, verdict, evaluation, champion, inputs),
         )
         progress.finished(
             STEP,
@@ -99,29 +107,60 @@ def analyse(
         return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
 
 
-def _evaluation(test: str, network: str, index: str, settings: Settings, served: Mapping[str, str] | None) -> Artefact:
+def _calibration(validation: str, network: str, index: str, batch_size: int, unknown_quantile: float) -> Artefact:
+    """From which distance on an image is unknown to a network and an index from the store."""
+
+    def build(_: Path) -> dict[str, Any]:
+        from steps.analyse.calibrate import calibrate
+
+        split, stored = read_split(validation), _stored(network, index)
+        return calibrate(split, *stored, batch_size=batch_size, unknown_quantile=unknown_quantile)
+
+    inputs = {"validation": validation, "network": network, "index": index}
+    recipe = {"unknown_quantile": unknown_quantile}
+    return produce(model_volume(), "calibration", STEP, parameters=recipe, inputs=inputs, build=build)
+
+
+def _evaluation(
+    inputs: Mapping[str, str], settings: Settings, unknown_distance: float | None, mar: Path | None = None
+) -> Artefact:
     """The evaluation of a network and an index from the store, or of those in the MAR that is served."""
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.analyse.evaluate import evaluate
 
-        split = read_split(test)
-        if served is None:
-            stored = (read(model_volume(), "network", network).path, read(model_volume(), "index", index).path)
-            return evaluate(split, *stored, folder, **settings)
+        split = read_split(inputs["test"])
+        if mar is None:
+            stored = _stored(inputs["network"], inputs["index"])
+            return evaluate(split, *stored, folder, unknown_distance=unknown_distance, **settings)
         with tempfile.TemporaryDirectory() as unpacked:
-            _unpack(deploy_volume() / MODEL_STORE / served["mar"], Path(unpacked))
-            return evaluate(split, Path(unpacked), Path(unpacked), folder, **settings)
+            with _opened(mar) as archive:
+                archive.extractall(unpacked)
+            model = Path(unpacked)
+            return evaluate(split, model, model, folder, unknown_distance=unknown_distance, **settings)
 
-    recipe = {"golden": settings["golden"], "mistakes": settings["mistakes"]}
-    inputs = {"test": test, "network": network, "index": index}
+    recipe = {"golden": settings["golden"], "mistakes": settings["mistakes"], "unknown_distance": unknown_distance}
     return produce(model_volume(), "evaluation", STEP, parameters=recipe, inputs=inputs, build=build)
 
 
-def _unpack(mar: Path, folder: Path) -> None:
+def _evaluation_of_served(champion: Mapping[str, str], test: str, settings: Settings) -> Artefact:
+    mar = deploy_volume() / MODEL_STORE / champion["mar"]
+    with _opened(mar) as archive:
+        # An archive from before there was a distance says nothing of it, nor calls anything unknown.
+        model = json.loads(archive.read("model.json")) if "model.json" in archive.namelist() else {}
+    inputs = {"test": test, "network": champion["network"], "index": champion["index"]}
+    return _evaluation(inputs, settings, model.get("unknown_distance"), mar)
+
+
+def _stored(network: str, index: str) -> tuple[Path, Path]:
+    return read(model_volume(), "network", network).path, read(model_volume(), "index", index).path
+
+
+@contextmanager
+def _opened(mar: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(mar) as archive:
-            archive.extractall(folder)
+            yield archive
     except (OSError, zipfile.BadZipFile) as error:
         raise StepError(
             f"the model now served, {mar}, cannot be read ({error}), so nobody can say whether the new one is better: "

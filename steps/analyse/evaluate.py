@@ -25,44 +25,72 @@ from steps.common.images import decode
 from steps.common.network import embed_images, load_network
 
 NO_NEIGHBOUR = "(none)"
+UNKNOWN = "unknown"  # what the server answers instead
+_ROUNDING = 1e-4
 _READABLE_CLASSES = 40  # more are drawn as colours alone
 _LABEL_LENGTH = 20
 
 
 def evaluate(
-    split: Split, network: Path, index: Path, folder: Path, *, batch_size: int, golden: int, mistakes: int
+    split: Split,
+    network: Path,
+    index: Path,
+    folder: Path,
+    *,
+    unknown_distance: float | None,
+    batch_size: int,
+    golden: int,
+    mistakes: int,
 ) -> dict[str, Any]:
     """Write the evaluation of the network and index in these folders; gives its accuracies.
 
-    Test images are uint8 [N, H, W, C]. An archive's folder says in `model.json` which size and colours its network
-    takes; where the split's are others they are brought to it, as the server does with what it is sent.
+    They are of the nearest neighbour's label; that an image further than `unknown_distance` gets none from the server
+    is counted by itself. Test images are uint8 [N, H, W, C]. An archive's folder says in `model.json` which size and
+    colours its network takes; where the split's are others they are brought to it, as the server does.
     """
-    embeddings = embed_images(load_network(network), _images_for(network, split), batch_size)
-    similarities, neighbours = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
+    distances, neighbours = nearest(network, index, _images_for(network, split), batch_size)
     gallery = json.loads((index / "labels.json").read_text())
     of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
-    predicted = [of_neighbour[i] if i >= 0 else NO_NEIGHBOUR for i in neighbours[:, 0]]
+    predicted = [of_neighbour[i] if i >= 0 else NO_NEIGHBOUR for i in neighbours]
     true = [split.classes[label] for label in split.labels]
-    distances = 1 - similarities[:, 0].astype(float)
+    threshold = np.inf if unknown_distance is None else unknown_distance
+    unknown = (distances > threshold) | (neighbours < 0)
     right = np.array([p == t for p, t in zip(predicted, true, strict=True)], bool)
 
     classes = sorted({*split.classes, *gallery["classes"], *predicted})
     matrix = confusion_matrix(true, predicted, classes)
     per_class = {c: _mean(right[split.labels == i]) for i, c in enumerate(split.classes)}
     score = {"accuracy": _mean(right), "per_class": per_class}
+    score |= {"unknown": _mean(unknown), "unknown_distance": unknown_distance}
 
-    def item(row: int) -> dict[str, Any]:
-        answer = {"expected": true[row], "label": predicted[row], "distance": _finite(distances[row])}
+    def item(row: int, label: str) -> dict[str, Any]:
+        answer = {"expected": true[row], "label": label, "distance": _finite(distances[row])}
         return {"image": base64.b64encode(_png(split.images[row])).decode(), "name": split.names[row], **answer}
 
     # The worst mistake is the surest: the nearest neighbour that is of another class.
     wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
     evaluation = {**score, "images": len(true), "classes": classes, "confusion": matrix.tolist()}
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
-    (folder / "mistakes.json").write_text(json.dumps([item(int(row)) for row in wrong]))
-    (folder / "golden.json").write_text(json.dumps([item(row) for row in _of_every_class(split, golden)]))
+    (folder / "mistakes.json").write_text(json.dumps([item(int(row), predicted[row]) for row in wrong]))
+    # What the server must answer, so not an image of which a rounding decides.
+    sure = (distances > threshold - _ROUNDING) == (distances > threshold + _ROUNDING)
+    rows = [row for row in _of_every_class(split) if sure[row]][:golden]
+    answers = [item(row, UNKNOWN if unknown[row] else predicted[row]) for row in rows]
+    (folder / "golden.json").write_text(json.dumps(answers))
     _draw(matrix, classes, folder / "confusion.png")
     return score
+
+
+def nearest(
+    network: Path, index: Path, images: NDArray[np.uint8], batch_size: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The cosine distance float64 [N] of each image's nearest neighbour, and its row in the gallery int64 [N].
+
+    Infinity and -1 where the index finds none.
+    """
+    embeddings = embed_images(load_network(network), images, batch_size)
+    similarities, rows = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
+    return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]
 
 
 def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) -> NDArray[np.int64]:
@@ -86,13 +114,13 @@ def _images_for(network: Path, split: Split) -> NDArray[np.uint8]:
     return np.stack(decoded)
 
 
-def _of_every_class(split: Split, count: int) -> list[int]:
-    """Rows of up to `count` images: the first of each class, then the second of each, and so on."""
+def _of_every_class(split: Split) -> list[int]:
+    """All rows, in this order: the first of each class, then the second of each, and so on."""
     turn = np.zeros(len(split), np.int64)
     for label in range(len(split.classes)):
         rows = np.flatnonzero(split.labels == label)
         turn[rows] = np.arange(len(rows))
-    return [int(row) for row in np.lexsort((split.labels, turn))[:count]]
+    return [int(row) for row in np.lexsort((split.labels, turn))]
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

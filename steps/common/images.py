@@ -39,6 +39,11 @@ def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray
     scaled to 8. An image that already has this size is not resampled. Raises BadImage; an image of more than
     `max_pixels` pixels is refused by its header, before anything is decoded.
     """
+    return pixels(read_header(data, max_pixels), size=size, channels=channels)
+
+
+def read_header(data: bytes, max_pixels: int) -> Image.Image:
+    """The image with its header read and its pixels not; BadImage if it has more than `max_pixels` of them."""
     image = _open(data)
     width, height = image.size
     if width * height > max_pixels:
@@ -48,6 +53,11 @@ def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray
         )
     if image.mode == "F":
         raise BadImage("not-an-image", "pixels are floating-point numbers; save 8 or 16 bits a channel.")
+    return image
+
+
+def pixels(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """As `decode`, of an image whose header was read."""
     mode = "L" if channels == 1 else "RGB"
     # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
     image.draft(mode, (2 * size, 2 * size))
@@ -66,7 +76,6 @@ def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray
 
 
 def _open(data: bytes) -> Image.Image:
-    """The image with its header read and its pixels not."""
     if not data:
         raise BadImage("empty", "0 bytes; send an image file.")
     try:

@@ -18,7 +18,7 @@ from steps.common.network import FILES as NETWORK_FILES
 
 MAR = "model.mar"
 # What the worker runs, besides the handler: it imports nothing of this repository.
-CODE = ("serving/predictor.py", "steps/common/images.py")
+CODE = ("serving/predictor.py", "serving/payload.py", "steps/common/images.py")
 HANDLER = "serving/handler.py"
 CONFIG = "serving/model-config.yaml"
 _DISTANCE_TOLERANCE = 1e-4  # a batch of another size adds up floats in another order
@@ -81,9 +81,13 @@ def _ask(server: TorchServe, item: Mapping[str, Any], version: str) -> dict[str,
     status, answer = server.predict(base64.b64decode(item["image"]))
     wanted = {"status": 200, "label": item["label"], "version": version}
     got = {"status": status, "label": answer.get("label"), "version": answer.get("model", {}).get("version")}
-    if got != wanted or abs(answer["distance"] - item["distance"]) > _DISTANCE_TOLERANCE:
+    if got != wanted or not _close(answer["distance"], item["distance"]):
         raise StepError(
             f"TorchServe answers {json.dumps(answer)} with status {status} where the analysis found "
             f"{item['label']!r} at distance {item['distance']}: the model is not deployed, and serving is untouched"
         )
     return answer
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    return one is other if one is None or other is None else abs(one - other) <= _DISTANCE_TOLERANCE

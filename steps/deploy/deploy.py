@@ -35,6 +35,8 @@ def deploy(
     image_size: int,
     channels: int,
     max_pixels: int,
+    polarity: str,
+    max_instances: int,
     neighbours: int,
     keep: int,
 ) -> str:
@@ -47,7 +49,9 @@ def deploy(
         if judged.facts["better"] is not True or (judged.facts["network"], judged.facts["index"]) != (network, index):
             raise StepError(f"verdict {verdict} does not let this model be deployed: {judged.facts['reason']}")
         served = {"name": name, "image_size": image_size, "channels": channels}
-        served |= {"neighbours": neighbours, "max_pixels": max_pixels}
+        served |= {"neighbours": neighbours, "max_pixels": max_pixels, "max_instances": max_instances}
+        evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"])
+        served |= {"polarity": polarity, "unknown_distance": evaluation.facts["unknown_distance"]}
         archive = _archive(served, network, index, judged)
         pointer = {
             "name": name,

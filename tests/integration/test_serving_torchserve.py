@@ -57,7 +57,7 @@ def test_curl_gets_the_same_answer(server: TorchServe, tmp_path: Path) -> None:
     image.write_bytes(png(picture(2)))
     curl = subprocess.run(["curl", "-sS", "-T", image, server.url], capture_output=True, text=True, check=True)
     assert json.loads(curl.stdout) == server.predict(image.read_bytes())[1]
-    form = subprocess.run(["curl", "-sS", "-F", f"image=@{image}", server.url], capture_output=True, check=True)
+    form = subprocess.run(["curl", "-sS", "-F", f"data=@{image}", server.url], capture_output=True, check=True)
     assert json.loads(form.stdout) == json.loads(curl.stdout)
 
 
@@ -77,9 +77,9 @@ def test_bad_input_gets_its_own_4xx_and_the_worker_survives(server: TorchServe) 
         (b"no image", "image/png", 400, "not-an-image"),
         (png(picture(0))[:60], "image/png", 400, "truncated"),
         (png(picture(0, size=side)), "image/png", 413, "too-many-pixels"),
-        (b'{"instances": [[1]]}', "application/json", 415, "wrong-type"),
-        (b"null", "application/json", 415, "wrong-type"),
-        (b"[" * 5000, "application/json", 400, "not-an-image"),
+        (b'{"instances": [[1]]}', "application/json", 400, "wrong-json"),
+        (b"null", "application/json", 400, "wrong-json"),
+        (b"[" * 5000, "application/json", 413, "too-many-instances"),
         (b"seven", "text/plain", 415, "wrong-type"),
         (png(picture(0)), "application/x-www-form-urlencoded", 415, "wrong-type"),
     ]

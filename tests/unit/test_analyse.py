@@ -102,7 +102,7 @@ def test_the_picture_takes_any_labels_and_any_number(tmp_path: Path, classes: li
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
-    return analyse(model["test"], model[network], model[idx], **{**GATE, **change})
+    return analyse(model["test"], model[network], model[idx], model["validation"], **{**GATE, **change})
 
 
 def test_the_evaluation_agrees_with_a_plain_search(model: dict[str, Any]) -> None:

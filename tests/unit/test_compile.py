@@ -102,7 +102,8 @@ def test_a_step_needs_no_volume_that_it_does_not_mount(
             monkeypatch.setenv("VOLUMES", str(model["volumes"]))
             made = index(model["embeddings"], **PARAMS["index"])
             monkeypatch.setenv("VOLUMES", str(mounted))
-            analyse(model["test"], model["network"], made, **PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"])
+            ids = (model["test"], model["network"], made, model["validation"])
+            analyse(*ids, **PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"])
     assert sorted(path.name for path in mounted.iterdir()) == sorted(path[1:] for path in MOUNTS[step])
 
 
