@@ -23,7 +23,7 @@ def unknown_distance(distances: NDArray[np.float64], quantile: float) -> float |
     Packages" (1996). None, which calls no image unknown, if the images are too few to tell: with fewer than
     1 / (1 - quantile) it would be the largest distance, whatever the quantile. None too if that distance is infinite.
     """
-    if len(distances) * (1 - quantile) < 1 - 1e-9:  # 200 images are enough for 0.995, which has no exact float
+    if len(distances) * (1 - quantile) < 1 - 1e-9:  # 100 images are enough for 0.99, which has no exact float
         return None
     distance = float(np.quantile(distances, quantile, method="inverted_cdf"))
     return distance if np.isfinite(distance) else None

@@ -76,7 +76,8 @@ def test_an_archive_that_does_not_load_stops_the_deployment(
     verdict = judged(model)
     broken = model["volumes"] / "predictor.py"
     broken.write_text("raise RuntimeError('this predictor cannot be imported')\n")
-    monkeypatch.setattr(archive_module, "CODE", (str(broken), "steps/common/images.py"))
+    others = [path for path in archive_module.CODE if path != "serving/predictor.py"]
+    monkeypatch.setattr(archive_module, "CODE", (str(broken), *others))
     with pytest.raises(StepError, match="the model does not serve, so it is not deployed"):
         deploy_model(model, verdict)
     assert not (model["volumes"] / "deploy-model").exists()

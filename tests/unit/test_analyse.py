@@ -266,7 +266,7 @@ def test_a_champion_of_another_image_size_or_colour_is_scored_in_its_own(
     assert float(champion[1]) == pytest.approx(same, abs=0.02)
 
 
-def write_mar_settings(model: dict[str, Any], **settings: int) -> None:
+def write_mar_settings(model: dict[str, Any], **settings: float) -> None:
     with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store/m_1.mar", "a") as mar:
         mar.writestr("model.json", json.dumps(settings))
 
@@ -284,3 +284,22 @@ def test_a_damaged_pointer_stops_the_run(model: dict[str, Any]) -> None:
     (model["volumes"] / "deploy-model/current.json").write_text("{")
     with pytest.raises(StepError, match=r"current\.json cannot be read .*restore it, or remove it"):
         run(model)
+
+
+def test_a_champion_is_scored_with_the_distance_of_its_own_archive(model: dict[str, Any]) -> None:
+    worse = crippled(model)
+    for settings, distance in ((None, None), ({"unknown_distance": 0.25}, 0.25)):
+        serve(model, worse["network"], worse["index"])
+        if settings:
+            write_mar_settings(model, **{"image_size": 28, "channels": 1, **settings})
+        id = json.loads((run(model).report.parent / "manifest.json").read_text())["inputs"]["champion"]
+        champion = json.loads((model["volumes"] / "model/evaluation" / id / "manifest.json").read_text())
+        assert champion["facts"]["unknown_distance"] == distance
+
+
+def test_the_served_model_judged_again_is_the_champion_itself(model: dict[str, Any]) -> None:
+    first = run(model)
+    serve(model, model["network"], model["index"])
+    again = run(model, unknown_quantile=0.9)
+    assert again.verdict.better
+    assert again.verdict.accuracy == first.verdict.accuracy
