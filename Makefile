@@ -8,7 +8,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict images image push login compare compile doctor submit schedule unschedule status test test-all lint fix lock bench
+.PHONY: help install run serve predict rollback versions images image push login compare compile doctor submit schedule unschedule status test test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +29,12 @@ serve: install  ## serve the model that the pointer names: make serve [VOLUMES=f
 
 predict: install  ## ask the server about an image: make predict IMAGE=samples/7.png
 	@$(RUN) serving predict '$(IMAGE)'
+
+rollback: install  ## serve an earlier version: make rollback [VERSION=the one before]
+	@$(RUN) steps.deploy rollback $(if $(VERSION),--version '$(VERSION)')
+
+versions: install  ## list the versions, and who served when
+	@$(RUN) steps.deploy versions
 
 images: install  ## build the images that Docker lacks here
 	@$(RUN) pipeline images
@@ -80,6 +86,9 @@ fix: install  ## mend what can be mended by itself
 
 lock: install  ## resolve every requirements.in anew into its lock
 	@$(RUN) pipeline lock
+
+pin: install  ## write the images of this revision into infra/torchserve
+	@$(RUN) pipeline pin
 
 bench: install  ## measure what the README says
 	@$(RUN) benchmarks

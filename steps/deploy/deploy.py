@@ -1,15 +1,13 @@
 """Deploy: archives a model that passed the gate, proves it in TorchServe, and points the deploy volume at it.
 
 Reads network, index and verdict; writes `<model volume>/archive/<version>/`, then on the deploy volume
-`model-store/<name>_<version>.mar` and `current.json`. The pointer is replaced last, so whatever fails before leaves
-serving untouched.
+`model-store/<name>_<version>.mar`, and at last switches: the pointer's replacement, so whatever fails before leaves
+serving untouched, and in a cluster the rollout of the pods.
 """
 
-import fcntl
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,11 @@ from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.lineage import lineage
 from steps.common.parameters import typed
-from steps.common.pointer import MODEL_STORE, read_pointer, write_pointer
-from steps.common.store import Artefact, artefact_id, produce, read, write_atomically, writing
+from steps.common.pointer import MODEL_STORE, rolled_back
+from steps.common.store import Artefact, artefact_id, find, produce, read, write_atomically
 from steps.common.volumes import deploy_volume, model_volume
+from steps.deploy import audit
+from steps.deploy.switch import Pointer, alone, switch
 
 STEP = "deploy"
 
@@ -61,36 +61,46 @@ def deploy(
             "network": network,
             "index": index,
         }
-        with _alone():
-            return _point(pointer, archive, judged, keep)
+        if image := os.environ.get("SERVING_IMAGE"):
+            pointer["image"] = image
+        with alone() as current:
+            return _point(current, pointer, archive, judged, keep)
 
 
-def _point(pointer: dict[str, str], archive: Artefact, judged: Artefact, keep: int) -> str:
-    """Put the archive into the model store, and the pointer to it, unless they are there; retire older archives."""
-    current = read_pointer() or {}
-    _check_champion(current, pointer, judged)
+def _point(current: Pointer | None, pointer: Pointer, archive: Artefact, judged: Artefact, keep: int) -> str:
+    """Put the archive into the model store, and switch to it, unless it is served; retire older archives."""
+    _check_champion(current or {}, pointer, judged)
+    if out := rolled_back(current, pointer["network"], pointer["index"], archive.id):
+        raise StepError(f"this model is not deployed: {out}")
     mar = deploy_volume() / MODEL_STORE / pointer["mar"]
     in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
-    unchanged = in_store and pointer.items() <= current.items()
     if not in_store:
         proven = read(model_volume(), "archive", archive.id)  # which checks that it still is what was proven
         with (proven.path / archive.facts["mar"]).open("rb") as source:
             write_atomically(mar, source)
-    if not unchanged:
-        score = json.loads((judged.path / "verdict.json").read_text())
-        current = {
-            **pointer,
-            "deployed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "accuracy": score["accuracy"],
-            "worst_class": {"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
-            "test": score["test"],
-            "verdict": judged.id,
-            "prediction": archive.facts["prediction"],
-        }
-        write_pointer(current)
-    _retire(mar, keep)
-    progress.finished(STEP, made=mar.name, unchanged=unchanged, version=archive.id, mar=str(mar))
+    same = current is not None and pointer.items() <= current.items()
+    wanted = current if current and same else _described(pointer, archive, judged, current or {})
+    changed = switch(current, wanted, audit.DEPLOYED, judged.facts["reason"])
+    retire(mar, keep)
+    progress.finished(STEP, made=mar.name, unchanged=in_store and not changed, version=archive.id, mar=str(mar))
     return archive.id
+
+
+def _described(pointer: Pointer, archive: Artefact, judged: Artefact, current: Pointer) -> Pointer:
+    """The pointer with what the run's end, and who looks at the versions later, may want to know of the model."""
+    score = json.loads((judged.path / "verdict.json").read_text())
+    network = find(model_volume(), "network", pointer["network"])
+    return {
+        **pointer,
+        "deployed_at": audit.now(),
+        "accuracy": score["accuracy"],
+        "worst_class": {"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
+        "test": score["test"],
+        "dataset": network.manifest["inputs"].get("train") if network else None,
+        "verdict": judged.id,
+        "prediction": archive.facts["prediction"],
+        "rolled_back": current.get("rolled_back", []),
+    }
 
 
 def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Artefact) -> None:
@@ -105,16 +115,6 @@ def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Ar
         raise StepError(
             f"{current['version']} was deployed after this model was judged: run again, which compares the two"
         )
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Let one run at a time change the deploy volume; the kernel drops the lock if its holder dies."""
-    folder = deploy_volume()
-    with writing(folder), (folder / ".lock").open("w") as lock:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
@@ -134,13 +134,14 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
         }
         artefacts = {kind: read(model_volume(), kind, id).path for kind, id in inputs.items()}
         build_archive(folder, model, provenance, **artefacts, golden=golden)
-        answers = prove_archive(folder / MAR, model, golden)
+        answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
     return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build)
 
 
-def _retire(current: Path, keep: int) -> None:
+def retire(current: Path, keep: int) -> None:
+    """Move all but the newest `keep` archives to `backup/`; the current one counts as the newest."""
     archives = sorted(current.parent.glob("*.mar"), key=lambda path: path.stat().st_mtime, reverse=True)
     older = [path for path in archives if path != current]
     backup = deploy_volume() / "backup"

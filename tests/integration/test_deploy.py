@@ -14,7 +14,7 @@ from steps.common.errors import StepError
 from steps.common.pointer import read_pointer, write_pointer
 from steps.deploy import archive as archive_module
 from steps.deploy import deploy
-from steps.deploy.deploy import _retire
+from steps.deploy.deploy import retire
 
 GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
 IMAGES = {key: PARAMS["data"][key] for key in ("image_size", "channels", "max_pixels")}
@@ -90,7 +90,7 @@ def test_the_newest_archives_stay_and_the_older_move_to_backup(volumes: Path) ->
         (store / f"digits_{version}.mar").write_text(version)
         os.utime(store / f"digits_{version}.mar", (1000 - age, 1000 - age))
     (store / "letters_x.mar").write_text("another model's")
-    _retire(store / "digits_a.mar", keep=3)
+    retire(store / "digits_a.mar", keep=3)
     kept = {path.name for path in store.iterdir()}
     assert kept == {"digits_a.mar", "digits_e.mar", "letters_x.mar"}, "one deployed under another name counts too"
     assert {path.name: path.read_text() for path in (volumes / "deploy-model/backup").iterdir()} == {

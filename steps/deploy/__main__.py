@@ -1,0 +1,47 @@
+"""The command line of what is served: `python -m steps.deploy rollback`, `python -m steps.deploy versions`."""
+
+import argparse
+import sys
+
+from steps.common.errors import StepError
+from steps.deploy.rollback import rollback, versions
+from steps.deploy.switch import RolledBackError
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command; the exit status is 0 for done, 1 for a rollout that failed, 2 for what cannot be done."""
+    options = _parser().parse_args(words)
+    try:
+        if options.command == "versions":
+            print("\n".join(versions()))
+        else:
+            print(rollback(options.version or None))
+    except StepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, RolledBackError) else 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command again goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m steps.deploy",
+        description="Change or show what is served. VOLUMES is the folder of the volumes; with SERVING_NAMESPACE set, "
+        "the Deployment torchserve in that namespace is rolled too.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    back = commands.add_parser(
+        "rollback",
+        help="serve an earlier version",
+        description="Serve an earlier version. The one left is not deployed again until it is gone back to by name. "
+        "The last line begins with ROLLED BACK, or says that the version is served already.",
+    )
+    back.add_argument("--version", help="which (default: the one served before the current)")
+    commands.add_parser("versions", help="list the versions", description="List the versions, and who served when.")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
