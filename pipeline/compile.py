@@ -63,8 +63,12 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
     kubeflow = project.kubeflow
     for path in MOUNTS[task.name]:
         kubernetes.mount_pvc(task, CLAIMS[path], path)
-    if task.name in _REPORTED and kubeflow.webhook_secret:
+    if task.name == "deploy" or (task.name in _REPORTED and kubeflow.webhook_secret):
         kubernetes.use_field_path_as_env(task, "RUN_ID", "metadata.labels['pipeline/runid']")
+    if task.name == "deploy" and (namespace := kubeflow.serving_namespace):
+        task.set_env_variable("SERVING_NAMESPACE", namespace)
+        task.set_env_variable("SERVING_URL", f"http://torchserve.{namespace}.svc:8080")
+        task.set_env_variable("SERVING_IMAGE", references(project)["serving"])
     resources = kubeflow.resources.model_dump(by_alias=True)[task.name if task.name in STEPS else _REPORTER]
     task.set_cpu_request(resources["cpu"]).set_cpu_limit(resources["cpu_limit"])
     task.set_memory_request(resources["memory"]).set_memory_limit(resources["memory_limit"])

@@ -62,6 +62,7 @@ class Kubeflow(_Section):
     retries: Annotated[int, Field(ge=0, le=10)]
     timeout_minutes: Count
     webhook_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
+    serving_namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None
     resources: StepResources
 
 

@@ -161,7 +161,33 @@ def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]
 
 def test_without_a_webhook_nothing_reports(compiled: tuple[Spec, Spec]) -> None:
     assert "report" not in step_tasks(compiled[0])
-    assert "RUN_ID" not in yaml.safe_dump_all(compiled)
+    assert [name for name, executor in compiled[1].items() if "fieldPathAsEnv" in executor] == ["exec-deploy"]
+
+
+def test_only_deploy_is_told_of_serving(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+    def environment(pipeline: Spec) -> dict[str, dict[str, str]]:
+        executors = pipeline["deploymentSpec"]["executors"]
+        return {
+            name: {one["name"]: one["value"] for one in executor["container"].get("env", [])}
+            for name, executor in executors.items()
+        }
+
+    told = environment(compiled[0])
+    assert told.pop("exec-deploy") == {
+        "SERVING_NAMESPACE": "kubeflow",
+        "SERVING_URL": "http://torchserve.kubeflow.svc:8080",
+        "SERVING_IMAGE": references(PROJECT)["serving"],
+    }
+    assert not any(told.values())
+    other = environment(package(tmp_path / "p.yaml", serving_namespace="models")[0])["exec-deploy"]
+    assert (other["SERVING_NAMESPACE"], other["SERVING_URL"]) == ("models", "http://torchserve.models.svc:8080")
+    assert not any(environment(package(tmp_path / "p.yaml", serving_namespace=None)[0]).values())
+
+
+def test_deploy_knows_the_run_for_the_log_of_who_was_served(compiled: tuple[Spec, Spec]) -> None:
+    assert compiled[1]["exec-deploy"]["fieldPathAsEnv"] == [
+        {"name": "RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+    ]
 
 
 def test_a_webhook_is_told_of_every_end(tmp_path: Path) -> None:
@@ -208,6 +234,7 @@ def test_what_is_no_package_name_is_refused(tmp_path: Path) -> None:
         ("node_selector", {"a": 1}),
         ("resources", {}),
         ("retries", "two"),
+        ("serving_namespace", "Not.Valid"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, key: str, value: Any) -> None:
