@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.engine import DockerError, DockerMissingError
 from pipeline.remote_commands import add_remote_commands
 from pipeline.settings import SettingsError, load_params, load_project
+from steps.common.digest import ROOT
 from steps.common.errors import StepError
 
 DOCKER = "docker"
@@ -127,6 +128,17 @@ def _lock(_: argparse.Namespace) -> int:
     return 0
 
 
+def _pin(options: argparse.Namespace) -> int:
+    """Write this revision's images into infra/torchserve, whose manifests name them by their digest."""
+    project = load_project(options.project)
+
+    from pipeline.pin import pin
+
+    for path in pin(project):
+        print(f"{path.relative_to(ROOT)}: pinned")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Train, judge and deploy the model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -177,6 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     add_remote_commands(commands)
     lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
     lock.set_defaults(command=_lock)
+    pin = commands.add_parser("pin", help="write the images into infra/torchserve", description=_pin.__doc__)
+    _add_project(pin)
+    pin.set_defaults(command=_pin)
     return parser
 
 

@@ -1,0 +1,39 @@
+"""What a server exposes at /metrics: each metric with its labels. Dashboard and alerts may ask for nothing else."""
+
+# Prometheus adds these to all that it reads from a pod.
+TARGET = {"namespace", "pod", "service", "job", "instance", "endpoint", "container"}
+
+COUNTERS_AND_GAUGES = {
+    "serving_requests_total": {"status"},
+    "serving_errors_total": {"rule"},
+    "serving_predictions_total": {"label"},
+    "serving_model_info": {"name", "version"},
+    "serving_switches_total": {"result"},
+}
+HISTOGRAMS = ("serving_request_seconds", "serving_batch_size", "serving_nearest_distance")
+
+# TorchServe's own, as far as they are used here.
+TORCHSERVE = {
+    "Requests2XX": {"Level", "Hostname"},
+    "Requests4XX": {"Level", "Hostname"},
+    "Requests5XX": {"Level", "Hostname"},
+    "WorkerLoadTime": {"WorkerName", "Level", "Hostname"},
+    "ts_inference_requests_total": {"model_name", "model_version", "hostname"},
+    "ts_queue_latency_microseconds": {"model_name", "model_version", "hostname"},
+}
+
+# What kube-state-metrics knows of the Deployment, where it runs.
+KUBERNETES = {
+    "kube_deployment_status_replicas_available": {"deployment"},
+    "kube_deployment_spec_replicas": {"deployment"},
+}
+
+SERVED = {
+    **COUNTERS_AND_GAUGES,
+    **{
+        name + part: {"le"} if part == "_bucket" else set()
+        for name in HISTOGRAMS
+        for part in ("_bucket", "_sum", "_count")
+    },
+    **TORCHSERVE,
+}

@@ -1,0 +1,1 @@
+../../tests/exposed_metrics.py
