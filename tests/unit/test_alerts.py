@@ -1,9 +1,11 @@
 """Alerts and dashboard: they fire when they should, and ask for no metric that a server does not expose."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,9 +121,10 @@ def test_prometheus_reads_what_the_dashboard_asks(tmp_path: Path) -> None:
 
 def run(folder: Path, spec: dict[str, Any], *words: str | Path) -> None:
     """Run promtool beside `rules.yaml`, in the namespace kubeflow."""
-    if shutil.which("promtool") is None:
+    promtool = shutil.which("promtool", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if promtool is None:
         pytest.skip("promtool, of Prometheus, is not installed")
     text = yaml.safe_dump(spec, width=10_000).replace('namespace="namespace"', 'namespace="kubeflow"')
     (folder / "rules.yaml").write_text(text)
-    done = subprocess.run(["promtool", *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([promtool, *words], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

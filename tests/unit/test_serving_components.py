@@ -98,3 +98,12 @@ def test_a_rollback_runs_where_the_pipeline_does(tmp_path: Path) -> None:
         }
         mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in only["volumeMounts"]}
         assert mounts == {"/deploy-model": False, "/model": True, "/tmp": False}
+
+
+def test_what_the_documentation_names_exists() -> None:
+    text = (ROOT / "docs/serving.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
+    folders = set(re.findall(r" -k (infra/\S+?)[`\s]", text))
+    assert folders == {"infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback"}
+    assert set(re.findall(r"`components/(\w+)`", text)) == set(COMPONENTS)

@@ -1,0 +1,37 @@
+"""In a new project serving's manifests are its own: name, path and images."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steps.common.digest import ROOT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def project(tool: Run, out: Path) -> Path:
+    """A project with a name of its own."""
+    done = tool("cookiecutter", ROOT, "--no-input", "project_slug=bird-songs")
+    assert done.returncode == 0, done.stderr
+    return out / "bird-songs"
+
+
+def test_a_new_projects_manifests_name_its_images_at_once(tool: Run, project: Path) -> None:
+    done = tool("pipeline", "pin", cwd=project)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")  # it writes what is not right
+    for folder, image in ((".", "serving"), ("rollback", "deploy")):
+        text = (project / "infra/torchserve" / folder / "kustomization.yaml").read_text()
+        assert f"newName: localhost:5000/bird-songs-{image}\n" in text
+        assert "project=bird-songs\n" in text
+
+
+def test_a_new_projects_manifests_pass_their_tests(project: Path) -> None:
+    names = ("pin", "serving_infra", "serving_components", "alerts")
+    tests = [f"tests/unit/test_{name}.py" for name in names]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *tests]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
