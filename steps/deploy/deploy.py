@@ -69,9 +69,9 @@ def deploy(
 
 def _point(current: Pointer | None, pointer: Pointer, archive: Artefact, judged: Artefact, keep: int) -> str:
     """Put the archive into the model store, and switch to it, unless it is served; retire older archives."""
-    _check_champion(current or {}, pointer, judged)
     if out := rolled_back(current, pointer["network"], pointer["index"], archive.id):
         raise StepError(f"this model is not deployed: {out}")
+    _check_champion(current or {}, pointer, judged)
     mar = deploy_volume() / MODEL_STORE / pointer["mar"]
     in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
     if not in_store:

@@ -4,6 +4,7 @@ Reads the archive's golden predictions; uses `kubernetes`, which is imported her
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ class Rollout:
             config.load_incluster_config(settings)
         except config.ConfigException:
             try:
-                config.load_kube_config(client_configuration=settings)
+                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
             except config.ConfigException as error:
                 raise RolloutError(
                     f"SERVING_NAMESPACE is {namespace}, but this is no pod, and kubectl's settings name no cluster "
@@ -120,8 +121,9 @@ class Rollout:
                 )
             seen = (status.observed_generation or 0) >= deployment.metadata.generation
             updated = (status.updated_replicas or 0) if seen else 0
-            available = min(status.available_replicas or 0, updated)
-            if seen and updated >= wanted and (status.replicas or 0) <= updated <= available:
+            left = (status.replicas or 0) - updated  # of the template before, which serve as long as they are there
+            ready = max(0, (status.available_replicas or 0) - left)
+            if seen and updated >= wanted and left <= 0 and ready >= updated:
                 return int(updated)
             why = self._reasons(version, deployment.spec.selector.match_labels) if seen else ""
             # Twice in a row: the first may be what was said of the template before.
@@ -129,11 +131,11 @@ class Rollout:
             if stuck > 1 or time.monotonic() > end:
                 limit = "within its progressDeadlineSeconds" if stuck else f"in {ROLLOUT_SECONDS:g} s"
                 raise RolloutError(
-                    f"of {wanted} pods {available} became ready {limit}: {why or 'their states do not say why'}"
+                    f"of {wanted} pods {ready} became ready {limit}: {why or 'their states do not say why'}"
                 )
-            if (now := f"{updated}, {available}, {why}") != said:
+            if (now := f"{updated}, {ready}, {why}") != said:
                 said = now
-                counts: dict[str, Any] = {"done": available, "total": wanted, "unit": "pods ready"}
+                counts: dict[str, Any] = {"done": ready, "total": wanted, "unit": "pods ready"}
                 progress.event("progress", doing="rolling out", **counts, **({"why": why} if why else {}))
             time.sleep(POLL_SECONDS)
 

@@ -13,6 +13,7 @@ from steps.common import progress
 from steps.common.errors import StepError
 
 ASK_SECONDS = 120.0  # that pods of the version before may go on to answer, since endpoints follow late
+PAUSE_SECONDS = 1.0
 _REQUEST_SECONDS = 30
 _MISSED = 1e-4  # the chance that some pod is never asked
 
@@ -30,7 +31,7 @@ def ask(url: str, golden: Golden, pods: int) -> None:
     while trouble := next(_troubles(url, golden, islice(cycle(golden.items), count)), None):
         if time.monotonic() > end:
             raise StepError(f"after {ASK_SECONDS:g} s {url} still {trouble}")
-        time.sleep(1)
+        time.sleep(PAUSE_SECONDS)
 
 
 def _troubles(url: str, golden: Golden, items: Iterable[Item]) -> Iterator[str]:

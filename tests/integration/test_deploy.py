@@ -1,5 +1,6 @@
 """Deploy: a model is proven in TorchServe before the pointer names it; older archives retire."""
 
+import base64
 import json
 import os
 import zipfile
@@ -8,13 +9,18 @@ from typing import Any
 
 import pytest
 from examples import PARAMS
+from kubernetes_stand_in import Cluster
+from kubernetes_stand_in_http import Server, Service
 
 from steps.analyse import analyse
+from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer, write_pointer
 from steps.deploy import archive as archive_module
-from steps.deploy import deploy
+from steps.deploy import deploy, rollout
 from steps.deploy.deploy import retire
+from steps.deploy.rollback import rollback
+from steps.deploy.switch import alone, switch
 
 GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
 IMAGES = {key: PARAMS["data"][key] for key in ("image_size", "channels", "max_pixels")}
@@ -130,3 +136,67 @@ def test_a_model_deployed_since_the_verdict_is_not_overrun(model: dict[str, Any]
     pointer = read_pointer()
     assert pointer is not None
     assert pointer["version"] == "other"
+
+
+def audit_lines(model: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (model["volumes"] / "deploy-model/audit.jsonl").read_text().splitlines()]
+
+
+def test_a_deployment_is_logged_once_and_can_be_gone_back_from(model: dict[str, Any]) -> None:
+    """The version before is a record without a model, which is enough to see whom deploy obeys."""
+    volumes = model["volumes"]
+    mar = volumes / "deploy-model/model-store/digits_old.mar"
+    mar.parent.mkdir(parents=True)
+    mar.write_bytes(b"of another network")
+    old = {"name": "digits", "version": "old", "mar": mar.name, "network": "n", "index": "i"}
+    with alone() as current:
+        switch(current, {**old, "sha256": file_sha256(mar)}, "deployed", "")
+    (volumes / "deploy-model/current.json").unlink()  # so that it need not be scored
+    verdict = judged(model)
+    version = deploy_model(model, verdict)
+    assert deploy_model(model, verdict) == version
+    lines = audit_lines(model)
+    assert [(line["event"], line["version"]) for line in lines] == [
+        *(("deployed", "old"), ("undone", None), ("deployed", version))
+    ]
+    assert lines[-1]["reason"].startswith("accuracy 0.")
+    record = json.loads((volumes / f"deploy-model/versions/{version}.json").read_text())
+    assert record["dataset"] == model["train"]
+    assert record["sha256"] == file_sha256(volumes / "deploy-model/model-store" / record["mar"])
+
+    assert rollback("old") == f"ROLLED BACK to old (was {version})"
+    with pytest.raises(
+        StepError, match=f"not deployed: {version} was rolled back on .*: make rollback VERSION={version}"
+    ):
+        deploy_model(model, verdict)
+    assert rollback(version) == f"ROLLED BACK to {version} (was old)"
+    assert deploy_model(model, judged(model)) == version
+
+
+def test_in_a_cluster_every_pod_is_asked_for_what_the_archive_holds(
+    model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = judged(model)
+    version = deploy_model(model, verdict)  # on one machine; and now in a cluster that has none of it yet
+    with zipfile.ZipFile(model["volumes"] / f"deploy-model/model-store/digits_{version}.mar") as mar:
+        golden = json.loads(mar.read("golden.json"))
+    answers = {base64.b64decode(item["image"]): {key: item[key] for key in ("label", "distance")} for item in golden}
+    cluster = Cluster()
+    with Server(cluster) as api, Server(Service(cluster, {version: answers})) as before:
+        user = {"name": "me", "user": {"token": "right"}}
+        here = {"name": "here", "cluster": {"server": api.url}}
+        context = {"name": "here", "context": {"cluster": "here", "user": "me"}}
+        content = {"clusters": [here], "users": [user], "contexts": [context], "current-context": "here"}
+        (tmp_path / "kubeconfig").write_text(json.dumps(content))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        monkeypatch.setenv("SERVING_NAMESPACE", "kubeflow")
+        monkeypatch.setenv("SERVING_URL", before.url)
+        monkeypatch.setenv("SERVING_IMAGE", "registry/serving:digest")
+        monkeypatch.setattr(rollout, "POLL_SECONDS", 0.01)
+        capsys.readouterr()
+        assert deploy_model(model, verdict) == version
+        assert '"unchanged": false' in capsys.readouterr().out.splitlines()[-1], "for its pods changed"
+        assert (cluster.stamp, cluster.image) == (version, "registry/serving:digest")
+        assert len(audit_lines(model)) == 1
+        deploy_model(model, verdict)
+        assert '"unchanged": true' in capsys.readouterr().out.splitlines()[-1]

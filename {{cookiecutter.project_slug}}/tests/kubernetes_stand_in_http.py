@@ -1,0 +1,1 @@
+../../tests/kubernetes_stand_in_http.py
