@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serving import commands
 from serving.launch import AddressError, TorchServeError
+from serving.payload import POLARITIES
 from serving.pointer import PointerError
 
 WRONG_INPUT = 2
@@ -70,9 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         parents=[common],
         help="ask a running server for the label of an image",
-        description="Ask a running server for the label of an image file, and print its nearest neighbours.",
+        description="Ask a running server for the labels of image files, and print their nearest neighbours.",
     )
-    predict.add_argument("image", type=Path, metavar="IMAGE", help="an image file, PNG or JPEG for example")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, PNG or JPEG for example")
+    predict.add_argument(
+        "--polarity", choices=POLARITIES, help="what the image is (default: what the model was trained on)"
+    )
     predict.add_argument("--url", help="a server elsewhere, as http://host:port or with the model's whole path")
     predict.add_argument("--name", help="the model's name (default: the one that the pointer names)")
     predict.add_argument("--json", action="store_true", help="print the server's answer as it is")

@@ -6,16 +6,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 
-def predict(url: str, image: bytes, timeout: float = 60.0) -> tuple[int, dict[str, Any]]:
+def predict(
+    url: str, image: bytes, timeout: float = 60.0, *, polarity: str | None = None
+) -> tuple[int, dict[str, Any]]:
     """The HTTP status and the JSON that `url` answers for one image file; OSError if nobody answers there.
 
-    An answer that is no JSON object, as a proxy may give, becomes `{"message": <its text or reason>}`.
+    `polarity` says what the image is if not what the model was trained on: dark-on-light or light-on-dark. An answer
+    that is no JSON object, as a proxy may give, becomes `{"message": <its text or reason>}`.
     """
     parts = urlsplit(url)
     connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request("PUT", parts.path, body=image)
+        connection.request("PUT", parts.path, body=image, headers={"X-Polarity": polarity} if polarity else {})
         response = connection.getresponse()
         body = response.read()
     except HTTPException as error:

@@ -60,14 +60,23 @@ def probe(arguments: argparse.Namespace) -> int:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print what the server answers for an image file, and give 0; 1 if the server fails."""
+    """Print what the server answers for each image file, and give 0; 1 if the server fails."""
+    for number, path in enumerate(arguments.images):
+        if len(arguments.images) > 1 and not arguments.json:
+            print(f"{chr(10) if number else ''}{path}")
+        if status := _predict_one(arguments, path):
+            return status
+    return 0
+
+
+def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
     try:
-        image = arguments.image.read_bytes()
+        image = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{arguments.image} cannot be read ({error.strerror}): name an image file") from error
+        raise UsageError(f"{path} cannot be read ({error.strerror}): name an image file") from error
     url = _url(arguments)
     try:
-        status, answer = client.predict(url, image)
+        status, answer = client.predict(url, image, polarity=arguments.polarity)
     except OSError as error:
         raise UsageError(f"no server answers at {url} ({error}): start it with make serve") from error
     if arguments.json:
@@ -78,7 +87,7 @@ def predict(arguments: argparse.Namespace) -> int:
         return 0
     reason = answer.get("error", answer).get("message", answer)
     if status < 500:
-        raise UsageError(f"{arguments.image}: {reason}")
+        raise UsageError(f"{path}: {reason}")
     print(f"error: {url} answered {status}: {reason}", file=sys.stderr)
     return 1
 
@@ -99,8 +108,11 @@ def _url(arguments: argparse.Namespace) -> str:
 
 
 def _readable(answer: dict[str, Any]) -> str:
-    width = max(len(neighbour["label"]) for neighbour in answer["neighbours"])
-    rows = [("label", answer["label"]), ("distance", f"{answer['distance']:.4f}")]
+    width = max((len(neighbour["label"]) for neighbour in answer["neighbours"]), default=0)
+    unknown = " (nothing in the gallery is near enough)" if answer.get("unknown") else ""
+    rows = [("label", answer["label"] + unknown)]
+    if answer["distance"] is not None:
+        rows.append(("distance", f"{answer['distance']:.4f}"))
     for number, near in enumerate(answer["neighbours"]):
         line = f"{near['label']:<{width}}  {near['distance']:.4f}  gallery image {near['index']}"
         rows.append(("neighbours" if number == 0 else "", line))
