@@ -8,13 +8,14 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, runs, training
+from benchmarks import images, runs, training, unknown
 from pipeline.engine import Docker, DockerMissingError
 from pipeline.settings import load_params
 from steps.common.digest import ROOT
 
 BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
+    "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "runs": runs.measure,
     "images": images.measure,
 }

@@ -24,7 +24,7 @@ SEEDS = range(5)
 
 def measure(params: Params) -> list[tuple[str, str]]:
     """Rows of what was measured and how much it was."""
-    with tempfile.TemporaryDirectory() as folder, _volumes(folder), contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, volumes(folder), contextlib.redirect_stdout(io.StringIO()):
         runs = [_one_seed(params, seed, Path(folder)) for seed in SEEDS]
         plain_rates, plain_accuracies = _plain(params)
     accuracies, rates = zip(*runs, strict=True)
@@ -39,7 +39,8 @@ def measure(params: Params) -> list[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def _volumes(folder: str) -> Any:
+def volumes(folder: str) -> Any:
+    """Volumes in this folder, for what is called within."""
     before = os.environ.get("VOLUMES")
     os.environ["VOLUMES"] = folder
     try:
