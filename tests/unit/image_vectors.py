@@ -31,7 +31,8 @@ def files() -> Iterator[tuple[str, bytes]]:
     veil.putalpha(Image.linear_gradient("L").resize(veil.size))
     yield "alpha.png", _save(veil, "PNG")
     yield "transparent-grey.png", _save(colour.convert("L"), "PNG", transparency=0)
-    deep = Image.fromarray(np.asarray(colour.convert("L")).astype(np.uint16) * 257)
+    # Between the values that 8 bits have, where rounding shows.
+    deep = Image.fromarray(np.asarray(colour.convert("L")).astype(np.uint16) * 256 + 200)
     yield "16-bit.png", _save(deep, "PNG")
     yield "16-bit.tiff", _save(deep, "TIFF")
     yield "colour.jpeg", _save(colour, "JPEG", quality=90)

@@ -300,6 +300,7 @@ def test_a_champion_is_scored_with_the_distance_of_its_own_archive(model: dict[s
 def test_the_served_model_judged_again_is_the_champion_itself(model: dict[str, Any]) -> None:
     first = run(model)
     serve(model, model["network"], model["index"])
+    (model["volumes"] / "deploy-model/model-store/m_1.mar").write_bytes(b"broken")  # deploy will put it right
     again = run(model, unknown_quantile=0.9)
     assert again.verdict.better
     assert again.verdict.accuracy == first.verdict.accuracy
