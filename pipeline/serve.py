@@ -12,7 +12,6 @@ from pipeline.settings import Project
 from serving.launch import free_ports
 from serving.pointer import check_archive, read_pointer
 
-_LOG = "/tmp/torchserve.log"  # noqa: S108 - the container's own
 
 
 def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
@@ -24,8 +23,10 @@ def serve(project: Project, volumes: Path, port: int, console: Console) -> NoRet
     check_archive(read_pointer(volume))
     port = free_ports("127.0.0.1", port)[0]
     build_images(project, [SERVING], console)
-    start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
-    command = ["docker", "run", "--rm", "--init", "--read-only", "--tmpfs", "/tmp", "--user", USER]  # noqa: S108
+    start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", "-"]  # noqa: S104 - of the container
+    command = ["docker", "run", "--rm", "--init", "--read-only", "--user", USER]
+    # Java's native libraries lie there, too, and those of a mount without exec cannot be loaded.
+    command += ["--tmpfs", "/tmp:exec"]  # noqa: S108
     command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     command += ["--mount", f'type=bind,"source={volume}",target=/deploy-model,readonly']
     command += ["--publish", f"127.0.0.1:{port}:{port}", "--health-cmd", f"python3 -m serving probe --port {port}"]

@@ -47,13 +47,20 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         help="serve the model that the pointer names, until Ctrl-C or SIGTERM",
         description="Serve the model that deploy-model/current.json names, until Ctrl-C or SIGTERM. It is ready "
-        "once a canary prediction was answered.",
+        "once a canary prediction was answered. When the pointer names another version, that is served, without a "
+        "request lost. With MODEL_VERSION set, it serves that version and no other.",
     )
     start.add_argument(
         "--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 in a container (default: 127.0.0.1)"
     )
     start.add_argument(
-        "--log", type=Path, metavar="FILE", help="where TorchServe's log goes (default: DIR/logs/torchserve.log)"
+        "--log", type=Path, metavar="FILE", help="where the log goes; - prints it (default: DIR/logs/torchserve.log)"
+    )
+    start.add_argument(
+        "--metrics",
+        default=os.environ.get("METRICS_ADDRESS") or None,
+        metavar="HOST:PORT",
+        help="where Prometheus gets metrics (default: $METRICS_ADDRESS, or 127.0.0.1:8082, or any port if it is taken)",
     )
     start.set_defaults(run=commands.start)
 
@@ -64,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Ask the server on this machine for a prediction with a known answer: status 0 if it is right, "
         "1 if not. For the health checks of containers.",
     )
+    probe.add_argument("--live", action="store_true", help="only ask whether it answers at all, as any version")
     probe.add_argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)")
     probe.set_defaults(run=commands.probe)
 

@@ -32,3 +32,17 @@ def predict(
     if not isinstance(answer, dict):
         answer = {"message": body.decode(errors="replace") or response.reason}
     return response.status, answer
+
+
+def answers(url: str, timeout: float) -> bool:
+    """Whether anything at this address speaks HTTP, whatever it says."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", "/ping")
+        connection.getresponse()
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True

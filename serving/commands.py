@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from serving import client
+from serving import canary, client
+from serving.golden import Golden, GoldenError
+from serving.log import Log
 from serving.pointer import check_archive, read_pointer
 
 
@@ -20,43 +23,80 @@ class UsageError(Exception):
 
 def start(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes, and give 0; or until TorchServe ends by itself, and give 1."""
+    from serving.follow import LOOK_SECONDS, Follower
+    from serving.monitor import Monitor
     from serving.server import TorchServe
 
-    pointer = read_pointer(arguments.volumes / "deploy-model")
+    volume, version = arguments.volumes / "deploy-model", os.environ.get("MODEL_VERSION", "")
+    pointer = read_pointer(volume, version)
     check_archive(pointer)
-    log = arguments.log or arguments.volumes / "logs" / "torchserve.log"
+    log = _open_log(arguments)
     server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log)
     # Also where a shell started us in the background, with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    print(f"starting {pointer.name} {pointer.version} (log: {log})", flush=True)
+    log.tell(f"starting {pointer.name} {pointer.version}" + (f" (log: {log.path})" if log.path else ""))
     began = time.monotonic()
     try:
-        with server:
-            print(f"ready after {time.monotonic() - began:.1f} s: {pointer.name} {pointer.version} at {server.url}")
-            print(f"  curl -T digit.png {server.url}\nCtrl-C stops it", flush=True)
+        with Monitor(arguments.metrics) as monitor, server:
+            monitor.watch(server.folder / "metrics", server.metrics)
+            monitor.serves(server.name, server.version)
+            log.tell(f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version} at {server.url}")
+            log.tell(f"  curl -T digit.png {server.url}\n  metrics: {monitor.url}\nCtrl-C stops it")
+            follower = Follower(server, volume, log, monitor)
             try:
-                status = server.wait()
+                while (status := server.wait(LOOK_SECONDS)) is None:
+                    if not version:
+                        follower.look()
             except KeyboardInterrupt:
                 server.drain()
             else:
-                print(f"error: TorchServe ended by itself with status {status}: see {log}", file=sys.stderr)
+                print(f"error: TorchServe ended by itself with status {status}; {log.tail()}", file=sys.stderr)
                 return 1
     except KeyboardInterrupt:
         pass  # while it started, or impatiently while it drained
-    print("stopped", flush=True)
+    log.tell("stopped")
     return 0
 
 
 def probe(arguments: argparse.Namespace) -> int:
-    """Give 0 if the server on this machine answers a prediction as it should, and 1 if not."""
-    from serving.server import TorchServe
+    """Give 0 if the server on this machine answers a prediction as the version that it serves should, and 1 if not.
 
-    pointer = read_pointer(arguments.volumes / "deploy-model")
-    server = TorchServe(pointer.mar, pointer.name, arguments.port, log=Path(os.devnull))
-    healthy = server.healthy(arguments.timeout)
-    print(f"{server.url} {'answers' if healthy else 'does not answer as it should'}")
-    return 0 if healthy else 1
+    Live is one that answers at all.
+    """
+    if found := canary.find(arguments.port):
+        url, golden = found
+        well = _answers_well(golden, url, arguments.live, arguments.timeout)
+    else:
+        url = f"http://127.0.0.1:{arguments.port}"
+        well = arguments.live and client.answers(url, arguments.timeout)
+    print(f"{url} {'answers' if well else 'does not answer as it should'}")
+    return 0 if well else 1
+
+
+def _answers_well(golden: Golden, url: str, live: bool, timeout: float) -> bool:
+    answer = golden.ask_canary(url, timeout)
+    if answer is None or live:
+        return answer is not None
+    try:
+        golden.compare(golden.items[0], HTTPStatus.OK, answer)
+    except GoldenError as error:
+        print(error, file=sys.stderr)
+        return False
+    wanted = os.environ.get("MODEL_VERSION")
+    return not wanted or golden.version == wanted
+
+
+def _open_log(arguments: argparse.Namespace) -> Log:
+    if str(arguments.log) == "-":
+        return Log(None)
+    path = arguments.log or arguments.volumes / "logs" / "torchserve.log"
+    try:
+        return Log(path)
+    except OSError as error:
+        raise UsageError(
+            f"TorchServe's log {path} cannot be written ({error.strerror}): choose another file with --log"
+        ) from error
 
 
 def predict(arguments: argparse.Namespace) -> int:

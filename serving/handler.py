@@ -1,5 +1,7 @@
 """TorchServe's entry into the model archive: hands each batch to the predictor, and each item its own status."""
 
+import logging
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -8,8 +10,11 @@ from typing import Any
 import faiss
 import images  # type: ignore[import-not-found]  # only in the archive, where all modules lie side by side
 import payload  # type: ignore[import-not-found]
-import torch
+import telemetry  # type: ignore[import-not-found]
+import wire  # type: ignore[import-not-found]
 from predictor import Predictor  # type: ignore[import-not-found]
+
+_ID_LENGTH = 128  # of what a client calls its request
 
 
 class Handler:
@@ -17,28 +22,37 @@ class Handler:
 
     def initialize(self, context: Any) -> None:
         """Load the model, with one thread a worker."""
-        torch.set_num_threads(1)
         faiss.omp_set_num_threads(1)
         self.predictor = Predictor(Path(context.system_properties["model_dir"]), images, payload)
+        self.telemetry = telemetry.Telemetry(self.predictor.version)
+        wire.read_in_pieces()
+        # TorchServe logs each batch, and what it measures of it, through Java: the telemetry knows it already.
+        logging.getLogger().setLevel(logging.WARNING)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Bodies of answers in the order of the batch."""
-        requests = [request(item, context.get_all_request_header(number)) for number, item in enumerate(data)]
-        answers = self.predictor.answer(requests)
+        began = time.perf_counter()
+        headers = [_headers(context.get_all_request_header(number)) for number in range(len(data))]
+        answers = self.predictor.answer([request(*item) for item in zip(data, headers, strict=True)])
         for number, answer in enumerate(answers):
             status = HTTPStatus(answer.status)
             context.set_response_status(status.value, status.phrase, number)
             context.set_response_content_type(number, "application/json")
+        ids = [(context.get_request_id(i), each.get("x-request-id", "")[:_ID_LENGTH]) for i, each in enumerate(headers)]
+        self.telemetry.record(answers, ids, time.perf_counter() - began)
         return [answer.json for answer in answers]
 
 
-def request(item: Mapping[str, bytes], properties: Mapping[str, Any]) -> Any:
-    """The payload.Request of one item of TorchServe's batch.
+def _headers(properties: Mapping[str, Any]) -> dict[str, str]:
+    """HTTP's headers, their names in lower case; among the properties there is a mapping for each key of the item."""
+    return {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
 
-    In it lie side by side the body as `body` or the fields of a form, and what the query of some paths says; in the
-    properties HTTP's headers as the client wrote them, and a mapping for each key of the item.
+
+def request(item: Mapping[str, bytes], headers: Mapping[str, str]) -> Any:
+    """The payload.Request of one item of TorchServe's batch, and its headers.
+
+    In the item lie side by side the body as `body` or the fields of a form, and what the query of some paths says.
     """
-    headers = {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     parameters = {"polarity": headers["x-polarity"]} if "x-polarity" in headers else {}
     if kind.startswith("multipart/"):

@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from serving import batching, forms
+
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "config.properties"
-LISTENERS = (
-    "TS_MANAGEMENT_ADDRESS",
-    "TS_METRICS_ADDRESS",
-    "TS_GRPC_INFERENCE_PORT",
-    "TS_GRPC_MANAGEMENT_PORT",
-    "TS_INITIAL_WORKER_PORT",
-)
+# Ports of the loopback address, since nothing else can be said for these; the worker's is used where sockets are not.
+LISTENERS = ("TS_GRPC_INFERENCE_PORT", "TS_GRPC_MANAGEMENT_PORT", "TS_INITIAL_WORKER_PORT")
+SOCKETS = ("TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS")
 # All that Java and the worker need of the caller's environment; secrets of a shell or a pod stay out.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
@@ -34,40 +32,62 @@ class AddressError(TorchServeError):
     """The address that shall answer predictions cannot be used."""
 
 
-def command(mar: Path, name: str, folder: Path) -> list[str]:
-    """The Java command that serves `mar` under `name`, with its temporary files in `folder`."""
-    home = _torchserve()
-    options = {"-f": CONFIG, "-s": mar.parent, "-m": f"{name}={mar.name}", "--python": sys.executable}
+def command(store: Path, folder: Path) -> list[str]:
+    """The Java command that serves archives of a model store, none yet, with its temporary files in `folder`."""
+    frontend = _torchserve() / "ts" / "frontend"
+    try:
+        for module in (batching, forms):
+            module.write_class(frontend / "model-server.jar", folder / "classes")
+    except batching.UnknownClassError as error:
+        raise TorchServeError(str(error)) from error
+    options = {"-f": CONFIG, "-s": store, "--python": sys.executable}
     return [
         _java(),
-        f"-Dmodel_server_home={home}",
+        f"-Dmodel_server_home={frontend.parents[1]}",
         f"-Djava.io.tmpdir={folder}",
         f"-Dlog4j.configurationFile={(HERE / 'log4j2.xml').as_uri()}",
         *_vmargs(),
-        *("-cp", str(home / "ts" / "frontend" / "*"), "org.pytorch.serve.ModelServer"),
+        *("-cp", f"{folder / 'classes'}{os.pathsep}{frontend / '*'}", "org.pytorch.serve.ModelServer"),
         *(str(word) for option in options.items() for word in option),
         "-ncs",
     ]
 
 
 def environment(folder: Path, host: str, ports: Sequence[int], caller: Mapping[str, str]) -> dict[str, str]:
-    """Java's environment, which its worker inherits: `ports` is for inference, then as LISTENERS says.
-
-    A listener that the caller's environment sets, as TS_METRICS_ADDRESS=http://0.0.0.0:8082, is left to it.
-    """
+    """Java's environment, which its worker inherits: `ports` is for inference, then as LISTENERS and SOCKETS say."""
     inference, *others = ports
-    form = {True: "http://127.0.0.1:{}", False: "{}"}
-    chosen = {key: form[key.endswith("ADDRESS")].format(port) for key, port in zip(LISTENERS, others, strict=True)}
-    chosen |= {key: caller[key] for key in LISTENERS if key in caller}
+    chosen = {key: str(port) for key, port in zip((*LISTENERS, *SOCKETS), others, strict=True)}
+    for key in SOCKETS:
+        address = socket_path(folder, key)
+        chosen[key] = f"unix:{address}" if isinstance(address, Path) else f"http://127.0.0.1:{chosen[key]}"
     chosen["TS_INFERENCE_ADDRESS"] = f"http://{host}:{inference}"
     locations = {key: str(folder) for key in ("TMPDIR", "HOME", "LOG_LOCATION", "METRICS_LOCATION")}
+    locations |= {"PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"), "REQUEST_LOG": str(folder / "requests")}
     inherited = {key: caller[key] for key in _INHERITED if key in caller}
     # One thread a worker: the threads of two fight for the same cores and make both slower.
     return {**inherited, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **locations, **chosen}
 
 
+def socket_path(folder: Path, key: str) -> Path | None:
+    """Where TorchServe listens on one of SOCKETS that only this user can reach; None where it has to be a port.
+
+    Netty brings what it needs for such sockets on Linux alone.
+    """
+    return folder / key.lower() if sys.platform == "linux" else None
+
+
+def management_address(folder: Path, ports: Sequence[int]) -> Path | int:
+    """Where `environment` has the management API listen: a socket's path, or a port of loopback."""
+    return socket_path(folder, SOCKETS[0]) or ports[1 + len(LISTENERS)]
+
+
+def metrics_address(folder: Path, ports: Sequence[int]) -> Path | int:
+    """Likewise for TorchServe's own metrics."""
+    return socket_path(folder, SOCKETS[1]) or ports[2 + len(LISTENERS)]
+
+
 def free_ports(host: str, port: int) -> list[int]:
-    """`port` of the host, any if it is 0, then one of the loopback address for each of LISTENERS: all free now.
+    """`port` of the host, any if it is 0, then one of the loopback address for each other listener: all free now.
 
     AddressError if `port` is taken.
     """
@@ -80,7 +100,7 @@ def free_ports(host: str, port: int) -> list[int]:
                 f"port {port} of {host} cannot be used ({reason}): stop what listens there, or choose another "
                 "with --port"
             ) from error
-        sockets += [open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in LISTENERS]
+        sockets += [open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in (*LISTENERS, *SOCKETS)]
         return [int(each.getsockname()[1]) for each in sockets]
 
 

@@ -24,24 +24,32 @@ class Pointer:
     sha256: str
 
 
-def read_pointer(volume: Path) -> Pointer:
-    """The pointer on the deploy volume, as it stands there; PointerError if there is none or it is damaged."""
-    path = volume / "current.json"
+def read_pointer(volume: Path, version: str = "") -> Pointer:
+    """The pointer on the deploy volume; PointerError if there is none or it is damaged.
+
+    With a version, what the pointer said when that one was deployed, whichever is current.
+    """
+    if version and not _NAME.fullmatch(version):
+        raise PointerError(f"the version is {version!r} and not letters, digits, '.', '_' and '-': see make versions")
+    path = volume / "versions" / f"{version}.json" if version else volume / "current.json"
     try:
         content = json.loads(path.read_text())
         name, version, mar, sha256 = (str(content[key]) for key in ("name", "version", "mar", "sha256"))
     except FileNotFoundError as error:
+        if version:
+            raise PointerError(f"no version {version} was ever deployed, {path} does not exist") from error
         raise PointerError(f"nothing is deployed yet, {path} does not exist: run make run first") from error
     except OSError as error:
         raise PointerError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
     except (ValueError, TypeError, KeyError) as error:
         raise PointerError(f"{path} is damaged ({error!r}): {_ANEW}") from error
-    for key, value in (("name", name), ("mar", mar)):
+    for key, value in (("name", name), ("mar", mar), ("version", version)):
         if not _NAME.fullmatch(value):
             raise PointerError(
                 f"{path} is damaged, {key} is {value!r} and not letters, digits, '.', '_' and '-': {_ANEW}"
             )
-    return Pointer(name, version, volume / "model-store" / mar, sha256)
+    places = [volume / "model-store" / mar, volume / "backup" / mar]
+    return Pointer(name, version, next((place for place in places if place.exists()), places[0]), sha256)
 
 
 def check_archive(pointer: Pointer) -> None:

@@ -7,13 +7,12 @@ import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from runpy import run_path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
-import torch
+import onnxruntime
 from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
@@ -50,10 +49,12 @@ class Predictor:
         model: dict[str, Any] = _DEFAULTS | json.loads((folder / "model.json").read_text())
         labels = json.loads((folder / "labels.json").read_text())
         self._labels: list[str] = [labels["classes"][number] for number in labels["gallery"]]
-        self._network = _load_network(folder)
+        self._network = _load_network(folder / "network.onnx")
+        [self._input] = [each.name for each in self._network.get_inputs()]
         self._index = faiss.read_index(str(folder / "index.faiss"))
         if self._index.ntotal != len(self._labels):
             raise ValueError(f"{folder}: {self._index.ntotal} vectors in the index, {len(self._labels)} labels")
+        self.version: str = model["version"]
         self._shape = (model["image_size"], model["channels"])
         self._limits = (model["max_pixels"], model["max_instances"])
         self._polarity = model["polarity"]
@@ -115,8 +116,8 @@ class Predictor:
         """Predictions for images uint8 [H, W, C]."""
         found: list[Prediction] = []
         for start in range(0, len(images), _PASS):
-            with torch.inference_mode():
-                embeddings = self._network(torch.from_numpy(np.stack(images[start : start + _PASS]))).numpy()
+            batch = np.stack(images[start : start + _PASS])
+            [embeddings] = self._network.run(None, {self._input: batch})
             similarities, rows = self._index.search(embeddings, self._neighbours)
             rows[np.isnan(similarities)] = -1
             similarities = np.clip(similarities.astype(float), -1, 1)  # a cosine, but for the rounding of its sum
@@ -161,7 +162,8 @@ def _error(rule: str, message: str) -> Answer:
     return Answer(status, json.dumps({"error": error}).encode() + b"\n", rule)
 
 
-def _load_network(folder: Path) -> torch.nn.Module:
-    """What load() of the folder's own network.py gives: the archive says how to build its network."""
-    network: torch.nn.Module = run_path(str(folder / "network.py"))["load"](folder)
-    return network
+def _load_network(path: Path) -> onnxruntime.InferenceSession:
+    """The network, `images` uint8 [N, H, W, C] to embeddings float32 [N, D], in one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,47 +1,53 @@
-"""One TorchServe process that serves one model archive: started, known to answer, and stopped without a trace.
+"""One TorchServe process that serves one model: started, known to answer, switched to another, and stopped.
 
-Reads the archive; all that TorchServe writes is in a temporary folder, except its log.
+Reads archives of one model store; all that TorchServe writes is in a temporary folder, except its log.
 """
 
-import base64
-import json
 import os
 import signal
 import subprocess
 import time
-import zipfile
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from serving import client, launch, log
+from serving import canary, client, launch
+from serving.golden import Golden, GoldenError, read_golden
 from serving.launch import TorchServeError
+from serving.log import Log
+from serving.management import Management, ManagementError
 
 __all__ = ["TorchServe", "TorchServeError"]
 
 # It leads the process group that Java and the workers join, and reads a pipe that only we can write to: whatever
 # ends us, kill -9 included, ends the pipe, and the whole group with it.
-_WATCHDOG = 'read -r _; rm -rf "$0"; kill -KILL 0'
+_WATCHDOG = 'read -r _; rm -rf "$0" "$1"; kill -KILL 0'
+_POLL = 0.02
+_DRAIN_SECONDS = 1.0  # for which nothing has waited for a version when it is removed
 
 
 class TorchServe:
     """Serves `mar` under `name` within a `with` block, which is entered once a canary prediction was answered.
 
-    With port 0 a free port is taken; management, metrics and gRPC get free ports of the loopback address. `log`
-    is the file that TorchServe's log goes to. Raises TorchServeError.
+    With port 0 a free port is taken. Raises TorchServeError.
     """
 
     def __init__(
-        self, mar: Path, name: str, port: int = 0, host: str = "127.0.0.1", *, log: Path, timeout: float = 120.0
+        self, mar: Path, name: str, port: int = 0, host: str = "127.0.0.1", *, log: Log, timeout: float = 120.0
     ) -> None:
         self.mar = mar.resolve()
         self.name = name
         self.log = log
         self.timeout = timeout
         self.host, self.port = host, port
-        self.version, self._canary, self._expected = _golden(self.mar)
+        self._golden = _read(self.mar)
+
+    @property
+    def version(self) -> str:
+        """The version that is served."""
+        return self._golden.version
 
     @property
     def url(self) -> str:
@@ -49,114 +55,137 @@ class TorchServe:
         host = "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - it is not bound here
         return f"http://{host}:{self.port}/predictions/{self.name}"
 
+    @property
+    def folder(self) -> Path:
+        """Where TorchServe and its workers write while they run."""
+        return self._folder
+
+    @property
+    def metrics(self) -> Path | int:
+        """Where TorchServe tells its own metrics: a socket's path, or a port of loopback."""
+        return launch.metrics_address(self._folder, self._ports)
+
     def predict(self, image: bytes, timeout: float = 60.0) -> tuple[int, dict[str, Any]]:
         """The HTTP status and the JSON answered for one image file."""
         return client.predict(self.url, image, timeout)
 
-    def canary(self, timeout: float = 60.0) -> dict[str, Any] | None:
-        """What is answered for an image with a known answer; None if it is an error or nothing."""
-        try:
-            status, answer = self.predict(self._canary, timeout)
-        except OSError:
-            return None
-        return answer if status == HTTPStatus.OK else None
+    def switch(self, mar: Path) -> None:
+        """Serve another archive of the model store from now on; no request finds nobody to answer.
 
-    def healthy(self, timeout: float = 60.0) -> bool:
-        """Whether a prediction is answered, with the label known to be its answer if this version answers.
-
-        Another version may, which is served until the server starts anew.
+        The new version is loaded beside the old and asked its golden predictions, then it gets the requests, and the
+        old one is removed. Raises TorchServeError, and then the old one is served as before.
         """
-        answer = self.canary(timeout)
-        if answer is None:
-            return False
-        return answer.get("model", {}).get("version") != self.version or answer.get("label") == self._expected
+        golden = _read(mar)
+        if golden.version == self.version:
+            raise TorchServeError(f"version {golden.version} is served already")
+        try:
+            self._load(mar, golden)
+            golden.check(f"{self.url}/{golden.version}")
+            self._management.make_default(golden.version)
+            canary.leave(self.port, self.url, golden)
+        except (GoldenError, ManagementError, TorchServeError) as error:
+            with suppress(ManagementError):
+                self._management.remove(golden.version)
+            raise TorchServeError(f"{mar} cannot be served, {self.version} still is: {error}") from error
+        old, self._golden, self.mar = self.version, golden, mar
+        self._remove(old)
 
-    def ready(self, timeout: float = 60.0) -> bool:
-        """Whether a prediction is answered, by this version, with the label known to be its answer."""
-        answer = self.canary(timeout)
-        if answer is None:
-            return False
-        got = (answer.get("model", {}).get("version"), answer.get("label"))
-        if got != (self.version, self._expected):
-            raise TorchServeError(
-                f"{self.mar} answers its canary image with version and label {got}, not "
-                f"{(self.version, self._expected)}: build the archive again"
-            )
-        return True
-
-    def wait(self) -> int:
-        """The status of TorchServe once it has ended by itself."""
-        return self._java.wait()
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The status of TorchServe once it has ended by itself; None if it runs on after `timeout` seconds."""
+        try:
+            return self._java.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
     def drain(self, timeout: float = 10.0) -> None:
         """Let TorchServe answer what it has accepted and end; it wants two silent seconds for that."""
         self._java.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._java.wait(timeout)
+        self.wait(timeout)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             # A worker's socket lies in it, and the name of a socket has at most 103 bytes.
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="ts-", ignore_cleanup_errors=True)))
-            ports = launch.free_ports(self.host, self.port)
+            self._folder = folder
+            (folder / "metrics").mkdir()
+            os.mkfifo(folder / "requests")
+            self.log.follow_requests(folder / "requests")
+            self._ports = ports = launch.free_ports(self.host, self.port)
             self.port = ports[0]
-            command = launch.command(self.mar, self.name, folder)
             environment = launch.environment(folder, self.host, ports, os.environ)
-            output = stack.enter_context(self._open_log())
-            watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG, folder], stdin=subprocess.PIPE, process_group=0)
+            note = canary.canary_path(self.port)
+            words = ["/bin/sh", "-c", _WATCHDOG, str(folder), str(note)]
+            watchdog = subprocess.Popen(words, stdin=subprocess.PIPE, process_group=0)
+            stack.callback(note.unlink, missing_ok=True)
             stack.callback(_kill_group, watchdog)
             self._java = subprocess.Popen(
-                command,
+                launch.command(self.mar.parent, folder),
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 process_group=watchdog.pid,
             )
             stack.callback(self._java.wait)
             stack.callback(self._java.kill)
-            self._wait_until_ready()
+            assert self._java.stdout is not None  # noqa: S101 - for mypy: it is a pipe
+            self._output = self.log.follow_java(self._java.stdout)
+            self._management = Management(launch.management_address(folder, ports), self.name)
+            self._start()
             self._running = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def _open_log(self) -> IO[bytes]:
+    def _start(self) -> None:
+        deadline = time.monotonic() + self.timeout
+        self._until(self._management.answers, deadline, "TorchServe", self.log.failures)
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            return self.log.open("wb")
-        except OSError as error:
-            raise TorchServeError(
-                f"TorchServe's log {self.log} cannot be written ({error.strerror}): choose another file with --log"
-            ) from error
+            self._load(self.mar, self._golden)
+            self._until(lambda: self._golden.canary(self.url, 5.0), deadline, str(self.mar), self.log.failures)
+        except (GoldenError, ManagementError) as error:
+            raise TorchServeError(f"{self.mar} cannot be served: {error}") from error
+        canary.leave(self.port, self.url, self._golden)
 
-    def _wait_until_ready(self) -> None:
-        began = time.monotonic()
-        # TorchServe keeps a request for a worker that is loading, so the first answer comes at once; but it keeps it
-        # for one that dies again and again, too. So look up in between, less often where the model seems slow.
-        while not self.ready(max(1.0, (time.monotonic() - began) / 2)):
-            if self._java.poll() is not None:
-                raise TorchServeError(f"TorchServe ended with status {self._java.returncode}; {log.tail(self.log)}")
-            if log.failure(self.log):
-                raise TorchServeError(f"{self.mar} does not load; {log.tail(self.log)}")
-            if time.monotonic() - began > self.timeout:
-                raise TorchServeError(f"{self.mar} is not ready after {self.timeout:g} s; {log.tail(self.log)}")
-            time.sleep(0.02)
+    def _load(self, mar: Path, golden: Golden) -> None:
+        failures = self.log.failures
+        self._management.register(mar.name)
+        deadline = time.monotonic() + self.timeout
+        self._until(lambda: self._management.loaded(golden.version), deadline, str(mar), failures)
+
+    def _until(self, done: Callable[[], bool], deadline: float, what: str, failures: int) -> None:
+        """Wait until it is done; TorchServeError if TorchServe says that it cannot be, ends, or takes too long."""
+        while not done():
+            if (status := self._java.poll()) is not None:
+                self._output.join(timeout=5)
+                raise TorchServeError(f"TorchServe ended with status {status}; {self.log.tail()}")
+            if self.log.failures > failures:
+                time.sleep(0.2)  # for the rest of what it has to say
+                raise TorchServeError(f"{what} does not load; {self.log.tail()}")
+            if time.monotonic() > deadline:
+                raise TorchServeError(f"{what} is not ready after {self.timeout:g} s; {self.log.tail()}")
+            time.sleep(_POLL)
+
+    def _remove(self, version: str) -> None:
+        """Remove a version that gets no requests any more, once it has answered those that it got."""
+        quiet = deadline = time.monotonic()
+        with suppress(ManagementError):  # of a server that is ending, or gone
+            while time.monotonic() - quiet < _DRAIN_SECONDS and time.monotonic() - deadline < self.timeout:
+                if self._management.pending(version):
+                    quiet = time.monotonic()
+                time.sleep(_POLL)
+            self._management.remove(version)
+
+
+def _read(mar: Path) -> Golden:
+    try:
+        return read_golden(mar)
+    except GoldenError as error:
+        raise TorchServeError(str(error)) from error
 
 
 def _kill_group(watchdog: subprocess.Popen[bytes]) -> None:
     os.killpg(watchdog.pid, signal.SIGKILL)  # itself, and whatever Java left
     watchdog.communicate()
-
-
-def _golden(mar: Path) -> tuple[str, bytes, str]:
-    """The version in an archive, and an image with the label that this version gave it."""
-    try:
-        with zipfile.ZipFile(mar) as archive:
-            version = json.loads(archive.read("model.json"))["version"]
-            canary = json.loads(archive.read("golden.json"))[0]
-        return version, base64.b64decode(canary["image"]), canary["label"]
-    except (OSError, zipfile.BadZipFile, KeyError, IndexError, TypeError, ValueError) as error:
-        raise TorchServeError(f"{mar} is no archive of this project ({error!r}): build it with make run") from error

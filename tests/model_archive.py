@@ -1,4 +1,4 @@
-"""A tiny real model archive, for the tests of serving: two layers over 8 x 8 grey images, and a FAISS index.
+"""A tiny real model archive, for the tests of serving: five operations over 8 x 8 grey images, and a FAISS index.
 
 Its four classes are the quarter of the image that is bright, so what it must answer is plain to see.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,32 +26,6 @@ MAX_INSTANCES = 5
 UNKNOWN_DISTANCE = 0.3  # an evenly grey image is further than that from all of the gallery
 NAME = "quarters"
 VERSION = "0123abcd"
-
-NETWORK = '''
-"""Embeds an image as the brightness of its quarters."""
-import json
-import pathlib
-import torch
-from safetensors.torch import load_file
-
-
-class Network(torch.nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.pool = torch.nn.AvgPool2d(size // 2)
-        self.head = torch.nn.Linear(4, 4)
-
-    def forward(self, images):
-        pooled = self.pool(images.permute(0, 3, 1, 2).float() / 255).flatten(1)
-        return torch.nn.functional.normalize(self.head(pooled))
-
-
-def load(folder: pathlib.Path) -> torch.nn.Module:
-    network = Network(json.loads((folder / "network.json").read_text())["size"])
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return network.eval()
-'''
-
 
 def picture(quarter: int, bright: int = 200, size: int = SIZE) -> NDArray[np.uint8]:
     """A grey image with one bright quarter."""
@@ -69,13 +44,8 @@ def png(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
 
 def write_model(folder: Path, version: str = VERSION) -> Path:
     """Write what the archive holds, all but MAR-INF, into a folder."""
-    import torch
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "network.py").write_text(NETWORK)
-    (folder / "network.json").write_text(json.dumps({"size": SIZE}))
-    save_file({"head.weight": torch.eye(4), "head.bias": torch.zeros(4)}, folder / "weights.safetensors")
+    onnx.save(_network(), folder / "network.onnx")
     rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
     gallery = np.array([np.where(np.arange(4) == quarter, bright, 10.0) for quarter, bright in rows], np.float32)
     index = faiss.IndexFlatIP(4)
@@ -97,12 +67,29 @@ def write_model(folder: Path, version: str = VERSION) -> Path:
     return folder
 
 
+def _network() -> onnx.ModelProto:
+    """Embeds an image as the brightness of its quarters."""
+    value = onnx.helper.make_tensor_value_info
+    images = value("images", onnx.TensorProto.UINT8, ["n", SIZE, SIZE, 1])
+    embeddings = value("embeddings", onnx.TensorProto.FLOAT, ["n", 4])
+    half = [SIZE // 2] * 2
+    nodes = [
+        onnx.helper.make_node("Cast", ["images"], ["floats"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=half, strides=half),
+        onnx.helper.make_node("Flatten", ["pooled"], ["quarters"]),
+        onnx.helper.make_node("LpNormalization", ["quarters"], ["embeddings"], axis=1, p=2),
+    ]
+    graph = onnx.helper.make_graph(nodes, "quarters", [images], [embeddings])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
 def archive(folder: Path, mar: Path) -> Path:
     """Pack a folder as torch-model-archiver does, without its half second of start-up."""
     model = {
         "modelName": "model",
         "handler": "handler.py",
-        "modelVersion": VERSION,
+        "modelVersion": json.loads((folder / "model.json").read_text())["version"],
         "configFile": "model-config.yaml",
     }
     manifest = {"createdOn": "01/01/2026 00:00:00", "runtime": "python", "model": model, "archiverVersion": "0.12.0"}

@@ -128,8 +128,9 @@ class Rollout:
             why = self._reasons(version, deployment.spec.selector.match_labels) if seen else ""
             # Twice in a row: the first may be what was said of the template before.
             stuck = stuck + 1 if seen and _exceeded(status) else 0
-            if stuck > 1 or time.monotonic() > end:
-                limit = "within its progressDeadlineSeconds" if stuck else f"in {ROLLOUT_SECONDS:g} s"
+            exceeded = stuck > 1
+            if exceeded or time.monotonic() > end:
+                limit = "within its progressDeadlineSeconds" if exceeded else f"in {ROLLOUT_SECONDS:g} s"
                 raise RolloutError(
                     f"of {wanted} pods {ready} became ready {limit}: {why or 'their states do not say why'}"
                 )

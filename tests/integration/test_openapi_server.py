@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from serving.log import Log
 from serving.server import TorchServe
 from steps.common.digest import ROOT
 from tests.model_archive import MAX_INSTANCES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
@@ -72,7 +73,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (folder / "model-config.yaml").open("a") as config:
         config.write("jobQueueSize: 2\n")
     mar = archive(folder, tmp_path_factory.mktemp("store") / "model.mar")
-    with TorchServe(mar, NAME, log=tmp_path_factory.mktemp("log") / "torchserve.log") as running:
+    with TorchServe(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
         yield running.url.partition("/predictions/")[0]
 
 

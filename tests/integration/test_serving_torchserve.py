@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from serving.log import Log
 from serving.server import TorchServe, TorchServeError
 from tests.model_archive import CLASSES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
 
@@ -31,7 +32,7 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     mar = archive(folder, store / "model.mar")
     store.chmod(stat.S_IRUSR | stat.S_IXUSR)
     before = store.stat().st_mtime_ns
-    with TorchServe(mar, NAME, log=tmp_path_factory.mktemp("log") / "torchserve.log") as running:
+    with TorchServe(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
         yield running
     assert list(store.iterdir()) == [mar]
     assert store.stat().st_mtime_ns == before
@@ -107,7 +108,7 @@ def test_a_canary_of_another_version_or_label_is_not_ready(server: TorchServe, f
         with zipfile.ZipFile(mar, "w") as packed:
             packed.writestr("golden.json", json.dumps(content))
             packed.writestr("model.json", json.dumps({"version": "2" if name == "version" else VERSION}))
-        other = TorchServe(mar, NAME, server.port, log=tmp_path / "log")
+        other = TorchServe(mar, NAME, server.port, log=Log(tmp_path / "log"))
         with pytest.raises(TorchServeError, match=rf"{mar} answers its canary image with .*{CLASSES[0]}"):
             other.ready()
 
@@ -138,7 +139,7 @@ def test_a_model_that_does_not_load_is_never_ready(folder: Path, tmp_path: Path)
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "network.py").write_text("raise ValueError('these weights are of another network')\n")
     mar = archive(broken, tmp_path / "model.mar")
-    server = TorchServe(mar, NAME, log=tmp_path / "log")
+    server = TorchServe(mar, NAME, log=Log(tmp_path / "log"))
     with (
         pytest.raises(TorchServeError, match=r"does not load.*\n(.*\n)*.*ValueError: these weights are of another"),
         server,

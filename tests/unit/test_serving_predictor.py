@@ -3,6 +3,7 @@
 import base64
 import importlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-import torch
+from ts.protocol import otf_message_handler
 
 from serving import payload
 from serving.payload import Request
@@ -109,6 +110,20 @@ def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predicto
     for answer, (_, status, rule) in zip(answers[1::2], BAD, strict=True):
         assert (answer["error"]["status"], answer["error"]["rule"]) == (status, rule)
         assert answer["error"]["message"].startswith(f"{rule}: ")
+
+
+@pytest.fixture
+def sizes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images went through the network each time."""
+    seen: list[int] = []
+    network = predictor._network
+
+    def run(outputs: None, inputs: dict[str, Any]) -> Any:
+        seen.append(len(inputs["images"]))
+        return network.run(outputs, inputs)
+
+    monkeypatch.setattr(predictor, "_network", SimpleNamespace(run=run))
+    return seen
 
 
 @pytest.fixture
@@ -230,8 +245,8 @@ def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) ->
 @pytest.fixture
 def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """TorchServe's handler, imported as its worker does: by flat names, from the unpacked archive."""
-    flat = ("handler", "images", "payload", "predictor")
-    threads = torch.get_num_threads(), faiss.omp_get_max_threads()
+    flat = ("handler", "images", "payload", "predictor", "telemetry", "wire")
+    threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
     monkeypatch.syspath_prepend(folder)
     handler = importlib.import_module("handler")
 
@@ -240,8 +255,9 @@ def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield entry
     for name in flat:
         assert Path(sys.modules.pop(name).__file__ or "").parent == folder
-    torch.set_num_threads(threads[0])
-    faiss.omp_set_num_threads(threads[1])
+    faiss.omp_set_num_threads(threads)
+    otf_message_handler._retrieve_buffer = reading
+    logging.root.setLevel(level)
 
 
 def handled(handler: Any, *items: tuple[dict[str, bytes], dict[str, str]]) -> list[tuple[int, str, Any]]:
@@ -257,6 +273,7 @@ def handled(handler: Any, *items: tuple[dict[str, bytes], dict[str, str]]) -> li
         set_response_status=lambda code, phrase, number: statuses.update({number: (code, phrase)}),
         set_response_content_type=lambda number, kind: types.update({number: kind}),
         get_all_request_header=properties,
+        get_request_id=str,
     )
     answers = handler.handle([item for item, _ in items], context)
     assert set(types.values()) == {"application/json"}
@@ -305,5 +322,5 @@ def test_the_polarity_reaches_the_predictor_by_every_way(handler: Any, say: str)
 
 
 def test_the_handler_uses_one_thread(handler: Any) -> None:
-    assert torch.get_num_threads() == 1
+    assert handler.predictor._network.get_session_options().intra_op_num_threads == 1
     assert faiss.omp_get_max_threads() == 1

@@ -1,9 +1,13 @@
 """What is decided before TorchServe starts: the pointer, the configuration, the environment, the archive's canary."""
 
 import hashlib
+import io
 import json
+import os
 import re
 import socket
+import sys
+import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from serving import launch, log
+from serving import batching, launch
+from serving import log as log_module
+from serving.log import Log
 from serving.pointer import PointerError, check_archive, read_pointer
 from serving.server import TorchServe, TorchServeError
 
@@ -85,34 +91,57 @@ def test_what_torchserve_leaves_open_is_closed() -> None:
     for key in ("inference_address", "management_address", "metrics_address"):
         assert closed[key].startswith("http://127.0.0.1:")
     assert closed["grpc_inference_address"] == closed["grpc_management_address"] == "127.0.0.1"
-    for key in ("enable_model_api", "install_py_dep_per_model", "use_env_allowed_urls"):
+    for key in ("install_py_dep_per_model", "use_env_allowed_urls"):
         assert closed[key] == "false"
     for url in ("http://example.org/x.mar", "https://example.org/x.mar", "file:///etc/x.mar"):
         assert not re.fullmatch(closed["allowed_urls"], url)
     assert not [key for key in closed if key.startswith("cors")]
 
 
-def test_the_worker_gets_no_secret_and_every_listener_a_loopback_address() -> None:
+def test_the_worker_gets_no_secret_and_every_listener_an_address_of_its_own() -> None:
     caller = {"PATH": "/bin", "AWS_SECRET": "x", "PYTHONPATH": "/y", "TS_LOAD_MODELS": "all", "TS_CONFIG_FILE": "/z"}
-    environment = launch.environment(Path("/folder"), "127.0.0.1", range(9000, 9006), caller)
+    ports = range(9000, 9006)
+    environment = launch.environment(Path("/folder"), "127.0.0.1", ports, caller)
     assert {key: environment.get(key) for key in caller} == {**dict.fromkeys(caller), "PATH": "/bin"}
     assert environment["TS_INFERENCE_ADDRESS"] == "http://127.0.0.1:9000"
-    assert environment["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9001"
-    assert environment["TS_METRICS_ADDRESS"] == "http://127.0.0.1:9002"
-    assert environment["TS_GRPC_INFERENCE_PORT"] == "9003"
+    assert environment["TS_GRPC_INFERENCE_PORT"] == "9001"
     assert environment["TMPDIR"] == environment["LOG_LOCATION"] == "/folder"
 
 
-def test_a_listener_can_be_set_by_the_caller() -> None:
-    caller = {"TS_METRICS_ADDRESS": "http://0.0.0.0:8082"}
-    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), caller)
-    assert environment["TS_METRICS_ADDRESS"] == "http://0.0.0.0:8082"
-    assert environment["TS_INFERENCE_ADDRESS"] == "http://0.0.0.0:9000"
+@pytest.mark.skipif(sys.platform != "linux", reason="TorchServe has such sockets on Linux alone")
+def test_management_is_a_socket_in_the_private_folder() -> None:
+    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
+    assert environment["TS_MANAGEMENT_ADDRESS"] == "unix:/folder/ts_management_address"
+    assert launch.management_address(Path("/folder"), range(9000, 9006)) == Path("/folder/ts_management_address")
+    assert environment["TS_METRICS_ADDRESS"] == "unix:/folder/ts_metrics_address"
+
+
+def test_elsewhere_it_is_a_port_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
+    assert environment["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9004"
+    assert launch.management_address(Path("/folder"), range(9000, 9006)) == 9004
+    assert launch.metrics_address(Path("/folder"), range(9000, 9006)) == 9005
+
+
+def test_one_comparison_of_torchserve_is_changed(tmp_path: Path) -> None:
+    jar = launch._torchserve() / "ts/frontend/model-server.jar"
+    batching.write_class(jar, tmp_path)
+    original, written = zipfile.ZipFile(jar).read(batching.CLASS), (tmp_path / batching.CLASS).read_bytes()
+    [place] = [i for i, (a, b) in enumerate(zip(original, written, strict=True)) if a != b]
+    assert (original[place], written[place]) == (0x9D, 0x9C), "ifgt becomes ifge"
+
+
+def test_another_torchserve_is_not_changed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.jar", "w") as jar:
+        jar.writestr(batching.CLASS, b"another class")
+    with pytest.raises(batching.UnknownClassError, match="other.jar is not of TorchServe 0.12.0"):
+        batching.write_class(tmp_path / "other.jar", tmp_path)
 
 
 def test_free_ports_differ_and_a_taken_one_is_named() -> None:
     ports = launch.free_ports("127.0.0.1", 0)
-    assert len(set(ports)) == len(launch.LISTENERS) + 1
+    assert len(set(ports)) == len(launch.LISTENERS) + len(launch.SOCKETS) + 1
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(launch.AddressError, match=rf"port {port} of 127.0.0.1 .*in use.*--port"):
@@ -125,23 +154,81 @@ def test_an_archive_without_a_canary_is_refused(tmp_path: Path) -> None:
         if content:
             mar.write_bytes(content)
         with pytest.raises(TorchServeError, match=rf"{mar} is no archive of this project .*make run"):
-            TorchServe(mar, "x", log=tmp_path / "log")
+            TorchServe(mar, "x", log=Log(tmp_path / "log"))
 
 
-def test_the_end_of_the_log_is_readable(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_text(
-        "WARNING: java says\n"
-        "2026-01-01T00:00:00,000 INFO  MODEL_LOG - Backend worker process died.\n"
-        "2026-01-01T00:00:00,000 INFO  MODEL_LOG - ValueError: wrong weights\n"
-        "2026-01-01T00:00:00,000 ERROR WorkerThread - Backend worker error\n"
-        "java.lang.Exception: died\n\tat org.pytorch.serve(Unknown)\n\t... 4 more\n"
-    )
-    assert log.failure(path)
-    assert log.tail(path).splitlines() == [
-        f"the end of its log, {path}:",
+SAID = b"""WARNING: java says
+2026-01-01T00:00:00.000Z INFO  MODEL_LOG - Backend worker process died.
+2026-01-01T00:00:00.000Z INFO  MODEL_LOG - ValueError: wrong weights
+2026-01-01T00:00:00.000Z ERROR WorkerThread - Backend worker error
+java.lang.Exception: died
+\tat org.pytorch.serve(Unknown)
+\t... 4 more
+"""
+
+
+def test_the_log_is_json_and_its_end_readable(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    log.follow_java(io.BytesIO(SAID)).join()
+    assert log.failures == 1
+    assert log.tail().splitlines() == [
+        f"the end of its log, {tmp_path / 'log'}:",
         "  Backend worker process died.",
         "  ValueError: wrong weights",
         "  Backend worker error",
         "  java.lang.Exception: died",
     ]
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {
+        "time": "2026-01-01T00:00:00.000Z",
+        "level": "ERROR",
+        "logger": "WorkerThread",
+        "message": "Backend worker error",
+    } in lines
+
+
+def test_a_log_that_grows_too_large_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "ROTATE_BYTES", 100)
+    log = Log(tmp_path / "log")
+    for number in range(3):
+        log.write(b"%d" % number * 120 + b"\n")
+    assert (tmp_path / "log").read_bytes() == b"2" * 120 + b"\n"
+    assert (tmp_path / "log.1").read_bytes() == b"1" * 120 + b"\n"
+
+
+def test_lines_of_requests_come_through_the_pipe_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "requests"
+    os.mkfifo(pipe)
+    log = Log(tmp_path / "log")
+    log.follow_requests(pipe)
+    handle = os.open(pipe, os.O_WRONLY)
+    wanted = b"".join(b'{"request": %d}\n' % number for number in range(5000))
+    for start in range(0, len(wanted), 1000):  # which cuts lines
+        os.write(handle, wanted[start : start + 1000])
+    deadline = time.monotonic() + 10
+    while (tmp_path / "log").read_bytes() != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (tmp_path / "log").read_bytes() == wanted
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    Log(Path("/dev/full")).say("nobody will read this")
+
+
+@pytest.mark.parametrize("version", ["../x", "-v", "a b"])
+def test_a_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
+    with pytest.raises(PointerError, match="and not letters, digits"):
+        read_pointer(tmp_path, version)
+
+
+def test_a_version_deployed_before_is_found_by_its_record(tmp_path: Path) -> None:
+    mar = write_pointer(tmp_path)
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "current.json").rename(tmp_path / "versions/1.json")
+    assert read_pointer(tmp_path, "1").mar == mar
+    (tmp_path / "backup").mkdir()
+    mar.rename(tmp_path / "backup" / mar.name)
+    check_archive(read_pointer(tmp_path, "1"))
+    with pytest.raises(PointerError, match="no version 2 was ever deployed"):
+        read_pointer(tmp_path, "2")

@@ -1,0 +1,97 @@
+"""The golden predictions of a model archive: what a server must answer to be serving that version."""
+
+import base64
+import json
+import zipfile
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from serving import client
+
+DISTANCE_TOLERANCE = 1e-4  # a batch of another size adds up floats in another order, and so does ONNX Runtime
+
+_SHOWN = 500  # characters of an answer
+
+
+class GoldenError(Exception):
+    """An archive has no golden predictions that can be read, or a server does not repeat them."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image file, and the label and distance that it must get; `true_label` is what it shows."""
+
+    image: bytes
+    true_label: str
+    label: str
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A version's golden predictions; the first is its canary."""
+
+    version: str
+    items: tuple[Item, ...]
+
+    def ask_canary(self, url: str, timeout: float = 60.0) -> dict[str, Any] | None:
+        """What is answered for the canary; None if that is an error or nothing."""
+        try:
+            status, answer = client.predict(url, self.items[0].image, timeout)
+        except OSError:
+            return None
+        return answer if status == HTTPStatus.OK else None
+
+    def canary(self, url: str, timeout: float = 60.0) -> bool:
+        """Whether the canary is answered yet; GoldenError if it is answered wrong or by another version."""
+        if (answer := self.ask_canary(url, timeout)) is None:
+            return False
+        self.compare(self.items[0], HTTPStatus.OK, answer)
+        return True
+
+    def check(self, url: str) -> list[dict[str, Any]]:
+        """The answers to all of them; GoldenError at the first that is wrong."""
+        answers = []
+        for item in self.items:
+            try:
+                status, answer = client.predict(url, item.image)
+            except OSError as error:
+                raise GoldenError(f"{url} does not answer ({error})") from error
+            self.compare(item, status, answer)
+            answers.append(answer)
+        return answers
+
+    def compare(self, item: Item, status: int, answer: dict[str, Any]) -> None:
+        """GoldenError unless this is the answer that this version gave the item."""
+        wanted = (HTTPStatus.OK, item.label, self.version)
+        got = (status, answer.get("label"), (answer.get("model") or {}).get("version"))
+        if got != wanted or not _close(answer.get("distance"), item.distance):
+            raise GoldenError(
+                f"it answers {json.dumps(answer)[:_SHOWN]} with status {status} where version {self.version} found "
+                f"{item.label!r} at distance {item.distance}"
+            )
+
+
+def read_golden(mar: Path) -> Golden:
+    """The golden predictions in an archive; GoldenError if it has none."""
+    try:
+        with zipfile.ZipFile(mar) as archive:
+            version = json.loads(archive.read("model.json"))["version"]
+            items = json.loads(archive.read("golden.json"))
+        return Golden(version, tuple(_item(each) for each in items) or _nothing())
+    except (OSError, zipfile.BadZipFile, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise GoldenError(f"{mar} is no archive of this project ({error!r}): build it with make run") from error
+
+
+def _item(content: dict[str, Any]) -> Item:
+    return Item(base64.b64decode(content["image"]), content["expected"], content["label"], content["distance"])
+
+
+def _nothing() -> tuple[Item, ...]:
+    raise ValueError("golden.json is empty")
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    return one is other if one is None or other is None else abs(one - other) <= DISTANCE_TOLERANCE

@@ -1,0 +1,90 @@
+"""What a worker counts of its predictions, and the line of each request in the log. It travels in the model archive.
+
+Writes Prometheus's files in PROMETHEUS_MULTIPROC_DIR and lines into the named pipe REQUEST_LOG, if these are set.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+# A write of more would not be one piece for those who write beside it.
+_PIPE_BUF = 4096
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_DISTANCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+
+
+class Telemetry:
+    """Counts and logs the requests of one version."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        registry = CollectorRegistry()  # a supervisor puts together what the workers wrote
+        self._requests = Counter("serving_requests", "Requests by HTTP status", ["status"], registry=registry)
+        self._errors = Counter("serving_errors", "Requests refused, by the rule broken", ["rule"], registry=registry)
+        self._seconds = Histogram(
+            "serving_request_seconds",
+            "From a batch's arrival at the worker to its answers",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._sizes = Histogram("serving_batch_size", "Requests a batch", buckets=_BATCH_SIZES, registry=registry)
+        self._distances = Histogram(
+            "serving_nearest_distance",
+            "Cosine distance of the nearest neighbour",
+            buckets=_DISTANCES,
+            registry=registry,
+        )
+        self._predictions = Counter("serving_predictions", "Images by label", ["label"], registry=registry)
+        self._dropped = Counter("serving_log_lines_dropped", "Requests not logged", registry=registry)
+        pipe = os.environ.get("REQUEST_LOG")
+        self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK) if pipe and Path(pipe).is_fifo() else None
+
+    def record(self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float) -> None:
+        """Count and log the predictor's answers of one batch; `ids` are TorchServe's of each, and the client's own."""
+        self._sizes.observe(len(answers))
+        for answer in answers:
+            self._requests.labels(answer.status).inc()
+            self._seconds.observe(seconds)
+            if answer.rule:
+                self._errors.labels(answer.rule).inc()
+            for label, distance in answer.predictions:
+                self._predictions.labels(label).inc()
+                if distance is not None:
+                    self._distances.observe(distance)
+        if self._pipe is not None:
+            self._log(self._pipe, answers, ids, seconds)
+
+    def _log(self, pipe: int, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float) -> None:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        piece = b""
+        for answer, (request_id, client_id) in zip(answers, ids, strict=True):
+            line: dict[str, Any] = {"time": time, "level": "INFO", "logger": "requests", "request_id": request_id}
+            if client_id:
+                line["client_request_id"] = client_id
+            line |= {"status": answer.status, "ms": round(1000 * seconds, 2), "batch": len(answers)}
+            line["version"] = self._version
+            if answer.rule:
+                line["rule"] = answer.rule
+            else:
+                line["labels"], line["distances"] = zip(*answer.predictions, strict=True)
+            written = json.dumps(line).encode() + b"\n"
+            if len(piece) + len(written) > _PIPE_BUF:
+                self._put(pipe, piece)
+                piece = b""
+            piece += written
+        self._put(pipe, piece)
+
+    def _put(self, pipe: int, piece: bytes) -> None:
+        try:
+            if len(piece) > _PIPE_BUF:
+                raise BlockingIOError
+            if piece:
+                os.write(pipe, piece)
+        except OSError:  # whoever reads it does not keep up, or is gone
+            self._dropped.inc(piece.count(b"\n"))
