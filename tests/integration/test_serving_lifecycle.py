@@ -50,7 +50,7 @@ class Start:
 
     def until_ready(self) -> str:
         assert self.process.stdout is not None
-        return "".join(self.process.stdout.readline() for _ in range(4))
+        return "".join(self.process.stdout.readline() for _ in range(5))
 
     def children(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))
@@ -121,7 +121,7 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     assert second.stderr.startswith(f"error: port {start.port} of 127.0.0.1 cannot be used (Address already in use)")
 
     children = start.children()
-    assert len(children) == 3, "watchdog, Java and one worker"
+    assert len(children) == 4, "watchdog, Java and two workers"
     start.process.send_signal(signal.SIGINT)
     output, error = start.process.communicate(timeout=15)
     assert (start.process.returncode, output, error) == (0, "stopped\n", "")
@@ -153,6 +153,6 @@ def test_a_torchserve_that_ends_by_itself_is_an_error(start: Start) -> None:
     java.kill()
     _, error = start.process.communicate(timeout=15)
     assert start.process.returncode == 1
-    assert error.startswith("error: TorchServe ended by itself with status -9: see ")
+    assert error.startswith("error: TorchServe ended by itself with status -9; the end of its log, ")
     assert gone(children, within=0.5)
     assert list(start.temporary.iterdir()) == []
