@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from serving.log import Log
 from serving.server import TorchServe
 from steps.common.digest import ROOT
 from tests.model_archive import CLASSES, archive, write_model
@@ -23,7 +24,7 @@ ADDRESS, NAME = "127.0.0.1:8080", "my-project"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
     mar = archive(write_model(tmp_path_factory.mktemp("model")), tmp_path_factory.mktemp("store") / "model.mar")
-    with TorchServe(mar, NAME, log=tmp_path_factory.mktemp("log") / "torchserve.log") as running:
+    with TorchServe(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
         yield running
 
 
