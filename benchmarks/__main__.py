@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, runs, training, unknown
+from benchmarks import images, runs, serving, training, unknown
 from pipeline.engine import Docker, DockerMissingError
 from pipeline.settings import load_params
 from steps.common.digest import ROOT
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "runs": runs.measure,
+    "serving": serving.measure,
     "images": images.measure,
 }
 

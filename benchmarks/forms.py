@@ -1,0 +1,97 @@
+"""The forms in which a network can be saved for serving, side by side: load time, and time an image in one thread."""
+
+import importlib.util
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from steps.common.network import load_network
+from steps.deploy.export import export_network
+
+BATCHES = (1, 16)
+_ROUNDS = 7
+_REPEATS = 40
+
+Form = tuple[str, Callable[[], Callable[[torch.Tensor], Any]]]
+
+
+def measure_forms(network: Path, image_size: int, channels: int) -> list[tuple[str, str]]:
+    """Rows of each form's seconds to load, and microseconds an image in batches of one and of sixteen."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = []
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+            for name, load in _forms(network, Path(folder), image_size, channels):
+                began = time.perf_counter()
+                run = load()
+                run(torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8))
+                loaded = time.perf_counter() - began
+                cost = [_microseconds(run, size, image_size, channels) for size in BATCHES]
+                rows.append(
+                    (f"  {name}: load s, us/image at 1, at 16", f"{loaded:.2f} {cost[0]:>6.0f} {cost[1]:>6.0f}")
+                )
+    finally:
+        torch.set_num_threads(threads)
+    return rows
+
+
+def _forms(network: Path, folder: Path, image_size: int, channels: int) -> Iterator[Form]:
+    module = importable(network)
+    example = torch.zeros(16, image_size, image_size, channels, dtype=torch.uint8)
+    yield "state_dict", lambda: load_network(network).cpu()
+    script(module, example, folder / "frozen.pt")
+    yield "TorchScript, frozen", lambda: torch.jit.load(folder / "frozen.pt")  # type: ignore[no-untyped-call]
+    exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=64)},))
+    torch.export.save(exported, folder / "network.pt2")
+    yield "torch.export", lambda: torch.export.load(folder / "network.pt2").module()
+    if shutil.which("g++"):
+        package = torch._inductor.aoti_compile_and_package(exported, package_path=str(folder / "aoti.pt2"))
+        yield "AOTInductor", lambda: torch._inductor.aoti_load_package(package)
+    export_network(network, folder / "network.onnx", image_size=image_size, channels=channels)
+    yield "ONNX Runtime", lambda: _onnx(folder / "network.onnx")
+
+
+def importable(network: Path) -> torch.nn.Module:
+    """The network in this folder as a module of a name that TorchScript can write down."""
+    spec = importlib.util.spec_from_file_location("network", network / "network.py")
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{network} has no network.py")
+    definition = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(definition)
+    module: torch.nn.Module = definition.load(network)
+    return module
+
+
+def script(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Save a network as TorchScript."""
+    torch.jit.freeze(torch.jit.trace(module, example)).save(path)  # type: ignore[no-untyped-call]
+
+
+def _onnx(path: Path) -> Callable[[torch.Tensor], Any]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
+    return lambda images: session.run(None, {"images": images.numpy()})
+
+
+def _microseconds(run: Callable[[torch.Tensor], Any], size: int, image_size: int, channels: int) -> float:
+    """The best of some rounds: whatever else the machine does only ever adds."""
+    generator = np.random.default_rng(0)
+    images = torch.from_numpy(generator.integers(0, 256, (size, image_size, image_size, channels), np.uint8))
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(_ROUNDS):
+            began = time.perf_counter()
+            for _ in range(_REPEATS):
+                run(images)
+            best = min(best, time.perf_counter() - began)
+    return best / _REPEATS / size * 1e6

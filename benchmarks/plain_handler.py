@@ -1,0 +1,43 @@
+"""The plain way to serve the model, against which serving/ is measured: a handler as TorchServe's examples have them.
+
+One image at a time, Pillow, TorchScript, and every setting as TorchServe has it by default.
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from PIL import Image
+from ts.torch_handler.base_handler import BaseHandler
+
+
+class PlainHandler(BaseHandler):  # type: ignore[misc]  # TorchServe has no types
+    """Answers each image with its neighbours' labels and distances."""
+
+    def initialize(self, context: Any) -> None:
+        """Load TorchScript, index and labels."""
+        super().initialize(context)
+        folder = Path(context.system_properties["model_dir"])
+        self.index = faiss.read_index(str(folder / "index.faiss"))
+        labels = json.loads((folder / "labels.json").read_text())
+        self.labels = [labels["classes"][number] for number in labels["gallery"]]
+
+    def preprocess(self, data: list[dict[str, Any]]) -> torch.Tensor:
+        """Images uint8 [N, 28, 28, 1]."""
+        files = [row.get("data") or row["body"] for row in data]
+        opened = [Image.open(io.BytesIO(file)).convert("L").resize((28, 28)) for file in files]
+        return torch.stack([torch.from_numpy(np.array(image)).unsqueeze(-1) for image in opened])
+
+    def postprocess(self, embeddings: torch.Tensor) -> list[dict[str, Any]]:
+        """A label, a distance and five neighbours for each."""
+        similarities, rows = self.index.search(embeddings.numpy(), 5)
+        return [self._answer(*found) for found in zip(similarities.tolist(), rows.tolist(), strict=True)]
+
+    def _answer(self, similarities: list[float], rows: list[int]) -> dict[str, Any]:
+        pairs = zip(similarities, rows, strict=True)
+        near = [{"label": self.labels[row], "distance": 1 - similarity} for similarity, row in pairs]
+        return {**near[0], "neighbours": near}

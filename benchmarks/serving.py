@@ -1,0 +1,221 @@
+"""What serving costs, beside the plain way to serve the same model and a bare loop over the same work.
+
+Needs wrk, which asks from one thread of C and so takes little of the machine from what it measures.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.forms import importable, measure_forms, script
+from serving import client, launch, payload
+from serving.payload import Request
+from serving.predictor import Predictor
+from steps.common import images
+from steps.common.digest import ROOT, file_sha256
+
+CLIENTS = (1, 32)
+IMAGE = ROOT / "samples/7.png"
+_ROUNDS = 3
+_SECONDS = 5
+_BATCH = 32
+_LUA = """
+local file = io.open("{image}", "rb")
+wrk.method, wrk.body = "PUT", file:read("*a")
+"""
+_PLAIN = """
+inference_address=http://127.0.0.1:{port}
+management_address=http://127.0.0.1:{management}
+metrics_address=http://127.0.0.1:{metrics}
+disable_token_authorization=true
+default_workers_per_model=1
+"""
+
+
+def measure() -> list[tuple[str, str]]:
+    """Rows of what was measured and how much it was."""
+    if shutil.which("wrk") is None:
+        return [("nothing", "wrk is missing: apt-get install wrk")]
+    with tempfile.TemporaryDirectory(prefix="b-") as folder:
+        volumes = Path(folder)
+        subprocess.run([sys.executable, "-m", "pipeline", "run", "--volumes", volumes], cwd=ROOT, check=True)
+        pointer = json.loads((volumes / "deploy-model/current.json").read_text())
+        unpacked = volumes / "unpacked"
+        with zipfile.ZipFile(volumes / "deploy-model/model-store" / pointer["mar"]) as mar:
+            mar.extractall(unpacked)
+        plain: dict[int, list[tuple[float, float]]] = {count: [] for count in CLIENTS}
+        ours: dict[int, list[tuple[float, float]]] = {count: [] for count in CLIENTS}
+        starts = []
+        for _ in range(_ROUNDS):  # in turns, so that what else the machine does meets both
+            with _plain(volumes, unpacked) as url:
+                _ask(url, volumes, plain)
+            with _ours(volumes) as (url, start, _):
+                starts.append(start)
+                _ask(url, volumes, ours)
+        bound = _bare_loop(unpacked)
+        switch = _switch(volumes, pointer)
+        network = volumes / "model/network" / pointer["network"]
+        model = json.loads((unpacked / "model.json").read_text())
+        forms = measure_forms(network, model["image_size"], model["channels"])
+    rows = []
+    for count in CLIENTS:
+        (slow, slow_p99), (fast, fast_p99) = _median(plain[count]), _median(ours[count])
+        many = f"{count} client" + "s" * (count > 1)
+        rows.append((f"plain, {many}: requests/s, p99 ms", f"{slow:.0f} {slow_p99:.1f}"))
+        rows.append((f"this, {many}: requests/s, p99 ms", f"{fast:.0f} {fast_p99:.1f}"))
+        rows.append((f"ratio, {many}: requests/s, p99", f"{fast / slow:.1f} {slow_p99 / fast_p99:.1f}"))
+    rows.append((f"bare loop, batches of {_BATCH}: images/s", f"{bound:.0f}"))
+    rows.append(("this, 32 clients, of the bare loop", f"{_median(ours[32])[0] / bound:.2f}"))
+    rows.append(("cold start to the first answer, s", f"{statistics.median(starts):.1f}"))
+    rows.append(("a switch, from the pointer's to the new version's first answer, s", f"{switch:.1f}"))
+    return [*rows, *forms]
+
+
+def _ask(url: str, folder: Path, into: dict[int, list[tuple[float, float]]]) -> None:
+    for count in CLIENTS:
+        _wrk(url, folder, count, 2)  # Java compiles what it runs often
+        into[count].append(_wrk(url, folder, count, _SECONDS))
+
+
+def _wrk(url: str, folder: Path, clients: int, seconds: int) -> tuple[float, float]:
+    """Requests/s and the 99th percentile in ms; RuntimeError if one was not answered well."""
+    script = folder / "put.lua"
+    script.write_text(_LUA.format(image=IMAGE))
+    command: list[Any] = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", script, url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(said)
+    rate = re.search(r"Requests/sec: +([\d.]+)", said)
+    p99 = re.search(r"99% +([\d.]+)(us|ms|s)", said)
+    if rate is None or p99 is None:
+        raise RuntimeError(said)
+    return float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]
+
+
+@contextmanager
+def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
+    """TorchServe as its own launcher starts it, one worker, no batching, TorchScript."""
+    store = volumes / "plain"
+    if not store.exists():
+        store.mkdir()
+        script(importable(unpacked), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
+        command: list[Any] = [
+            sys.executable,
+            "-m",
+            "model_archiver.model_packaging",
+            "--model-name",
+            "plain",
+            "--version",
+            "1",
+        ]
+        command += ["--serialized-file", store / "network.pt", "--handler", ROOT / "benchmarks/plain_handler.py"]
+        command += ["--extra-files", f"{unpacked / 'index.faiss'},{unpacked / 'labels.json'}", "--export-path", store]
+        subprocess.run(command, check=True)
+    port, management, metrics, *grpc = launch.free_ports("127.0.0.1", 0)
+    config = store / "config.properties"
+    config.write_text(_PLAIN.format(port=port, management=management, metrics=metrics))
+    java = Path(launch._java())
+    environment = {**os.environ, "JAVA_HOME": str(java.parents[1]), "TMPDIR": str(store), "LOG_LOCATION": str(store)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment |= {"TS_GRPC_INFERENCE_PORT": str(grpc[0]), "TS_GRPC_MANAGEMENT_PORT": str(grpc[1])}
+    environment |= {"METRICS_LOCATION": str(store)}
+    command = [Path(sys.executable).with_name("torchserve"), "--start", "--foreground", "--ncs", "--model-store", store]
+    command += ["--models", "plain=plain.mar", "--ts-config", config]
+    with _running(command, environment, store / "said.log") as process:
+        url = f"http://127.0.0.1:{port}/predictions/plain"
+        _until_answered(url, process)
+        yield url
+
+
+@contextmanager
+def _ours(volumes: Path) -> Iterator[tuple[str, float, Any]]:
+    """`python -m serving start`; gives the address, the seconds to the first answer, and the process."""
+    port = launch.free_ports("127.0.0.1", 0)[0]
+    command: list[Any] = [sys.executable, "-m", "serving", "start", "--volumes", volumes, "--port", str(port)]
+    name = json.loads((volumes / "deploy-model/current.json").read_text())["name"]
+    url = f"http://127.0.0.1:{port}/predictions/{name}"
+    with _running(command, dict(os.environ), volumes / "serving.log") as process:
+        yield url, _until_answered(url, process), process
+
+
+@contextmanager
+def _running(command: list[Any], environment: dict[str, str], log: Path) -> Iterator[Any]:
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _until_answered(url: str, process: Any, version: str | None = None) -> float:
+    """Seconds until a prediction is answered, by this version."""
+    began, image = time.perf_counter(), IMAGE.read_bytes()
+    while True:
+        try:
+            status, answer = client.predict(url, image, timeout=5)
+            if status == 200 and (version is None or answer["model"]["version"] == version):
+                return time.perf_counter() - began
+        except OSError:
+            pass
+        if process.poll() is not None or time.perf_counter() - began > 120:
+            raise RuntimeError(f"{url} is not answered")
+        time.sleep(0.01)
+
+
+def _bare_loop(unpacked: Path) -> float:
+    """Images a second of the predictor alone, in one process and one thread, from files to answers."""
+    predictor = Predictor(unpacked, images, payload)
+    requests = [Request(IMAGE.read_bytes())] * _BATCH
+    predictor.answer(requests)
+    rates = []
+    for _ in range(_ROUNDS):
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < 2:
+            predictor.answer(requests)
+            count += _BATCH
+        rates.append(count / (time.perf_counter() - began))
+    return statistics.median(rates)
+
+
+def _switch(volumes: Path, pointer: dict[str, Any]) -> float:
+    """Seconds from the pointer's change to the first answer of the version that it then names."""
+    store = volumes / "deploy-model/model-store"
+    second = store / "second.mar"
+    version = f"{pointer['version']}2"
+    with zipfile.ZipFile(store / pointer["mar"]) as old, zipfile.ZipFile(second, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name in ("model.json", "MAR-INF/MANIFEST.json"):
+                content = content.replace(pointer["version"].encode(), version.encode())
+            new.writestr(name, content)
+    with _ours(volumes) as (url, _, process):
+        changed = {**pointer, "version": version, "mar": second.name, "sha256": file_sha256(second)}
+        (volumes / "new.json").write_text(json.dumps(changed))
+        os.replace(volumes / "new.json", volumes / "deploy-model/current.json")
+        return _until_answered(url, process, version)
+
+
+def _median(measured: list[tuple[float, float]]) -> tuple[float, float]:
+    return statistics.median(each[0] for each in measured), statistics.median(each[1] for each in measured)
