@@ -1,23 +1,11 @@
 """What can be checked before the first push, a line each: ok, or what to do. Reads settings, servers, the cluster."""
 
-import json
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from pipeline.cluster import UnknownError, check_claims, check_gpus, check_serving, namespace
 from pipeline.kubeflow import Kubeflow, KubeflowError
 from pipeline.settings import Project, SettingsError, load_params, load_project
-from steps.common.digest import ROOT, STEPS
-
-_SECONDS = 20
-
-
-class Unwell(Exception):
-    """A check that failed: what was found, and what to do."""
 
 
 def examine(project: Path, params: Path, server: Mapping[str, str | None]) -> Iterator[tuple[str, str, bool]]:
@@ -40,19 +28,11 @@ def examine(project: Path, params: Path, server: Mapping[str, str | None]) -> It
     yield _line("revision", _revision)
     yield _line("images", lambda: _images(one))
     yield _line("Kubeflow", lambda: _kubeflow(server))
-    yield _line("claims", _claims)
+    yield _line("claims", lambda: check_claims(namespace()))
+    if place := one.kubeflow.serving_namespace:
+        yield _line("serving", lambda: check_serving(place))
     if one.kubeflow.gpus:
-        yield _line("GPU", lambda: _gpus(one.kubeflow.gpus, one.kubeflow.node_selector))
-
-
-def namespace() -> str:
-    """Where infra/pv-pvc puts the claims."""
-    path = ROOT / "infra/pv-pvc/kustomization.yaml"
-    try:
-        literals = yaml.safe_load(path.read_text(encoding="utf-8"))["configMapGenerator"][0]["literals"]
-        return str(dict(text.split("=", 1) for text in literals)["namespace"])
-    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise Unwell(f"{path} does not say the namespace ({error}): restore namespace= among its literals") from error
+        yield _line("GPU", lambda: check_gpus(one.kubeflow.gpus, one.kubeflow.node_selector))
 
 
 def _line(name: str, check: Callable[[], str]) -> tuple[str, str, bool]:
@@ -60,7 +40,7 @@ def _line(name: str, check: Callable[[], str]) -> tuple[str, str, bool]:
 
     try:
         return name, check(), True
-    except (Unwell, SettingsError, KubeflowError, RegistryError) as error:
+    except (UnknownError, SettingsError, KubeflowError, RegistryError) as error:
         return name, str(error), False
 
 
@@ -71,57 +51,23 @@ def _revision() -> str:
 
 
 def _images(project: Project) -> str:
-    from pipeline.images import references
+    from pipeline.images import needed, references
     from pipeline.registry import Registry
 
     registry, images = Registry(project.registry), references(project)
-    missing = [name for name in STEPS if not registry.has(images[name])]
+    missing = [name for name in needed(project) if not registry.has(images[name])]
     if missing:
         return f"{project.registry} answers; make push has yet to push {', '.join(missing)}"
-    return f"{project.registry} has the image of every step"
+    return f"{project.registry} has every image"
 
 
 def _kubeflow(given: Mapping[str, str | None]) -> str:
     server = Kubeflow(given["host"], given["token"], given["namespace"])
     server.check()
+    if server.namespace and server.namespace != namespace():
+        raise SettingsError(
+            f"runs would be in namespace {server.namespace} and infra/pv-pvc makes the claims in {namespace()}, where "
+            "no pod would find them: set KFP_NAMESPACE and namespace= in its kustomization.yaml to the same"
+        )
     place = f"namespace {server.namespace}" if server.namespace else "one user's, without namespaces"
     return f"{server.host} lets this token in ({place})"
-
-
-def _claims() -> str:
-    from pipeline.compile import CLAIMS  # brings kfp
-
-    place, wanted = namespace(), list(CLAIMS.values())
-    claims = {one["metadata"]["name"]: one["status"].get("phase") for one in _kubectl("get", "pvc", "-n", place)}
-    if missing := [name for name in wanted if name not in claims]:
-        raise Unwell(f"namespace {place} has no {', '.join(missing)}: kubectl apply -k infra/pv-pvc")
-    if loose := [name for name in wanted if claims[name] != "Bound"]:
-        raise Unwell(
-            f"{', '.join(loose)} in namespace {place} is not bound ({claims[loose[0]]}): kubectl describe pvc "
-            f"{loose[0]} -n {place} says why; a volume that another claim had must be removed and applied anew"
-        )
-    return f"{', '.join(wanted)} are bound in namespace {place}"
-
-
-def _gpus(wanted: int, labels: Mapping[str, str]) -> str:
-    selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
-    nodes = _kubectl("get", "nodes", *selector)
-    most = max((int(one["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for one in nodes), default=0)
-    if most < wanted:
-        raise Unwell(
-            f"no node has the {wanted} GPUs that project.yaml asks for, the most is {most}: lower kubeflow.gpus, or "
-            "install NVIDIA's device plugin on a node that has them"
-        )
-    return f"a node has {most}, and {wanted} are asked for"
-
-
-def _kubectl(*words: str) -> list[dict[str, Any]]:
-    if shutil.which("kubectl") is None:
-        raise Unwell("there is no kubectl here to ask: install it, or run make doctor where it is")
-    command = ["kubectl", *words, "-o", "json", f"--request-timeout={_SECONDS}s"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise Unwell(f"kubectl {' '.join(words)} failed ({said}): choose the cluster with kubectl config use-context")
-    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
-    return items

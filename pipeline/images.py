@@ -42,6 +42,11 @@ def references(project: Project) -> dict[str, str]:
     return {name: f"{project.registry}/{project.name}-{name}:{tag(name)}" for name in NAMES}
 
 
+def needed(project: Project) -> tuple[str, ...]:
+    """The images that a run on Kubeflow needs: each step's, and serving's if deploy rolls it out."""
+    return (*STEPS, SERVING) if project.kubeflow.serving_namespace else STEPS
+
+
 def build_images(project: Project, names: Iterable[str], console: Console) -> Work:
     """Build those of the images that the engine lacks, showing progress; gives what was done."""
     docker, images, work = Docker(), references(project), Work(console)

@@ -1,6 +1,8 @@
 """A Kubeflow Pipelines server: finds or makes pipelines, versions, experiments, runs and recurring runs there."""
 
 import json
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -13,9 +15,12 @@ import urllib3
 
 _SECONDS = 30  # that one answer may take
 _PAGE = 50
-_RETRIES = 4
-# What a gateway says of a server that did not get the request; so making something twice is no danger.
-_TRANSIENT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+_RETRIES = 4  # of what only asks, or never arrived
+_TRIES = 3  # at making something
+_TRANSIENT = (
+    *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
+    *(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT),
+)
 
 
 class KubeflowError(Exception):
@@ -24,6 +29,10 @@ class KubeflowError(Exception):
 
 class TransientError(KubeflowError):
     """The server does not answer for now."""
+
+
+class ThereError(KubeflowError):
+    """What was to be made is there already."""
 
 
 class LoginError(KubeflowError):
@@ -37,12 +46,19 @@ class Kubeflow:
         self.host = _checked(host)
         configuration = api.Configuration(host=self.host)
         configuration.retries = urllib3.Retry(
-            _RETRIES, status_forcelist=_TRANSIENT, allowed_methods=None, backoff_factor=backoff, read=0, redirect=0
+            _RETRIES,
+            status_forcelist=_TRANSIENT,
+            allowed_methods=("GET",),  # what makes something may have arrived: _made looks before it tries again
+            backoff_factor=backoff,
+            redirect=0,
+            raise_on_status=False,
         )
         if token:
             configuration.api_key["authorization"] = token
             configuration.api_key_prefix["authorization"] = "Bearer"
-        self._client = api.ApiClient(configuration)
+        self._client, self._backoff = api.ApiClient(configuration), backoff
+        configuration.retries = urllib3.Retry(0, redirect=0)
+        self._log_client = api.ApiClient(configuration)  # a log that is gone is a 500, for ever
         self._namespace = namespace
         health = self._call(api.HealthzServiceApi(self._client).healthz_service_get_healthz)
         if health.multi_user and not namespace:
@@ -62,29 +78,38 @@ class Kubeflow:
     def pipeline(self, name: str, description: str) -> str:
         """The id of the pipeline of this name, made if there is none."""
         service = api.PipelineServiceApi(self._client)
-        if found := next(self._named(service.pipeline_service_list_pipelines, "pipelines", name, **self._place), None):
-            return str(found.pipeline_id)
-        new = api.V2beta1Pipeline(name=name, display_name=name, description=description, namespace=self.namespace)
-        return str(self._call(service.pipeline_service_create_pipeline, new).pipeline_id)
 
-    def version(self, pipeline_id: str, name: str, package: Callable[[], Path]) -> str:
+        def find() -> Any:
+            return next(self._named(service.pipeline_service_list_pipelines, "pipelines", name, **self._place), None)
+
+        new = api.V2beta1Pipeline(name=name, display_name=name, description=description, namespace=self.namespace)
+        found = find() or self._made(lambda: self._call(service.pipeline_service_create_pipeline, new), find)
+        return str(found.pipeline_id)
+
+    def version(self, pipeline_id: str, name: str, package: Path) -> str:
         """The id of the pipeline's version of this name, made of the package if there is none."""
-        service = api.PipelineServiceApi(self._client)
-        found = self._named(service.pipeline_service_list_pipeline_versions, "pipeline_versions", name, pipeline_id)
-        if (version := next(found, None)) is not None:
-            return str(version.pipeline_version_id)
+        lister = api.PipelineServiceApi(self._client).pipeline_service_list_pipeline_versions
         upload = api.PipelineUploadServiceApi(self._client).upload_pipeline_version
-        made = self._call(upload, str(package()), name=name, display_name=name, pipelineid=pipeline_id)
-        return str(made.pipeline_version_id)
+
+        def find() -> Any:
+            return next(self._named(lister, "pipeline_versions", name, pipeline_id), None)
+
+        def make() -> Any:
+            return self._call(upload, str(package), name=name, display_name=name, pipelineid=pipeline_id)
+
+        return str((find() or self._made(make, find)).pipeline_version_id)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made if there is none."""
         service = api.ExperimentServiceApi(self._client)
-        lister = service.experiment_service_list_experiments
-        if found := next(self._named(lister, "experiments", name, **self._place), None):
-            return str(found.experiment_id)
+
+        def find() -> Any:
+            lister = service.experiment_service_list_experiments
+            return next(self._named(lister, "experiments", name, **self._place), None)
+
         new = api.V2beta1Experiment(display_name=name, namespace=self.namespace)
-        return str(self._call(service.experiment_service_create_experiment, new).experiment_id)
+        found = find() or self._made(lambda: self._call(service.experiment_service_create_experiment, new), find)
+        return str(found.experiment_id)
 
     def find_experiment(self, name: str) -> str | None:
         """The id of the experiment of this name, if there is one."""
@@ -93,8 +118,15 @@ class Kubeflow:
         return str(found.experiment_id) if found else None
 
     def start(self, run: api.V2beta1Run) -> str:
-        """Start a run; its id."""
-        return str(self._call(api.RunServiceApi(self._client).run_service_create_run, run).run_id)
+        """Start a run; its id. Its description is made its own, by which it is known again."""
+        create = api.RunServiceApi(self._client).run_service_create_run
+        run.description = f"submission {uuid.uuid4().hex}"
+
+        def find() -> Any:
+            newest = self.runs(run.experiment_id, _PAGE)
+            return next((one for one in newest if one.description == run.description), None)
+
+        return str(self._made(lambda: self._call(create, run), find).run_id)
 
     def run(self, run_id: str) -> Any:
         """A run as it now is."""
@@ -115,7 +147,7 @@ class Kubeflow:
         """What a run's pod printed; nothing if that is not kept. The path is the server's own, in no definition."""
         try:
             answer = self._call(
-                self._client.call_api,
+                self._log_client.call_api,
                 "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log",
                 "GET",
                 path_params={"run_id": run_id, "node_id": pod},
@@ -136,8 +168,14 @@ class Kubeflow:
 
     def start_recurring(self, run: api.V2beta1RecurringRun) -> str:
         """Make a recurring run; its id."""
-        service = api.RecurringRunServiceApi(self._client)
-        return str(self._call(service.recurring_run_service_create_recurring_run, run).recurring_run_id)
+        create = api.RecurringRunServiceApi(self._client).recurring_run_service_create_recurring_run
+        before = {one.recurring_run_id for one in self.recurring(run.display_name)}
+
+        def find() -> Any:
+            now = self.recurring(run.display_name)
+            return next((one for one in now if one.recurring_run_id not in before), None)
+
+        return str(self._made(lambda: self._call(create, run), find).recurring_run_id)
 
     def stop_recurring(self, recurring_run_id: str) -> None:
         """Remove a recurring run; the runs that it started stay."""
@@ -157,6 +195,20 @@ class Kubeflow:
             token = answer.next_page_token or ""
             if not token:
                 return
+
+    def _made(self, make: Callable[[], Any], find: Callable[[], Any]) -> Any:
+        """Make something, trying again after trouble, unless it then turns out to have been made."""
+        for pause in (self._backoff * 2**count for count in range(_TRIES)):
+            try:
+                return make()
+            except (TransientError, ThereError) as error:
+                trouble = error
+            time.sleep(pause)
+            if (found := find()) is not None:
+                return found
+            if isinstance(trouble, ThereError):
+                break
+        raise trouble
 
     def _call(self, function: Callable[..., Any], *values: Any, **options: Any) -> Any:
         with self._explained():
@@ -189,6 +241,8 @@ class Kubeflow:
                     f"{self.host} does not have what was asked for ({said}): see that --host or KFP_HOST is the "
                     "address of a Kubeflow Pipelines server"
                 )
+            case HTTPStatus.CONFLICT:
+                return ThereError(f"{self.host} has that already ({said}): give the project another name")
             case status if status and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 return TransientError(f"{self.host} is in trouble ({said}): try again, or look at its log")
         return KubeflowError(f"{self.host} refuses the request ({said})")

@@ -90,9 +90,10 @@ def _submit(options: argparse.Namespace, project: Project, params: Params) -> in
     server = _server(options)
 
     from pipeline.run import RunError  # kfp takes half a second to import; what is refused above needs none
-    from pipeline.submit import check_images, submit, wait
+    from pipeline.submit import check_claims, check_images, submit, wait
 
     check_images(project)
+    check_claims(server)
     run_id = submit(server, project, params, commit)
     print(f"submitted {commit[:12]}: {server.ui(run_id)}", flush=True)
     if not options.wait:
@@ -129,11 +130,12 @@ def _schedule(options: argparse.Namespace, project: Project, params: Params) -> 
     """Make or change the one recurring run, of this commit: one run at a time, none made up for later."""
     from pipeline.revision import revision
     from pipeline.schedule import cron, schedule
-    from pipeline.submit import check_images
+    from pipeline.submit import check_claims, check_images
 
     line, commit = cron(options.cron), revision()
     server = _server(options)
     check_images(project)
+    check_claims(server)
     print(f"schedule {schedule(server, project, params, commit, line)}: {commit[:12]} at '{options.cron}' (UTC)")
     return 0
 

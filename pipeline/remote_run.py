@@ -12,6 +12,7 @@ from pipeline.screen import EVENT
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
 FAILED = "FAILED"
+_PENDING = "PENDING"
 
 Events = dict[str, dict[str, Any]]
 
@@ -21,6 +22,18 @@ def steps(run: Any) -> dict[str, Any]:
     names = {**{name: name for name in DISPLAY_NAMES}, **{text: name for name, text in DISPLAY_NAMES.items()}}
     found = {names[task.display_name]: task for task in _tasks(run) if task.display_name in names}
     return {name: found[name] for name in DISPLAY_NAMES if name in found}
+
+
+def state(run: Any, task: Any) -> str | None:
+    """How a step's task is: one whose pods have all yet to start counts as running on the server, and not here."""
+    pods = [one.state for one in _with_pods(run, task) if one is not task]
+    waits = bool(pods) and all(one in (None, _PENDING) for one in pods)
+    return _PENDING if waits and task.state == "RUNNING" else task.state
+
+
+def begun(run: Any) -> bool:
+    """Whether a pod of any step has started."""
+    return any(state(run, task) not in (None, _PENDING) for task in steps(run).values())
 
 
 def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
@@ -52,7 +65,7 @@ def failure(server: Kubeflow, run: Any) -> str:
 def last_event(server: Kubeflow, run: Any, task: Any, kind: str) -> dict[str, Any] | None:
     """The last event of a kind that the task's pods printed."""
     found = None
-    for pod in _pods(run, task):
+    for pod in [one.pod_name for one in _with_pods(run, task) if one.pod_name]:
         for line in server.log(run.run_id, pod).splitlines():
             start = line.find(EVENT)
             event = _parse(line[start:]) if start >= 0 else None
@@ -65,8 +78,8 @@ def _tasks(run: Any) -> list[Any]:
     return list((run.run_details and run.run_details.task_details) or [])
 
 
-def _pods(run: Any, task: Any) -> Iterator[str]:
-    """The task's pods: its own, and those of the tasks within it, where Kubeflow's launcher runs the step."""
+def _with_pods(run: Any, task: Any) -> Iterator[Any]:
+    """The tasks that have the task's pods: itself, and those within it, where Kubeflow's launcher runs the step."""
     by_pod = {one.pod_name: one for one in _tasks(run) if one.pod_name}
     by_id = {one.task_id: one for one in _tasks(run)}
     waiting, seen = [task], set()
@@ -75,8 +88,7 @@ def _pods(run: Any, task: Any) -> Iterator[str]:
         if one.task_id in seen:
             continue
         seen.add(one.task_id)
-        if one.pod_name:
-            yield one.pod_name
+        yield one
         children = [by_pod.get(child.pod_name) or by_id.get(child.task_id) for child in one.child_tasks or ()]
         # A child may also be the next step; the step's own is `executor`, or `executor(1)` when tried again.
         waiting += [child for child in children if child and (child.display_name or "").startswith("executor")]

@@ -1,24 +1,25 @@
 """Runs the pipeline on Kubeflow: reads the settings and the Git revision, writes a version and a run on the server."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import kfp_server_api as api
 from rich.console import Console
 
-from pipeline import remote_run
-from pipeline.images import references
+from pipeline import cluster, remote_run
+from pipeline.compile import CLAIMS, write_package
+from pipeline.images import needed, references
 from pipeline.job_summary import write_summary
-from pipeline.kubeflow import Kubeflow, LoginError, TransientError
+from pipeline.kubeflow import Kubeflow, KubeflowError, LoginError, TransientError
 from pipeline.pipeline import arguments
 from pipeline.registry import Registry
 from pipeline.run import Outcome, RunError
 from pipeline.settings import Params, Project, SettingsError
-from steps.common.digest import STEPS
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,25 @@ class Submitted:
 
 
 def check_images(project: Project) -> None:
-    """SettingsError if the registry lacks an image of a step, RegistryError if it does not say."""
+    """SettingsError if the registry lacks an image that the run needs, RegistryError if it does not say."""
     registry, images = Registry(project.registry), references(project)
-    if missing := [images[step] for step in STEPS if not registry.has(images[step])]:
+    if missing := [images[name] for name in needed(project) if not registry.has(images[name])]:
         raise SettingsError(f"the registry does not have {', '.join(missing)}: push what is missing with make push")
+
+
+def check_claims(server: Kubeflow) -> None:
+    """SettingsError if a claim is not bound; nothing where kubectl cannot ask, as where it knows no cluster."""
+    with contextlib.suppress(cluster.UnknownError):
+        cluster.check_claims(server.namespace or cluster.namespace())
 
 
 def upload(server: Kubeflow, project: Project, revision: str) -> Submitted:
     """The pipeline's version of this revision and the experiment, found or made."""
-    experiment = server.experiment(project.name)
-    pipeline = server.pipeline(project.name, project.title)
     with tempfile.TemporaryDirectory() as folder:
-
-        def package() -> Path:
-            from pipeline.compile import write_package
-
-            write_package(project, Path(folder, "pipeline.yaml"))
-            return Path(folder, "pipeline.yaml")
-
+        package = Path(folder, "pipeline.yaml")
+        write_package(project, package)  # before anything is made: it may fail
+        experiment = server.experiment(project.name)
+        pipeline = server.pipeline(project.name, project.title)
         version = server.version(pipeline, revision, package)
     return Submitted(experiment, api.V2beta1PipelineVersionReference(pipeline, version))
 
@@ -68,9 +70,10 @@ def submit(server: Kubeflow, project: Project, params: Params, revision: str) ->
 def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadline: float) -> Outcome:
     """Follow a run to its end, a line a step; RunError if it fails, is stopped, or outlasts the deadline in seconds.
 
-    Trouble that passes is waited out until the deadline; LoginError is not.
+    Trouble that passes is waited out until the deadline; LoginError is not. A run none of whose pods has started by the
+    deadline is stopped, with KubeflowError: nobody waits for it any more, and nothing of it was done.
     """
-    end, shown, trouble = time.monotonic() + deadline, dict[str, str](), ""
+    end, shown, trouble, begun = time.monotonic() + deadline, dict[str, str](), "", False
     while True:
         try:
             run, trouble = server.run(run_id), ""
@@ -79,23 +82,39 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
         except LoginError as error:
             raise RunError(f"{error}\nthe run goes on: {server.ui(run_id)}") from error
         else:
+            begun = begun or remote_run.begun(run)
             _show(run, shown, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
             if run.state in remote_run.ENDED:
                 return _close(server, run, console)
         if time.monotonic() + poll > end:
+            if not begun and not trouble:
+                _give_up(server, run_id, deadline)
             running = [name for name, state in shown.items() if state not in remote_run.ENDED]
             raise RunError(
                 f"the run has not ended within {deadline / 60:g} minutes{trouble}; it goes on, now in "
-                f"{', '.join(running) or 'no step: kubectl get pods,pvc says what it waits for'}: {server.ui(run_id)}"
+                f"{', '.join(running) or 'no step'}: {server.ui(run_id)}"
             )
         time.sleep(poll)
 
 
+def _give_up(server: Kubeflow, run_id: str, deadline: float) -> NoReturn:
+    server.stop(run_id)
+    where = ""
+    with contextlib.suppress(cluster.UnknownError):
+        where = f" -n {server.namespace or cluster.namespace()}"
+    raise KubeflowError(
+        f"no pod of the run has started within {deadline / 60:g} minutes, so it was stopped: see that the claims "
+        f"{', '.join(CLAIMS.values())} are bound (kubectl get pvc{where}; kubectl apply -k infra/pv-pvc makes them) "
+        f"and what else the pods wait for (kubectl get pods{where})"
+    )
+
+
 def _show(run: Any, shown: dict[str, str], say: Callable[[str], None]) -> None:
     for name, task in remote_run.steps(run).items():
-        if task.state and shown.get(name) != task.state:
-            shown[name] = task.state
-            say(f"{name}: {task.state.lower()}")
+        state = remote_run.state(run, task)
+        if state and shown.get(name) != state:
+            shown[name] = state
+            say(f"{name}: {state.lower()}")
 
 
 def _close(server: Kubeflow, run: Any, console: Console) -> Outcome:

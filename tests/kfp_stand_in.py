@@ -5,44 +5,20 @@ parameters, fields of bodies. Pods' logs stand at the path that the server of th
 nothing of the client's code.
 """
 
-import json
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+from kfp_stand_in_http import Content, Json, Refused
 
-Json = dict[str, Any]
 LISTS = {"page_token", "page_size", "sort_by", "filter", "namespace"}
 UPLOAD = {"name", "display_name", "description", "tags", "code_source_url"}
-FIELDS = {
-    "pipeline": {"display_name", "name", "description", "namespace", "tags"},
-    "experiment": {"display_name", "description", "namespace"},
-    "run": {
-        *("experiment_id", "display_name", "description", "pipeline_spec", "pipeline_version_reference"),
-        *("runtime_config", "service_account", "plugins_input"),
-    },
-    "recurring_run": {
-        *("display_name", "description", "pipeline_spec", "pipeline_version_reference", "runtime_config"),
-        *("service_account", "max_concurrency", "trigger", "mode", "no_catchup", "namespace", "experiment_id"),
-    },
-}
 # What google.rpc.Code calls each.
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 409: 6, 500: 13, 502: 14, 503: 14}
-
-
-class Refused(Exception):
-    """An answer other than 200."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Kfp:
@@ -57,6 +33,7 @@ class Kfp:
         self.recurring: list[Json] = []
         self.asked: list[tuple[str, str]] = []
         self.trouble: list[int] = []  # statuses of the next answers; 0 hangs up
+        self.late: list[int] = []  # the same of what makes something, which it does all the same
         self.script: list[Json] = []  # what a new run becomes, from look to look; the last stays
         self.logs: dict[str, str] = {}  # by pod
         self.images: set[str] | None = None  # of the registry at the same address; None: all
@@ -74,7 +51,8 @@ class Kfp:
             if headers.get("Authorization") != f"Bearer {self.token}":
                 raise Refused(401, "the bearer token is not valid")
             query = parse_qs(parts.query, strict_parsing=bool(parts.query))
-            return 200, self._route(method, parts.path, query, headers, body)
+            answer = self._route(method, parts.path, query, headers, body)
+            return self._said(self.late.pop(0), "trouble") if self.late and method == "POST" else (200, answer)
         except Refused as refused:
             return self._said(refused.status, str(refused))
 
@@ -91,7 +69,7 @@ class Kfp:
                 if unknown := set(query) - parameters:
                     raise Refused(400, f"unknown query parameters: {sorted(unknown)}")
                 one = {key: values[0] for key, values in query.items()}
-                return work(*map(unquote, match.groups()), query=one, content=_Content(headers, body))
+                return work(*map(unquote, match.groups()), query=one, content=Content(headers, body))
         raise Refused(405 if known else 404, f"{method} {path}")
 
     def _routes(self) -> Iterator[tuple[str, str, set[str], Callable[..., Any]]]:
@@ -135,7 +113,7 @@ class Kfp:
             raise Refused(403, f"not allowed to use namespace {namespace}")
         return namespace or ""
 
-    def _create_pipeline(self, query: Json, content: "_Content") -> Json:
+    def _create_pipeline(self, query: Json, content: Content) -> Json:
         one = content.json("pipeline", "name", "display_name")
         self._only(self.pipelines, name=one["name"], namespace=self._place(one.get("namespace")))
         return self._kept(self.pipelines, "pipeline_id", one)
@@ -144,7 +122,7 @@ class Kfp:
         self._one(self.pipelines, "pipeline_id", pipeline)
         return self._paged("pipeline_versions", [v for v in self.versions if v["pipeline_id"] == pipeline], query)
 
-    def _upload_version(self, query: Json, content: "_Content") -> Json:
+    def _upload_version(self, query: Json, content: Content) -> Json:
         if "name" not in query or "pipelineid" not in query:
             raise Refused(400, "a name and a pipelineid are needed")
         self._one(self.pipelines, "pipeline_id", query["pipelineid"])
@@ -154,12 +132,12 @@ class Kfp:
         one = {"pipeline_id": query["pipelineid"], "name": query["name"], "pipeline_spec": spec}
         return self._kept(self.versions, "pipeline_version_id", {**one, "display_name": query.get("display_name", "")})
 
-    def _create_experiment(self, query: Json, content: "_Content") -> Json:
+    def _create_experiment(self, query: Json, content: Content) -> Json:
         one = content.json("experiment", "display_name")
         self._only(self.experiments, display_name=one["display_name"], namespace=self._place(one.get("namespace")))
         return self._kept(self.experiments, "experiment_id", one)
 
-    def _create_run(self, query: Json, content: "_Content") -> Json:
+    def _create_run(self, query: Json, content: Content) -> Json:
         one = content.json("run", "display_name", "runtime_config", "pipeline_version_reference", "experiment_id")
         self._check_start(one)
         script = [dict(look) for look in self.script] or [{"state": "PENDING"}]
@@ -195,7 +173,7 @@ class Kfp:
         run["state"], run["script"] = "CANCELING", [{"state": "CANCELING"}, {"state": "CANCELED"}]
         return {}
 
-    def _create_recurring(self, query: Json, content: "_Content") -> Json:
+    def _create_recurring(self, query: Json, content: Content) -> Json:
         one = content.json("recurring_run", "display_name", "runtime_config", "trigger", "experiment_id", "mode")
         self._check_start(one)
         cron = one["trigger"]["cron_schedule"]["cron"]
@@ -237,72 +215,15 @@ class Kfp:
         return rows[-1]
 
 
-class _Content:
-    def __init__(self, headers: Any, body: bytes) -> None:
-        self._kind, self._body = headers.get("Content-Type", ""), body
-
-    def json(self, kind: str, *required: str) -> Json:
-        if not self._kind.startswith("application/json"):
-            raise Refused(400, f"a body of {self._kind!r}, not of JSON")
-        one: Json = json.loads(self._body)
-        if unknown := set(one) - FIELDS[kind]:
-            raise Refused(400, f"{kind}: unknown or read-only fields {sorted(unknown)}")
-        if missing := [key for key in required if not one.get(key)]:
-            raise Refused(400, f"{kind}: {missing} must be given")
-        return one
-
-    def file(self, name: str) -> bytes:
-        whole = message_from_bytes(f"Content-Type: {self._kind}\r\n\r\n".encode() + self._body)
-        for part in whole.get_payload() if whole.is_multipart() else ():
-            if part.get_param("name", header="content-disposition") == name:
-                content: bytes = part.get_payload(decode=True)
-                return content
-        raise Refused(400, f"no file {name} in a multipart body")
-
-
 def look(state: str, error: str = "", **steps: str) -> Json:
-    """A run as it is at one look: its state, and the state of each step's task, in a pod of its own."""
+    """A run as it is at one look: its state, and each step's task's, then its pod's after a stroke if other."""
     began, tasks = datetime(2026, 1, 1, tzinfo=UTC), []
-    for name, task_state in steps.items():
+    for name, states in steps.items():
+        task_state, _, pod_state = states.partition("/")
         task: Json = {"task_id": f"id-{name}", "display_name": name, "state": task_state}
         task |= {"start_time": began.isoformat(), "end_time": (began + timedelta(seconds=7)).isoformat()}
-        inner = {"task_id": f"id-{name}-x", "display_name": "executor", "state": task_state, "pod_name": f"pod-{name}"}
+        inner = {"task_id": f"id-{name}-x", "display_name": "executor", "pod_name": f"pod-{name}"}
+        inner["state"] = pod_state or task_state
         tasks += [{**task, "child_tasks": [{"pod_name": f"pod-{name}"}]}, inner]
     failed = {"error": {"code": 2, "message": error}} if error else {}
     return {"state": state, "run_details": {"task_details": tasks}, **failed}
-
-
-class Server:
-    """Serves a stand-in on loopback while it is entered."""
-
-    def __init__(self, kfp: Kfp) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def _do(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, content = kfp.answer(self.command, self.path, self.headers, body)
-                if status == 0:
-                    self.connection.close()
-                    return
-                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain" if isinstance(content, str) else "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-
-            do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = do_PATCH = _do  # noqa: N815
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> "Server":
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()

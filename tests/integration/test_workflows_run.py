@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from kfp_stand_in import Kfp, Server, look
+from kfp_stand_in import Kfp, look
+from kfp_stand_in_http import Server
 
 from steps.common.digest import ROOT, STEPS
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
-from kfp_stand_in import Kfp, Server
+from kfp_stand_in import Kfp
+from kfp_stand_in_http import Server
 
-from pipeline.doctor import namespace
+from pipeline.cluster import namespace
 from steps.common.digest import ROOT
 
 CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
-BOUND = {"items": [{"metadata": {"name": name}, "status": {"phase": "Bound"}} for name in CLAIMS]}
+THERE = [*CLAIMS, "torchserve"]  # whatever kubectl is asked for
+BOUND = {"items": [{"metadata": {"name": name}, "status": {"phase": "Bound"}} for name in THERE]}
 
 
 def kubectl(folder: Path, answer: dict[str, Any] | None) -> None:
@@ -52,7 +54,7 @@ def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: 
 def test_all_that_is_well_says_so(tmp_path: Path) -> None:
     said = doctor(tmp_path, Kfp(), BOUND)
     said.pop("revision")  # this working tree's
-    assert set(said) == {str(tmp_path / "project.yaml"), "params.yaml", "images", "Kubeflow", "claims"}
+    assert set(said) == {str(tmp_path / "project.yaml"), "params.yaml", "images", "Kubeflow", "claims", "serving"}
     assert [line for line in said.values() if not line.startswith("ok ")] == []
 
 
@@ -70,7 +72,7 @@ def test_each_thing_that_is_not_well_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([], f"namespace {namespace()} has no data-pvc, train-model-pvc, deploy-model-pvc: kubectl apply -k"),
+        ([], f"namespace {namespace()} has no claim data-pvc, train-model-pvc, deploy-model-pvc: make"),
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {"phase": "Lost"}}], "is not bound (Lost)"),
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {}}], "deploy-model-pvc in namespace"),
     ],
@@ -94,3 +96,10 @@ def test_a_wrong_setting_ends_the_examination(tmp_path: Path) -> None:
     said = doctor(tmp_path, Kfp(), BOUND, retries="many")
     assert list(said) == [str(tmp_path / "project.yaml"), "params.yaml"]
     assert "kubeflow.retries: is 'many'" in said[str(tmp_path / "project.yaml")]
+
+
+def test_a_cluster_without_the_deployment_that_is_rolled_says_how_to_make_it(tmp_path: Path) -> None:
+    said = doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]})
+    assert said["serving"].startswith("NOT OK  serving: namespace kubeflow has no Deployment torchserve")
+    assert "kubectl apply -k infra/torchserve, or kubeflow.serving_namespace: null" in said["serving"]
+    assert "serving" not in doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]}, serving_namespace=None)

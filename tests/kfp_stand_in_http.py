@@ -1,0 +1,94 @@
+"""How the stand-in of Kubeflow Pipelines is spoken to: HTTP on loopback, and strict about what comes with a request."""
+
+import json
+import threading
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+FIELDS = {
+    "pipeline": {"display_name", "name", "description", "namespace", "tags"},
+    "experiment": {"display_name", "description", "namespace"},
+    "run": {
+        *("experiment_id", "display_name", "description", "pipeline_spec", "pipeline_version_reference"),
+        *("runtime_config", "service_account", "plugins_input"),
+    },
+    "recurring_run": {
+        *("display_name", "description", "pipeline_spec", "pipeline_version_reference", "runtime_config"),
+        *("service_account", "max_concurrency", "trigger", "mode", "no_catchup", "namespace", "experiment_id"),
+    },
+}
+
+
+class Refused(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Content:
+    def __init__(self, headers: Any, body: bytes) -> None:
+        self._kind, self._body = headers.get("Content-Type", ""), body
+
+    def json(self, kind: str, *required: str) -> Json:
+        if not self._kind.startswith("application/json"):
+            raise Refused(400, f"a body of {self._kind!r}, not of JSON")
+        one: Json = json.loads(self._body)
+        if unknown := set(one) - FIELDS[kind]:
+            raise Refused(400, f"{kind}: unknown or read-only fields {sorted(unknown)}")
+        if missing := [key for key in required if not one.get(key)]:
+            raise Refused(400, f"{kind}: {missing} must be given")
+        return one
+
+    def file(self, name: str) -> bytes:
+        whole = message_from_bytes(f"Content-Type: {self._kind}\r\n\r\n".encode() + self._body)
+        for part in whole.get_payload() if whole.is_multipart() else ():
+            if part.get_param("name", header="content-disposition") == name:
+                content: bytes = part.get_payload(decode=True)
+                return content
+        raise Refused(400, f"no file {name} in a multipart body")
+
+
+class Answering(Protocol):
+    """What a server needs of what it serves."""
+
+    def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]: ...
+
+
+class Server:
+    """Serves a stand-in on loopback while it is entered."""
+
+    def __init__(self, kfp: Answering, port: int = 0) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def _do(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, content = kfp.answer(self.command, self.path, self.headers, body)
+                if status == 0:
+                    self.connection.close()
+                    return
+                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain" if isinstance(content, str) else "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(data)
+
+            do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = do_PATCH = _do  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.address = f"127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> "Server":
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()

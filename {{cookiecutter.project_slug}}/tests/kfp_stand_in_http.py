@@ -1,0 +1,1 @@
+../../tests/kfp_stand_in_http.py
