@@ -44,6 +44,10 @@ def test_zizmor_finds_nothing() -> None:
     tool("zizmor", "--offline", "--quiet", GITHUB)
 
 
+def test_actionlint_finds_nothing() -> None:
+    tool("actionlint", *WORKFLOWS)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_actions_are_pinned_and_commands_are_make_targets(path: Path) -> None:
     text = path.read_text()
