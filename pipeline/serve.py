@@ -13,7 +13,6 @@ from serving.launch import free_ports
 from serving.pointer import check_archive, read_pointer
 
 
-
 def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
     """Become `docker run`, once the model is known to be there and the port to be free.
 
