@@ -89,6 +89,7 @@ class Cluster:
         self.hangs: set[str] = set()  # versions whose pods are never ready, and no deadline is ever exceeded
         self.patience = 3  # looks until the deadline is exceeded
         self.trouble: list[int] = []  # statuses of the next answers; 0 hangs up
+        self.trouble_to: dict[str, list[int]] = {}  # the same, by verb
         self.asked: list[tuple[str, str]] = []  # verb and resource
         self.used: set[tuple[str, str, str, str]] = set()  # group, resource, name, verb
         self.on_patch: Callable[[], None] = lambda: None
@@ -124,6 +125,8 @@ class Cluster:
         self.asked.append((verb, kind))
         if self.trouble:
             raise Refused(self.trouble.pop(0), "trouble")
+        if self.trouble_to.get(verb):
+            raise Refused(self.trouble_to[verb].pop(0), "trouble")
         scheme, _, token = (headers.get("Authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or token != self.token:
             raise Refused(401, "Unauthorized")
