@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import faiss
 import torch
 
 from benchmarks.forms import importable, measure_forms, script
@@ -186,6 +187,7 @@ def _until_answered(url: str, process: Any, version: str | None = None) -> float
 
 def _bare_loop(unpacked: Path) -> float:
     """Images a second of the predictor alone, in one process and one thread, from files to answers."""
+    faiss.omp_set_num_threads(1)
     predictor = Predictor(unpacked, images, payload)
     requests = [Request(IMAGE.read_bytes())] * _BATCH
     predictor.answer(requests)
