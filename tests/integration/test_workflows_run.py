@@ -1,24 +1,18 @@
-"""The workflows, run for real by act on this machine, against a stand-in of Kubeflow and of the registry on loopback.
+"""The workflow of a push, run for real by act on this machine, with stand-ins of Kubeflow and the registry on loopback.
 
 The images are all in the stand-in's registry, so that none is built; the jobs' own steps are the workflow's.
 """
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from kfp_stand_in import Kfp, look
 from kfp_stand_in_http import Server
 
-from steps.common.digest import ROOT, STEPS
+from steps.common.digest import STEPS
+from tests.integration.workflow_run import commit, copied, prepared, push, put_test
 
-Push = Callable[..., subprocess.CompletedProcess[str]]
 GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
 
 
@@ -30,68 +24,52 @@ def kfp() -> Iterator[tuple[Kfp, str]]:
 
 
 @pytest.fixture
-def push(tmp_path: Path, kfp: tuple[Kfp, str]) -> Push:
-    """Push a project with one test of its own, in this interpreter's packages: `push(passes=True)`."""
-    project = tmp_path / "project"
-    names = ("pipeline", "steps", "serving", ".github", "Makefile", "params.yaml", "requirements.txt", ".gitignore")
-    for name in (*names, "pyproject.toml", "benchmarks"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-        copy(ROOT / name, project / name)
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
-    (project / "project.yaml").write_text(yaml.safe_dump({**settings, "registry": kfp[1]}))
-    (project / "tests").mkdir()
-
-    def run(passes: bool = True) -> subprocess.CompletedProcess[str]:
-        (project / "tests/test_it.py").write_text(f'"""One."""\n\n\ndef test_it() -> None:\n    assert {passes}\n')
-        identity = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
-        for words in (("init", "-q", "-b", "master"), ("add", "--all"), (*identity, "commit", "-q", "-m", "One")):
-            subprocess.run(["git", *words], cwd=project, check=True)
-        _link_environment(project / ".venv")
-        command: list[Any] = [Path(sys.executable).with_name("act"), "push", "--workflows", ".github/workflows/ct.yml"]
-        command += ["--use-gitignore=false", "--no-cache-server", "--concurrent-jobs", "2"]
-        command += ["-P", "ubuntu-latest=-self-hosted"]
-        command += ["--var", f"KFP_HOST=http://{kfp[1]}", "--secret", "KFP_TOKEN=right"]
-        environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key and key != "VOLUMES"}
-        environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        return subprocess.run(
-            command, cwd=project, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-
-    return run
-
-
-def _link_environment(folder: Path) -> None:
-    """This interpreter's packages, which are those of the locks, and newer than any copy of these: not to install."""
-    folder.mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (folder / name).symlink_to(Path(sys.prefix, name))
-    installed = folder.parent.parent / "installed"
-    installed.touch()
-    os.utime(installed, (2**32, 2**32))
-    (folder / ".installed").symlink_to(installed)
+def project(tmp_path: Path, kfp: tuple[Kfp, str]) -> Path:
+    return prepared(copied(tmp_path / "project"), registry=kfp[1])
 
 
 @pytest.mark.slow
-def test_a_push_is_tested_and_run_and_a_rejected_model_is_green(push: Push, kfp: tuple[Kfp, str]) -> None:
+def test_a_push_is_tested_and_run_and_a_rejected_model_is_green(project: Path, kfp: tuple[Kfp, str]) -> None:
     kfp[0].script = [look("RUNNING", train="RUNNING"), look("SUCCEEDED", **GATED)]
-    done = push()
+    done = push(project, kfp[1])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| REJECTED " in done.stdout
     assert len(kfp[0].runs) == 1
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_red(push: Push, kfp: tuple[Kfp, str]) -> None:
+def test_a_failed_run_is_red(project: Path, kfp: tuple[Kfp, str]) -> None:
     kfp[0].script = [look("FAILED", train="FAILED")]
-    done = push()
+    done = push(project, kfp[1])
     assert done.returncode != 0
     assert "train failed" in done.stdout
     assert len(kfp[0].runs) == 1
 
 
 @pytest.mark.slow
-def test_a_broken_test_submits_nothing(push: Push, kfp: tuple[Kfp, str]) -> None:
-    done = push(passes=False)
+def test_a_broken_test_submits_nothing(project: Path, kfp: tuple[Kfp, str]) -> None:
+    put_test(project, passes=False)
+    commit(project)
+    done = push(project, kfp[1])
     assert done.returncode != 0
-    assert "assert False" in done.stdout
+    assert "assert 'False' == 'True'" in done.stdout
+    assert kfp[0].asked == []
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_pushed_submits_nothing(project: Path, kfp: tuple[Kfp, str]) -> None:
+    (project / "project.yaml").write_text((project / "project.yaml").read_text().replace(kfp[1], "127.0.0.1:9"))
+    commit(project)
+    done = push(project, kfp[1])
+    assert done.returncode != 0
+    assert "the registry 127.0.0.1:9 does not answer" in done.stdout
+    assert kfp[0].asked == []
+
+
+@pytest.mark.slow
+def test_where_no_kubeflow_is_set_a_push_is_tested_alone_and_green(project: Path, kfp: tuple[Kfp, str]) -> None:
+    done = push(project, None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert "tested only, since the repository's variable KFP_HOST is not set" in done.stdout
     assert kfp[0].asked == []

@@ -1,0 +1,87 @@
+"""A project of one small test in a Git repository of its own, whose workflows act runs on this machine."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from steps.common.digest import ROOT
+
+_PARTS = ("pipeline", "steps", "serving", "benchmarks", "infra", ".github", "Makefile", "params.yaml", "project.yaml")
+_PARTS += ("requirements.txt", "pyproject.toml", ".gitignore", ".dockerignore")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def copied(project: Path) -> Path:
+    """This project's files, but for its tests, in a new folder."""
+    for name in _PARTS:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, project / name)
+    return project
+
+
+def prepared(project: Path, registry: str) -> Path:
+    """A project with another registry, one test instead of its own, and this interpreter's packages; committed."""
+    settings = yaml.safe_load((project / "project.yaml").read_text())
+    (project / "project.yaml").write_text(yaml.safe_dump({**settings, "registry": registry}))
+    shutil.rmtree(project / "tests", ignore_errors=True)
+    (project / "tests").mkdir()
+    put_test(project, passes=True)
+    # The packages are those of the locks, and newer than any copy of these, so that they are not installed again.
+    (project / ".venv").mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (project / ".venv" / name).symlink_to(Path(sys.prefix, name))
+    installed = project.parent / f"{project.name}-installed"
+    installed.touch()
+    os.utime(installed, (2**32, 2**32))
+    (project / ".venv/.installed").symlink_to(installed)
+    git(project, "init", "-q", "-b", "master")
+    commit(project)
+    return project
+
+
+def put_test(project: Path, *, passes: bool) -> None:
+    """Give the project its only test."""
+    (project / "tests/test_it.py").write_text(f'"""One."""\n\n\ndef test_it() -> None:\n    assert str({passes}) == "True"\n')
+
+
+def commit(project: Path) -> None:
+    """Commit whatever has changed."""
+    git(project, "add", "--all")
+    git(project, "-c", "user.name=tests", "-c", "user.email=tests@localhost", "commit", "-q", "-m", "A change")
+
+
+def git(project: Path, *words: str) -> str:
+    """What Git says."""
+    return subprocess.run(["git", *words], cwd=project, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def act(project: Path, workflow: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a workflow by act: `act(project, "ct.yml", "push")`; its output has no colours."""
+    command: list[Any] = [Path(sys.executable).with_name("act"), *words, "--workflows", f".github/workflows/{workflow}"]
+    command += ["--use-gitignore=false", "--no-cache-server", "--concurrent-jobs", "2"]
+    command += ["-P", "ubuntu-latest=-self-hosted"]
+    environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key and key != "VOLUMES"}
+    environment |= {"HOME": str(project.parent / "home"), "XDG_CACHE_HOME": str(project.parent / "cache")}
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env={**environment, "KUBECONFIG": os.devnull},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    done.stdout = _COLOURS.sub("", done.stdout)
+    return done
+
+
+def push(project: Path, kubeflow: str | None) -> subprocess.CompletedProcess[str]:
+    """Push what is committed to master, for the Kubeflow at an address, or where none is set."""
+    host = ("--var", f"KFP_HOST=http://{kubeflow}") if kubeflow else ()
+    return act(project, "ct.yml", "push", *host, "--secret", "KFP_TOKEN=right")
