@@ -1,7 +1,8 @@
-"""Lets TorchServe answer a malformed form with 400 and not 500: writes one class of its jar anew, a handler changed.
+"""Lets TorchServe answer a malformed request with 400 and not 500: writes one class of its jar anew, a handler changed.
 
-Netty's DecoderException, for a form that it cannot take apart, is caught by TorchServe as an error of its own. It takes
-the place of WorkflowNotFoundException, which nothing throws where there are no workflows, among what is a bad request.
+TorchServe takes for errors of its own what is thrown where a form cannot be taken apart (Netty's DecoderException),
+where a boundary is empty, and where a target has no slash (IndexOutOfBoundsException). They take the places of
+two that need none here, among what is a bad request: nothing is downloaded, and nothing registered synchronously.
 """
 
 import hashlib
@@ -15,11 +16,13 @@ CLASS = "org/pytorch/serve/http/HttpRequestHandler.class"
 
 # As of batching.py's class: this is the last version.
 _SHA256 = "4284484a3cbe3c227cec2578dcb44b9ae9c4f1b8cffbccec26e36490803cea31"
-_UNUSED = b"org/pytorch/serve/archive/workflow/WorkflowNotFoundException"
-_WANTED = b"io/netty/handler/codec/DecoderException"
-# In the table of what channelRead0 catches: from, to, handler, class. Handler 76 answers 404, 99 answers 400.
-_IS_MISSING = struct.pack(">4H", 0, 73, 76, 74)
-_IS_BAD = struct.pack(">4H", 0, 73, 99, 74)
+_CHANGED = {
+    b"org/pytorch/serve/archive/DownloadArchiveException": b"io/netty/handler/codec/DecoderException",
+    b"org/pytorch/serve/http/RequestTimeoutException": b"java/lang/IndexOutOfBoundsException",
+}
+# In the table of what channelRead0 catches: from, to, handler, class. Handler 145 answers 408, 99 answers 400.
+_IS_LATE = struct.pack(">4H", 0, 73, 145, 110)
+_IS_BAD = struct.pack(">4H", 0, 73, 99, 110)
 
 
 def write_class(jar: Path, folder: Path) -> None:
@@ -30,7 +33,10 @@ def write_class(jar: Path, folder: Path) -> None:
         raise UnknownClassError(f"{jar} is not of TorchServe 0.12.0: install the version in serving/requirements.txt")
     path = folder / CLASS
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(original.replace(_constant(_UNUSED), _constant(_WANTED)).replace(_IS_MISSING, _IS_BAD))
+    changed = original.replace(_IS_LATE, _IS_BAD)
+    for unused, wanted in _CHANGED.items():
+        changed = changed.replace(_constant(unused), _constant(wanted))
+    path.write_bytes(changed)
 
 
 def _constant(text: bytes) -> bytes:

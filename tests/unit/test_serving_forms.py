@@ -1,4 +1,4 @@
-"""The class that answers malformed forms: one of TorchServe's, and two places in it changed."""
+"""The class that answers malformed requests: one of TorchServe's, and three places in it changed."""
 
 import importlib.util
 import zipfile
@@ -13,18 +13,16 @@ from serving.batching import UnknownClassError
 JAR = Path(TS, "frontend", "model-server.jar")
 
 
-def test_one_caught_class_and_its_handler_change_and_nothing_else(tmp_path: Path) -> None:
+def test_two_caught_classes_and_a_handler_change_and_nothing_else(tmp_path: Path) -> None:
     forms.write_class(JAR, tmp_path)
     with zipfile.ZipFile(JAR) as archive:
         original = archive.read(forms.CLASS)
     changed = (tmp_path / forms.CLASS).read_bytes()
-    at, table = original.index(forms._UNUSED), original.index(forms._IS_MISSING)
-    rest = at + len(forms._UNUSED)
-    assert changed[: at - 2] == original[: at - 2]
-    assert changed[at : at + len(forms._WANTED)] == forms._WANTED
-    assert original.count(forms._IS_MISSING) == 1
-    after = original[rest:table] + forms._IS_BAD + original[table + len(forms._IS_BAD) :]
-    assert changed[at + len(forms._WANTED) :] == after
+    texts = [(forms._constant(unused), forms._constant(wanted)) for unused, wanted in forms._CHANGED.items()]
+    for old, new in [*texts, (forms._IS_LATE, forms._IS_BAD)]:
+        assert (original.count(old), changed.count(new)) == (1, 1)
+        changed = changed.replace(new, old)
+    assert changed == original
 
 
 def test_another_torchserve_is_refused(tmp_path: Path) -> None:
