@@ -70,7 +70,9 @@ def test_answers_that_differ_from_the_analysis_stop_the_deployment(
     wrong.write_text(changed)
     others = [path for path in archive_module.CODE if path != "serving/predictor.py"]
     monkeypatch.setattr(archive_module, "CODE", (str(wrong), *others))
-    with pytest.raises(StepError, match="the model does not serve, so it is not deployed: .*it answers .* where version .* found"):
+    with pytest.raises(
+        StepError, match="the model does not serve, so it is not deployed: .*it answers .* where version .* found"
+    ):
         deploy_model(model, verdict)
     assert not (model["volumes"] / "deploy-model").exists()
     assert not list((model["volumes"] / "model/archive").iterdir())
