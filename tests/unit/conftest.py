@@ -1,4 +1,4 @@
-"""Fixtures of the tests of submitting: a stand-in of Kubeflow on loopback, and a committed project that uses it."""
+"""Fixtures of the tests of submitting and of switching: stand-ins on loopback, and a project that is committed."""
 
 import shutil
 import subprocess
@@ -10,9 +10,13 @@ import pytest
 import yaml
 from kfp_stand_in import Kfp
 from kfp_stand_in_http import Server
+from kubernetes_stand_in import Cluster
+from kubernetes_stand_in_http import Server as ClusterServer
+from kubernetes_stand_in_http import Service
 
 from steps.common.digest import ROOT, STEPS
 from tests.unit.kubeflow_project import DEPLOYED, Run, environment, git, log
+from tests.unit.switching import answers, kubeconfig
 
 
 @pytest.fixture
@@ -57,3 +61,33 @@ def run(committed: Path, server: Server) -> Run:
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster that kubectl's settings name, with the Role of infra/torchserve, and patience for a test."""
+    from steps.deploy import rollout, service
+
+    (volumes / "deploy-model/model-store").mkdir(parents=True)
+    one = Cluster(rules=yaml.safe_load((ROOT / "infra/torchserve/base/rollout-role.yaml").read_text())["rules"])
+    known = {version: answers(version) for version in ("v1", "v2", "v3")}
+    with ClusterServer(one) as api, ClusterServer(Service(one, {None: {}, **known})) as before:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", api.url)))
+        monkeypatch.setenv("SERVING_NAMESPACE", "kubeflow")
+        monkeypatch.setenv("SERVING_URL", before.url)
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        monkeypatch.setattr(rollout, "POLL_SECONDS", 0.002)
+        monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 10)  # where it waits for what never comes, a test fails
+        monkeypatch.setattr(rollout, "BACKOFF_SECONDS", 0.001)
+        monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)
+        monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
+        yield one
+
+
+@pytest.fixture
+def deploy_volume(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where nothing was served yet, on one machine."""
+    for name in ("SERVING_NAMESPACE", "RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    (volumes / "deploy-model/model-store").mkdir(parents=True)
+    return volumes / "deploy-model"
