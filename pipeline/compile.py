@@ -34,7 +34,7 @@ def write_package(project: Project, path: Path) -> None:
     if path.suffix not in (".yaml", ".yml"):
         raise SettingsError(f"--output: is {str(path)!r}; a package's name ends with .yaml")
     pipeline = build_pipeline(
-        project, references(project), lambda task: _prepare(task, project), lambda: _reporting(project)
+        project, references(project), lambda task: _prepare(task, project), lambda: reporting(project)
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write_package(project: Project, path: Path) -> None:
         raise SettingsError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
 
 
-def _reporting(project: Project) -> AbstractContextManager[Any]:
+def reporting(project: Project) -> AbstractContextManager[Any]:
     """What tells the webhook, if there is one, how the tasks within it ended."""
     kubeflow = project.kubeflow
     if not kubeflow.webhook_secret:
