@@ -83,8 +83,9 @@ class TorchServe:
             golden.check(f"{self.url}/{golden.version}")
             self._management.make_default(golden.version)
             canary.leave(self.port, self.url, golden)
-        except (GoldenError, ManagementError, TorchServeError) as error:
+        except (GoldenError, ManagementError, TorchServeError, OSError) as error:
             with suppress(ManagementError):
+                self._management.make_default(self.version)
                 self._management.remove(golden.version)
             raise TorchServeError(f"{mar} cannot be served, {self.version} still is: {error}") from error
         old, self._golden, self.mar = self.version, golden, mar
@@ -103,6 +104,16 @@ class TorchServe:
         self.wait(timeout)
 
     def __enter__(self) -> Self:
+        try:
+            self._enter()
+        except OSError as error:
+            raise TorchServeError(
+                f"TorchServe cannot be started ({error}): it needs a folder for temporary files with some room in it, "
+                "which TMPDIR may name"
+            ) from error
+        return self
+
+    def _enter(self) -> None:
         with ExitStack() as stack:
             # A worker's socket lies in it, and the name of a socket has at most 103 bytes.
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="ts-", ignore_cleanup_errors=True)))
@@ -134,7 +145,6 @@ class TorchServe:
             self._management = Management(launch.management_address(folder, ports), self.name)
             self._start()
             self._running = stack.pop_all()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
