@@ -39,7 +39,7 @@ def kind_of(server: Start, quarter: int) -> str:
         status, answer, _ = server.predict(quarter)
     except OSError as error:
         return repr(error)
-    version = (answer.get("model") or {}).get("version")
+    version = str((answer.get("model") or {}).get("version"))
     right = status == 200 and version in VERSIONS and answer["label"] == labels(version)[quarter]
     right = right and {near["label"] for near in answer["neighbours"]} <= set(labels(version))
     return version if right else f"{status} {json.dumps(answer)}"
@@ -50,7 +50,7 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
     stop = Event()
 
     def ask_on(client: int) -> list[str]:
-        answers = []
+        answers: list[str] = []
         while not stop.is_set():
             answers.append(kind_of(server, (client + len(answers)) % 4))
         return answers
@@ -67,7 +67,8 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
         try:
             for old, new in ((ONE, TWO), (TWO, ONE)):
                 volumes.point(new)
-                server.until(lambda old=old, new=new: f"switched from {old} to {new}" in server.said())
+                told = f"switched from {old} to {new}"
+                server.until(lambda told=told: told in server.said())  # type: ignore[misc]
                 assert server.canary()["version"] == new
                 info = re.findall(r"^serving_model_info(\{.*) 1\.0$", server.metrics(), re.MULTILINE)
                 assert info == [f'{{name="{NAME}",version="{new}"}}']
