@@ -78,6 +78,7 @@ def test_answers_that_differ_from_the_analysis_stop_the_deployment(
     assert not list((model["volumes"] / "model/archive").iterdir())
 
 
+@pytest.mark.slow
 def test_an_archive_that_does_not_load_stops_the_deployment(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_an_archive_lost_from_the_model_store_comes_back(model: dict[str, Any]) 
     assert mar.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_damaged_archive_is_not_deployed(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     pointer = (model["volumes"] / "deploy-model/current.json").read_bytes()
@@ -144,6 +146,7 @@ def audit_lines(model: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (model["volumes"] / "deploy-model/audit.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_deployment_is_logged_once_and_can_be_gone_back_from(model: dict[str, Any]) -> None:
     """The version before is a record without a model, which is enough to see whom deploy obeys."""
     volumes = model["volumes"]
@@ -175,6 +178,7 @@ def test_a_deployment_is_logged_once_and_can_be_gone_back_from(model: dict[str, 
     assert deploy_model(model, judged(model)) == version
 
 
+@pytest.mark.slow
 def test_in_a_cluster_every_pod_is_asked_for_what_the_archive_holds(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

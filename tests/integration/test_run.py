@@ -110,6 +110,7 @@ def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Do
     assert last_line(done).startswith("REJECTED "), "the same embeddings score the same, which is not better"
 
 
+@pytest.mark.slow
 def test_shuffled_labels_are_rejected_and_leave_no_archive(tmp_path: Path) -> None:
     """A gate that can say no: nothing can be learned from labels drawn at random."""
     volumes = tmp_path / "volumes"

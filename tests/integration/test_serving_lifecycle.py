@@ -137,6 +137,7 @@ def test_a_killed_parent_takes_everything_with_it(start: Start) -> None:
     assert list(start.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_sigterm_while_it_starts_stops_it(start: Start) -> None:
     children = start.until_worker()
     start.process.terminate()
@@ -146,6 +147,7 @@ def test_sigterm_while_it_starts_stops_it(start: Start) -> None:
     assert list(start.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_torchserve_that_ends_by_itself_is_an_error(start: Start) -> None:
     assert "ready after" in start.until_ready()
     children = start.children()

@@ -134,6 +134,7 @@ def test_the_worker_has_one_thread_and_no_environment_of_ours(server: TorchServe
     assert not {key for key in worker if key.startswith("PYTEST")}
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_load_is_never_ready(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

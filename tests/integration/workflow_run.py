@@ -47,7 +47,8 @@ def prepared(project: Path, registry: str) -> Path:
 
 def put_test(project: Path, *, passes: bool) -> None:
     """Give the project its only test."""
-    (project / "tests/test_it.py").write_text(f'"""One."""\n\n\ndef test_it() -> None:\n    assert str({passes}) == "True"\n')
+    body = f'assert str({passes}) == "True"'
+    (project / "tests/test_it.py").write_text(f'"""One."""\n\n\ndef test_it() -> None:\n    {body}\n')
 
 
 def commit(project: Path) -> None:

@@ -29,6 +29,7 @@ def test_a_new_projects_manifests_name_its_images_at_once(tool: Run, project: Pa
         assert "project=bird-songs\n" in text
 
 
+@pytest.mark.slow
 def test_a_new_projects_manifests_pass_their_tests(project: Path) -> None:
     names = ("pin", "serving_infra", "serving_components", "alerts")
     tests = [f"tests/unit/test_{name}.py" for name in names]

@@ -18,6 +18,8 @@ from pipeline.engine import GID, UID, USER
 from pipeline.kfp_docker import give_to_containers
 from pipeline.settings import SettingsError
 from serving import __main__ as serving
+from serving import canary
+from serving.golden import Golden, Item
 from steps.common.digest import ROOT
 from tests.model_archive import CLASSES, NAME, VERSION, archive, write_model
 
@@ -123,34 +125,66 @@ def server() -> Iterator[_Server]:
         thread.join()
 
 
-def probe(volumes: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["serving", "probe", "--volumes", str(volumes), "--port", str(port)])
+def probe(port: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["serving", "probe", "--port", str(port), *more])
     return serving.main()
 
 
+@pytest.fixture
+def port(server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Of a server that has said that it is ready with the canary of VERSION."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("MODEL_VERSION", raising=False)
+    found: int = server.server_address[1]
+    item = Item(b"image", CLASSES[0], CLASSES[0], 0.1)
+    canary.leave(found, f"http://127.0.0.1:{found}/predictions/{NAME}", Golden(VERSION, (item,)))
+    return found
+
+
 @pytest.mark.parametrize(
-    ("status", "label", "version", "healthy"),
+    ("status", "label", "version", "ready", "live"),
     [
-        (200, CLASSES[0], VERSION, 0),
-        (200, CLASSES[1], VERSION, 1),
-        (200, CLASSES[1], "older", 0),  # what is served until the server starts anew
-        (503, CLASSES[0], VERSION, 1),
+        (200, CLASSES[0], VERSION, 0, 0),
+        (200, CLASSES[1], VERSION, 1, 0),
+        (200, CLASSES[0], "another", 1, 0),
+        (503, CLASSES[0], VERSION, 1, 1),
     ],
 )
 def test_a_server_is_well_if_it_answers_as_it_should(
-    deployed: Path,
+    port: int,
     server: _Server,
     monkeypatch: pytest.MonkeyPatch,
     status: int,
     label: str,
     version: str,
-    healthy: int,
+    ready: int,
+    live: int,
 ) -> None:
-    server.answer = status, {"label": label, "model": {"name": NAME, "version": version}}
-    assert probe(deployed, server.server_address[1], monkeypatch) == healthy
+    server.answer = status, {"label": label, "distance": 0.1, "model": {"name": NAME, "version": version}}
+    assert probe(port, monkeypatch) == ready
+    assert probe(port, monkeypatch, "--live") == live
 
 
-def test_a_server_that_is_not_there_is_not_well(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_of_another_version_than_the_pods_is_not_well(
+    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer = 200, {"label": CLASSES[0], "distance": 0.1, "model": {"name": NAME, "version": VERSION}}
+    monkeypatch.setenv("MODEL_VERSION", VERSION)
+    assert probe(port, monkeypatch) == 0
+    monkeypatch.setenv("MODEL_VERSION", "another")
+    assert probe(port, monkeypatch) == 1
+
+
+def test_a_server_that_has_not_said_that_it_is_ready_is_live_alone(
+    server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert probe(server.server_address[1], monkeypatch) == 1
+    assert probe(server.server_address[1], monkeypatch, "--live") == 0
+
+
+def test_a_server_that_is_not_there_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert probe(deployed, port, monkeypatch) == 1
+    assert probe(port, monkeypatch) == 1
+    assert probe(port, monkeypatch, "--live") == 1
