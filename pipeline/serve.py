@@ -12,6 +12,8 @@ from pipeline.settings import Project
 from serving.launch import free_ports
 from serving.pointer import check_archive, read_pointer
 
+_LOG = "/tmp/torchserve.log"  # noqa: S108 - the container's own; its output is for whoever started it
+
 
 def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
     """Become `docker run`, once the model is known to be there and the port to be free.
@@ -22,7 +24,7 @@ def serve(project: Project, volumes: Path, port: int, console: Console) -> NoRet
     check_archive(read_pointer(volume))
     port = free_ports("127.0.0.1", port)[0]
     build_images(project, [SERVING], console)
-    start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", "-"]  # noqa: S104 - of the container
+    start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
     command = ["docker", "run", "--rm", "--init", "--read-only", "--user", USER]
     # Java's native libraries lie there, too, and those of a mount without exec cannot be loaded.
     command += ["--tmpfs", "/tmp:exec"]  # noqa: S108
