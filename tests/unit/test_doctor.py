@@ -103,3 +103,11 @@ def test_a_cluster_without_the_deployment_that_is_rolled_says_how_to_make_it(tmp
     assert said["serving"].startswith("NOT OK  serving: namespace kubeflow has no Deployment torchserve")
     assert "kubectl apply -k infra/torchserve, or kubeflow.serving_namespace: null" in said["serving"]
     assert "serving" not in doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]}, serving_namespace=None)
+
+
+def test_runs_in_another_namespace_than_the_claims_are_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_NAMESPACE", "mine")
+    said = doctor(tmp_path, Kfp(namespaces=("mine",)), BOUND)
+    assert f"runs would be in namespace mine and infra/pv-pvc makes the claims in {namespace()}" in said["Kubeflow"]
