@@ -42,6 +42,7 @@ class Telemetry:
         )
         self._predictions = Counter("serving_predictions", "Images by label", ["label"], registry=registry)
         self._dropped = Counter("serving_log_lines_dropped", "Requests not logged", registry=registry)
+        _occupy(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         pipe = os.environ.get("REQUEST_LOG")
         self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK) if pipe and Path(pipe).is_fifo() else None
 
@@ -88,3 +89,10 @@ class Telemetry:
                 os.write(pipe, piece)
         except OSError:  # whoever reads it does not keep up, or is gone
             self._dropped.inc(piece.count(b"\n"))
+
+
+def _occupy(folder: str | None) -> None:
+    """Take the room of this process's files of metrics now: they are mapped, and a page without room kills it later."""
+    for path in Path(folder).glob(f"*_{os.getpid()}.db") if folder and hasattr(os, "posix_fallocate") else ():
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from threading import Event
 import psutil
 import pytest
 from serving_start import ONE, TWO, Start, Volumes, gone, labels, write_version
+
+from tests.model_archive import ROOT
 
 root = pytest.mark.skipif(not shutil.which("mount") or os.geteuid() != 0, reason="needs root, to mount a small disk")
 BAD = "9999dddd"
@@ -250,6 +253,28 @@ def test_a_full_disk_costs_log_lines_and_a_switch_but_no_prediction(one: Volumes
         finally:
             one.point(ONE)
             (disk / "filler").unlink()
+
+
+COUNT = """
+from serving.telemetry import Telemetry
+from types import SimpleNamespace as Answer
+telemetry = Telemetry("1")
+with open("filler", "wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+for number in range(60):
+    telemetry.record([Answer(status=200, rule=None, predictions=[(f"label {number}", 0.1)])], [("a", "")], 0.1)
+"""
+
+
+@root
+def test_what_is_counted_on_a_full_disk_does_not_end_the_worker(disk: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(disk), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", COUNT], cwd=disk, env=environment, check=False)
+    assert done.returncode == 0, "SIGBUS, where a page of the files that it maps has no room"
 
 
 @root
