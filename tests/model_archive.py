@@ -27,6 +27,7 @@ UNKNOWN_DISTANCE = 0.3  # an evenly grey image is further than that from all of 
 NAME = "quarters"
 VERSION = "0123abcd"
 
+
 def picture(quarter: int, bright: int = 200, size: int = SIZE) -> NDArray[np.uint8]:
     """A grey image with one bright quarter."""
     pixels = np.full((size, size), 10, np.uint8)
