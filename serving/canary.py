@@ -15,9 +15,9 @@ from serving.golden import Golden, Item
 def canary_path(port: int) -> Path:
     """Where the server on this port leaves it."""
     # Not tempfile.gettempdir, which goes elsewhere when the disk is full: the check would look where nothing is.
-    given = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
-    folder = next((each for each in (*given, "/tmp") if Path(each or "/dev/null").is_dir()), None)  # noqa: S108 - not ours alone
-    return Path(folder or tempfile.gettempdir(), f"serving-{port}.json")
+    given = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    folders = [each for each in (*given, "/tmp") if each and Path(each).is_dir()]  # noqa: S108 - not ours alone
+    return Path(folders[0] if folders else tempfile.gettempdir(), f"serving-{port}.json")
 
 
 def leave(port: int, url: str, golden: Golden) -> None:
