@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from examples import PARAMS
+
+# What is started in the background may have it ignored, and whatever it starts, too: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
