@@ -71,9 +71,9 @@ def environment(folder: Path, host: str, ports: Sequence[int], caller: Mapping[s
 def socket_path(folder: Path, key: str) -> Path | None:
     """Where TorchServe listens on one of SOCKETS that only this user can reach; None where it has to be a port.
 
-    Netty brings what it needs for such sockets on Linux alone.
+    Netty has a library for such sockets for Linux alone, and unpacks it into the folder, where it must be let run.
     """
-    return folder / key.lower() if sys.platform == "linux" else None
+    return folder / key.lower() if sys.platform == "linux" and _may_run(folder) else None
 
 
 def management_address(folder: Path, ports: Sequence[int]) -> Path | int:
@@ -102,6 +102,14 @@ def free_ports(host: str, port: int) -> list[int]:
             ) from error
         sockets += [open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in (*LISTENERS, *SOCKETS)]
         return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _may_run(folder: Path) -> bool:
+    """Whether programs in a folder may run: a container's /tmp is often mounted without that."""
+    try:
+        return not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    except FileNotFoundError:
+        return True
 
 
 def _java() -> str:

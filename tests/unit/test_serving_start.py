@@ -11,6 +11,7 @@ import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +123,12 @@ def test_elsewhere_it_is_a_port_of_loopback(monkeypatch: pytest.MonkeyPatch) -> 
     assert environment["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9004"
     assert launch.management_address(Path("/folder"), range(9000, 9006)) == 9004
     assert launch.metrics_address(Path("/folder"), range(9000, 9006)) == 9005
+
+
+def test_where_nothing_may_run_it_is_a_port_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    assert launch.management_address(tmp_path, range(9000, 9006)) == 9004
+    assert launch.environment(tmp_path, "0.0.0.0", range(9000, 9006), {})["TS_METRICS_ADDRESS"].endswith(":9005")
 
 
 def test_one_comparison_of_torchserve_is_changed(tmp_path: Path) -> None:
