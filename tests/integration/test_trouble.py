@@ -104,7 +104,7 @@ def test_two_runs_at_once_both_end_well(tmp_path: Path) -> None:
     assert leftovers(volumes) == []
     kinds = [kind for kind, _ in artefacts(volumes)]
     assert sorted(set(kinds) - {"verdict"}) == sorted(
-        ["dataset", "validation", "network", "embeddings", "index", "evaluation", "archive"]
+        ["dataset", "validation", "network", "embeddings", "index", "calibration", "evaluation", "archive"]
     )
     assert kinds.count("network") == kinds.count("archive") == 1
     assert last_line(run(volumes, QUICK)).startswith("UNCHANGED ")
