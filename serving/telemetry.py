@@ -3,6 +3,7 @@
 Writes Prometheus's files in PROMETHEUS_MULTIPROC_DIR and lines into the named pipe REQUEST_LOG, if these are set.
 """
 
+import collections
 import json
 import os
 from collections.abc import Sequence
@@ -49,15 +50,15 @@ class Telemetry:
     def record(self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float) -> None:
         """Count and log the predictor's answers of one batch; `ids` are TorchServe's of each, and the client's own."""
         self._sizes.observe(len(answers))
-        for answer in answers:
-            self._requests.labels(answer.status).inc()
+        predictions = [each for answer in answers for each in answer.predictions]
+        _count(self._requests, [answer.status for answer in answers])
+        _count(self._errors, [answer.rule for answer in answers if answer.rule])
+        _count(self._predictions, [label for label, _ in predictions])
+        for _ in answers:
             self._seconds.observe(seconds)
-            if answer.rule:
-                self._errors.labels(answer.rule).inc()
-            for label, distance in answer.predictions:
-                self._predictions.labels(label).inc()
-                if distance is not None:
-                    self._distances.observe(distance)
+        for _, distance in predictions:
+            if distance is not None:
+                self._distances.observe(distance)
         if self._pipe is not None:
             self._log(self._pipe, answers, ids, seconds)
 
@@ -89,6 +90,12 @@ class Telemetry:
                 os.write(pipe, piece)
         except OSError:  # whoever reads it does not keep up, or is gone
             self._dropped.inc(piece.count(b"\n"))
+
+
+def _count(counter: Counter, values: Sequence[Any]) -> None:
+    """Add up a batch's values first: each addition to a counter is a write to a file."""
+    for value, times in collections.Counter(values).items():
+        counter.labels(value).inc(times)
 
 
 def _occupy(folder: str | None) -> None:

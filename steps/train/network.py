@@ -41,8 +41,9 @@ class Network(nn.Module):
 
         Normalisation by the training pixels' mean and standard deviation happens here, so no caller can forget it.
         """
-        pixels = (images.to(self.mean.dtype) - self.mean) / self.std
-        embeddings = self.layers(pixels.permute(0, 3, 1, 2))
+        # Channels first before anything else: ONNX Runtime broadcasts along the last axis, however short it is.
+        pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype)
+        embeddings = self.layers((pixels - self.mean[:, None, None]) / self.std[:, None, None])
         return nn.functional.normalize(embeddings.float())
 
 
