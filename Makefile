@@ -4,11 +4,12 @@ PYTHON ?= python3.11
 export VOLUMES ?= volumes
 RUNNER ?= subprocess
 RUN = .venv/bin/python -m
+PARALLEL = --numprocesses=auto --maxprocesses=4 --dist=loadfile
 START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict rollback versions images image push login compare compile doctor submit schedule unschedule status test test-all lint fix lock pin bench
+.PHONY: help install run serve predict rollback versions images image push login compare compile doctor submit schedule unschedule status test test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -70,10 +71,15 @@ status: install  ## the last runs there, with their verdicts
 	@$(RUN) pipeline status
 
 test: install  ## the tests that take seconds, two minutes in all
-	@$(RUN) pytest -m "not slow and not docker"
+	@$(RUN) pytest $(PARALLEL) -m "not slow and not docker"
 
-test-all: install  ## every test
-	@$(RUN) pytest
+test-slow: install  ## those that take minutes and no Docker
+	@$(RUN) pytest $(PARALLEL) -m "slow and not docker" --durations=5
+
+test-docker: install  ## those that need the Docker engine
+	@$(RUN) pytest -m docker --durations=5
+
+test-all: test test-slow test-docker  ## every test
 
 lint: install  ## what pre-commit checks, changing nothing
 	@$(RUN) ruff check .
