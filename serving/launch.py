@@ -20,6 +20,7 @@ CONFIG = HERE / "config.properties"
 # Ports of the loopback address, since nothing else can be said for these; the worker's is used where sockets are not.
 LISTENERS = ("TS_GRPC_INFERENCE_PORT", "TS_GRPC_MANAGEMENT_PORT", "TS_INITIAL_WORKER_PORT")
 SOCKETS = ("TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS")
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the name of a socket may have
 # All that Java and the worker need of the caller's environment; secrets of a shell or a pod stay out.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
@@ -74,6 +75,16 @@ def socket_path(folder: Path, key: str) -> Path | None:
     Netty has a library for such sockets for Linux alone, and unpacks it into the folder, where it must be let run.
     """
     return folder / key.lower() if sys.platform == "linux" and _may_run(folder) else None
+
+
+def check_length(folder: Path) -> None:
+    """TorchServeError if the sockets that lie in this folder, ours and the workers', would have too long a name."""
+    longest = folder / max(SOCKETS, key=len).lower()
+    if (length := len(os.fsencode(longest))) > _SOCKET_BYTES:
+        raise TorchServeError(
+            f"{longest} has {length} bytes, and the name of a socket at most {_SOCKET_BYTES}: let TMPDIR name a "
+            "folder with a shorter name"
+        )
 
 
 def management_address(folder: Path, ports: Sequence[int]) -> Path | int:

@@ -115,8 +115,8 @@ class TorchServe:
 
     def _enter(self) -> None:
         with ExitStack() as stack:
-            # A worker's socket lies in it, and the name of a socket has at most 103 bytes.
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="ts-", ignore_cleanup_errors=True)))
+            launch.check_length(folder)
             self._folder = folder
             (folder / "metrics").mkdir()
             os.mkfifo(folder / "requests")

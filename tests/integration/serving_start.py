@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Self
 from urllib.request import urlopen
 
@@ -73,13 +75,13 @@ class Volumes:
 
 
 class Start:
-    """The process, on a free port, with a log and a folder for temporary files below `folder`."""
+    """The process, on a free port, with a log below `folder`, and a folder for temporary files of a short name."""
 
     def __init__(
         self, volumes: Path, folder: Path, *, log: Path | None = None, temporary: Path | None = None, **environment: str
     ) -> None:
         [self.port, self.metrics_port, *_] = launch.free_ports("127.0.0.1", 0)
-        self.log, self.temporary = log or folder / "serving.log", temporary or folder / "t"
+        self.log, self.temporary = log or folder / "serving.log", temporary or Path(mkdtemp(prefix="t-"))
         self.temporary.mkdir(parents=True, exist_ok=True)
         self.out, self.err = folder / "stdout", folder / "stderr"
         self.environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(self.temporary), **environment}
@@ -99,6 +101,7 @@ class Start:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def said(self) -> str:
         return self.out.read_text()
@@ -157,7 +160,15 @@ class Start:
         return list(psutil.Process(self.process.pid).children(recursive=True))
 
     def workers(self) -> list[psutil.Process]:
-        return [each for each in self.children() if "model_service_worker.py" in " ".join(each.cmdline())]
+        return [each for each in self.children() if "model_service_worker.py" in _words(each)]
+
+
+def _words(process: psutil.Process) -> str:
+    """How it was started; nothing of one that has ended in the meantime."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def gone(processes: list[psutil.Process], within: float) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 
 import psutil
@@ -213,13 +214,12 @@ def test_a_killed_server_is_an_error_and_leaves_nothing(one: Volumes, tmp_path: 
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk() -> Iterator[Path]:
+    """A file system of 4 MiB, in a folder whose name leaves room for a socket's."""
+    with TemporaryDirectory(prefix="d-") as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", folder], check=True)
+        yield Path(folder)
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def fill(folder: Path, spare: int = 0) -> None:

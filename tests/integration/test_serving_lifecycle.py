@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -34,11 +35,10 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Start:
     """`python -m serving start` on a free port, with a folder of its own for temporary files."""
 
-    def __init__(self, volumes: Path, temporary: Path) -> None:
+    def __init__(self, volumes: Path, temporary: Path, log: Path) -> None:
         [self.port, *_] = launch.free_ports("127.0.0.1", 0)
         self.temporary = temporary
         environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(temporary)}
-        log = temporary.parent / "torchserve.log"
         self.process = subprocess.Popen(
             [*SERVING, "start", "--port", str(self.port), "--log", log],
             cwd=ROOT,
@@ -69,12 +69,11 @@ class Start:
 
 @pytest.fixture
 def start(volumes: Path, tmp_path: Path) -> Iterator[Start]:
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    started = Start(volumes, temporary)
-    yield started
-    started.process.kill()
-    started.process.communicate()
+    with TemporaryDirectory(prefix="t-") as temporary:  # sockets lie in it, and their names are short
+        started = Start(volumes, Path(temporary), tmp_path / "torchserve.log")
+        yield started
+        started.process.kill()
+        started.process.communicate()
 
 
 def gone(processes: list[psutil.Process], within: float) -> bool:

@@ -39,6 +39,13 @@ def test_the_pointer_names_the_archive(tmp_path: Path) -> None:
     check_archive(pointer)
 
 
+def test_a_folder_whose_name_no_socket_can_bear_is_refused_at_once(tmp_path: Path) -> None:
+    launch.check_length(Path("/tmp/ts-12345678"))
+    folder = tmp_path / ("f" * 80)
+    with pytest.raises(TorchServeError, match="at most 10[37]: let TMPDIR name a folder with a shorter name"):
+        launch.check_length(folder)
+
+
 def test_no_pointer_says_make_run(tmp_path: Path) -> None:
     with pytest.raises(PointerError, match=rf"nothing is deployed yet, {tmp_path}/current.json .* make run"):
         read_pointer(tmp_path)
