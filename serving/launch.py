@@ -20,6 +20,7 @@ CONFIG = HERE / "config.properties"
 # Ports of the loopback address, since nothing else can be said for these; the worker's is used where sockets are not.
 LISTENERS = ("TS_GRPC_INFERENCE_PORT", "TS_GRPC_MANAGEMENT_PORT", "TS_INITIAL_WORKER_PORT")
 SOCKETS = ("TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS")
+_WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's name for it, with the longest port
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the name of a socket may have
 # All that Java and the worker need of the caller's environment; secrets of a shell or a pod stay out.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
@@ -79,7 +80,8 @@ def socket_path(folder: Path, key: str) -> Path | None:
 
 def check_length(folder: Path) -> None:
     """TorchServeError if the sockets that lie in this folder, ours and the workers', would have too long a name."""
-    longest = folder / max(SOCKETS, key=len).lower()
+    sockets = [folder / _WORKER_SOCKET, *(path for key in SOCKETS if (path := socket_path(folder, key)))]
+    longest = max(sockets, key=lambda path: len(path.name))
     if (length := len(os.fsencode(longest))) > _SOCKET_BYTES:
         raise TorchServeError(
             f"{longest} has {length} bytes, and the name of a socket at most {_SOCKET_BYTES}: let TMPDIR name a "
