@@ -12,6 +12,7 @@ from serving import commands
 from serving.launch import AddressError, TorchServeError
 from serving.payload import POLARITIES
 from serving.pointer import PointerError
+from serving.probe import probe
 
 WRONG_INPUT = 2
 
@@ -64,16 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.set_defaults(run=commands.start)
 
-    probe = subcommands.add_parser(
+    check = subcommands.add_parser(
         "probe",
         parents=[common],
         help="ask whether the server on this machine answers predictions",
         description="Ask the server on this machine for a prediction with a known answer: status 0 if it is right, "
         "1 if not. For the health checks of containers.",
     )
-    probe.add_argument("--live", action="store_true", help="only ask whether it answers at all, as any version")
-    probe.add_argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)")
-    probe.set_defaults(run=commands.probe)
+    check.add_argument("--live", action="store_true", help="only ask whether it answers at all, as any version")
+    check.add_argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)")
+    check.set_defaults(run=probe)
 
     predict = subcommands.add_parser(
         "predict",

@@ -6,13 +6,11 @@ import os
 import signal
 import sys
 import time
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from serving import canary, client
-from serving.golden import Golden, GoldenError
+from serving import client
 from serving.log import Log
 from serving.pointer import check_archive, read_pointer
 
@@ -57,34 +55,6 @@ def start(arguments: argparse.Namespace) -> int:
         pass  # while it started, or impatiently while it drained
     log.tell("stopped")
     return 0
-
-
-def probe(arguments: argparse.Namespace) -> int:
-    """Give 0 if the server on this machine answers a prediction as the version that it serves should, and 1 if not.
-
-    Live is one that answers at all.
-    """
-    if found := canary.find(arguments.port):
-        url, golden = found
-        well = _answers_well(golden, url, arguments.live, arguments.timeout)
-    else:
-        url = f"http://127.0.0.1:{arguments.port}"
-        well = arguments.live and client.answers(url, arguments.timeout)
-    print(f"{url} {'answers' if well else 'does not answer as it should'}")
-    return 0 if well else 1
-
-
-def _answers_well(golden: Golden, url: str, live: bool, timeout: float) -> bool:
-    answer = golden.ask_canary(url, timeout)
-    if answer is None or live:
-        return answer is not None
-    try:
-        golden.compare(golden.items[0], HTTPStatus.OK, answer)
-    except GoldenError as error:
-        print(error, file=sys.stderr)
-        return False
-    wanted = os.environ.get("MODEL_VERSION")
-    return not wanted or golden.version == wanted
 
 
 def _open_log(arguments: argparse.Namespace) -> Log:

@@ -25,7 +25,6 @@ class Monitor:
 
     def __init__(self, address: str | None) -> None:
         self._given = address
-        self._given = address
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._model = Gauge("serving_model_info", "The model served", ["name", "version"], registry=self._registry)

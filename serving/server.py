@@ -81,12 +81,15 @@ class TorchServe:
         try:
             self._load(mar, golden)
             golden.check(f"{self.url}/{golden.version}")
+            canary.leave(self.port, self.url, self._golden, golden)
             self._management.make_default(golden.version)
             canary.leave(self.port, self.url, golden)
         except (GoldenError, ManagementError, TorchServeError, OSError) as error:
             with suppress(ManagementError):
                 self._management.make_default(self.version)
                 self._management.remove(golden.version)
+            with suppress(OSError):
+                canary.leave(self.port, self.url, self._golden)
             raise TorchServeError(f"{mar} cannot be served, {self.version} still is: {error}") from error
         old, self._golden, self.mar = self.version, golden, mar
         self._remove(old)

@@ -145,16 +145,22 @@ class Start:
         return True
 
     def probe(self, *words: str) -> int:
+        """Its status; what it says is for whoever reads a failed test."""
         command = [*SERVING, "probe", "--port", str(self.port), *words]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, check=False).returncode
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stdout + done.stderr)
+        return done.returncode
 
     def metrics(self) -> str:
         with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
             text: bytes = response.read()
         return text.decode()
 
-    def canary(self) -> Any:
-        return json.loads((self.temporary / f"serving-{self.port}.json").read_text())
+    def canaries(self) -> list[str]:
+        """The versions that a probe would take."""
+        content = json.loads((self.temporary / f"serving-{self.port}.json").read_text())
+        return [each["version"] for each in content["versions"]]
 
     def children(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))

@@ -135,7 +135,7 @@ def test_a_running_server_keeps_its_version_and_says_why(
         assert complaint.startswith("error: ")
         assert start.serves(ONE)
         assert start.probe() == 0
-        assert start.canary()["version"] == ONE
+        assert start.canaries() == [ONE]
         assert [each.pid for each in start.workers()] == workers
         logged = [
             line["message"] for line in start.logged() if line["level"] == "ERROR" and line["logger"] == "serving"

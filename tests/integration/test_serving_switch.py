@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from threading import Event
 import pytest
 from serving_start import ONE, TWO, Start, Volumes, labels
 
+from serving.probe import probe
 from tests.exposed_metrics import SERVED
 from tests.model_archive import NAME
 
@@ -46,7 +48,10 @@ def kind_of(server: Start, quarter: int) -> str:
 
 
 @pytest.mark.slow
-def test_switching_there_and_back_under_load_loses_no_request(server: Start, volumes: Volumes) -> None:
+def test_switching_there_and_back_under_load_loses_no_request(
+    server: Start, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(server.temporary))
     stop = Event()
 
     def ask_on(client: int) -> list[str]:
@@ -58,7 +63,7 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
     def probe_on() -> list[int]:
         probes = []
         while not stop.is_set():
-            probes.append(server.probe())
+            probes.append(probe(Namespace(port=server.port, live=False, timeout=8.0)))
         return probes
 
     with ThreadPoolExecutor(7) as pool:
@@ -69,7 +74,7 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
                 volumes.point(new)
                 told = f"switched from {old} to {new}"
                 server.until(lambda told=told: told in server.said())  # type: ignore[misc]
-                assert server.canary()["version"] == new
+                assert server.canaries() == [new]
                 info = re.findall(r"^serving_model_info(\{.*) 1\.0$", server.metrics(), re.MULTILINE)
                 assert info == [f'{{name="{NAME}",version="{new}"}}']
                 time.sleep(0.5)
@@ -83,7 +88,7 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
     assert min(counted.values()) > 100
     for each in answers:  # once there and once back, and no answer of the old one after one of the new
         assert [a for a, b in zip(each, [*each[1:], ""], strict=True) if a != b] == [ONE, TWO, ONE]
-    assert len(probes) >= 3
+    assert len(probes) > 100
     assert set(probes) == {0}
     metrics = server.metrics()
     assert 'serving_switches_total{result="switched"} 2.0' in metrics

@@ -100,12 +100,16 @@ def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[st
 class _Server(HTTPServer):
     answer: tuple[int, dict[str, Any]]
 
+    def asked(self) -> None:
+        """What happens when a question is there, before it is answered."""
+
 
 class _Answers(BaseHTTPRequestHandler):
     server: _Server
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked()
         status, answer = self.server.answer
         self.send_response(status)
         self.end_headers()
@@ -136,9 +140,22 @@ def port(server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> in
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("MODEL_VERSION", raising=False)
     found: int = server.server_address[1]
-    item = Item(b"image", CLASSES[0], CLASSES[0], 0.1)
-    canary.leave(found, f"http://127.0.0.1:{found}/predictions/{NAME}", Golden(VERSION, (item,)))
+    leave(found, VERSION)
     return found
+
+
+def leave(port: int, *versions: str) -> None:
+    """The canaries of versions, each with a label of its own."""
+    goldens = [Golden(each, (Item(b"image", label_of(each), label_of(each), 0.1),)) for each in versions]
+    canary.leave(port, f"http://127.0.0.1:{port}/predictions/{NAME}", *goldens)
+
+
+def label_of(version: str) -> str:
+    return CLASSES[0] if version == VERSION else f"{version} {CLASSES[0]}"
+
+
+def answer_as(version: str) -> tuple[int, dict[str, Any]]:
+    return 200, {"label": label_of(version), "distance": 0.1, "model": {"name": NAME, "version": version}}
 
 
 @pytest.mark.parametrize(
@@ -168,11 +185,47 @@ def test_a_server_is_well_if_it_answers_as_it_should(
 def test_a_server_of_another_version_than_the_pods_is_not_well(
     port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.answer = 200, {"label": CLASSES[0], "distance": 0.1, "model": {"name": NAME, "version": VERSION}}
+    server.answer = answer_as(VERSION)
     monkeypatch.setenv("MODEL_VERSION", VERSION)
     assert probe(port, monkeypatch) == 0
     monkeypatch.setenv("MODEL_VERSION", "another")
     assert probe(port, monkeypatch) == 1
+
+
+@pytest.mark.parametrize(
+    ("read", "left"),
+    [([VERSION], [VERSION, "another"]), ([VERSION], ["another"]), ([VERSION, "another"], ["another"])],
+    ids=["began", "began and ended", "ended"],
+)
+def test_a_server_that_switches_while_it_is_asked_is_well(
+    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch, read: list[str], left: list[str]
+) -> None:
+    def switch() -> None:
+        leave(port, *left)
+        server.answer = answer_as("another")
+
+    leave(port, *read)
+    monkeypatch.setattr(server, "asked", switch)
+    assert probe(port, monkeypatch) == 0
+    monkeypatch.setattr(server, "asked", lambda: None)
+    server.answer = answer_as("a third")
+    assert probe(port, monkeypatch) == 1
+
+
+def test_a_server_whose_switch_fails_while_it_is_asked_is_well(
+    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(port, VERSION, "another")
+    answers = [answer_as("another"), answer_as(VERSION)]
+
+    def fail() -> None:
+        if len(answers) == 1:
+            leave(port, VERSION)
+        server.answer = answers.pop(0) if answers else answer_as(VERSION)
+
+    monkeypatch.setattr(server, "asked", fail)
+    assert probe(port, monkeypatch) == 0
+    assert not answers
 
 
 def test_a_server_that_has_not_said_that_it_is_ready_is_live_alone(
