@@ -1,11 +1,18 @@
 """The command line of what is served: `python -m steps.deploy rollback`, `python -m steps.deploy versions`."""
 
 import argparse
+import os
 import sys
 
 from steps.common.errors import StepError
 from steps.deploy.rollback import rollback, versions
 from steps.deploy.switch import RolledBackError
+
+_FOLLOWS = "; a running server takes it within seconds, or its log says why not"
+_VERSIONS = (
+    "List the versions, and from when until when the pointer named each. A running server follows within seconds, and "
+    "keeps the one before if it cannot serve the new one."
+)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -15,7 +22,9 @@ def main(words: list[str] | None = None) -> int:
         if options.command == "versions":
             print("\n".join(versions()))
         else:
-            print(rollback(options.version or None))
+            line = rollback(options.version or None)
+            follows = line.startswith("ROLLED BACK") and not os.environ.get("SERVING_NAMESPACE")
+            print(line + (_FOLLOWS if follows else ""))
     except StepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, RolledBackError) else 2
@@ -29,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m steps.deploy",
         description="Change or show what is served. VOLUMES is the folder of the volumes; with SERVING_NAMESPACE set, "
-        "the Deployment torchserve in that namespace is rolled too.",
+        "the Deployment torchserve in that namespace is rolled too, and its Service asked at SERVING_URL.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     back = commands.add_parser(
@@ -39,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "The last line begins with ROLLED BACK, or says that the version is served already.",
     )
     back.add_argument("--version", help="which (default: the one served before the current)")
-    commands.add_parser("versions", help="list the versions", description="List the versions, and who served when.")
+    commands.add_parser("versions", help="list the versions", description=_VERSIONS)
     return parser
 
 

@@ -21,7 +21,7 @@ _UNKNOWN = "unknown"
 
 
 class Period(NamedTuple):
-    """When a version was served, and who began it; `until` is None if it still is."""
+    """When the pointer named a version, and who began it; `until` is None if it still does."""
 
     version: str
     since: str
@@ -82,6 +82,14 @@ def missing(pointer: Mapping[str, Any] | None, lines: list[Line]) -> Line | None
     reason = "the pointer was set by hand" if lines else "served before there was a log"
     at = "" if lines else str(pointer.get("deployed_at", ""))
     return entry(DEPLOYED, pointer["version"], last, reason, by=_UNKNOWN, at=at)
+
+
+def undone_here(version: str) -> str | None:
+    """Why the last switch took this version back, if that was an earlier try of this same run on Kubeflow."""
+    last, run = (read() or [{}])[-1], os.environ.get("RUN_ID")
+    if run and (last.get("event"), last.get("before"), last.get("by")) == (UNDONE, version, run):
+        return str(last.get("reason"))
+    return None
 
 
 def periods(lines: Iterable[Line]) -> list[Period]:

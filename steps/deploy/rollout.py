@@ -88,9 +88,16 @@ class Rollout:
         wanted = {"version": version, "image": image or found["image"]}
         if found != wanted:
             self.set_template(wanted)
-        pods = self._wait(version)
+        pods = self.wait(version)
         ask(f"{self.url}/predictions/{name}", golden, pods)
         return found != wanted
+
+    def restore(self, template: dict[str, Any]) -> bool:
+        """Write what `template()` gave, where the Deployment has another by now; True if it had."""
+        if self.template() == template:
+            return False
+        self.set_template(template)
+        return True
 
     def set_template(self, template: dict[str, Any]) -> None:
         """Write what `template()` gives."""
@@ -103,8 +110,11 @@ class Rollout:
                 NAME, self.namespace, {"spec": {"template": pod}}, _request_timeout=_REQUEST_SECONDS
             )
 
-    def _wait(self, version: str) -> int:
-        """Wait, as `kubectl rollout status` does, until all pods are of the template and available: so many."""
+    def wait(self, version: str | None) -> int:
+        """Wait, as `kubectl rollout status` does, until all pods are of the template and available: so many.
+
+        RolloutError if they do not become so; the version is that of the template.
+        """
         end, said, stuck = time.monotonic() + ROLLOUT_SECONDS, "", 0
         while True:
             try:
@@ -140,7 +150,7 @@ class Rollout:
                 progress.event("progress", doing="rolling out", **counts, **({"why": why} if why else {}))
             time.sleep(POLL_SECONDS)
 
-    def _reasons(self, version: str, labels: Mapping[str, str]) -> str:
+    def _reasons(self, version: str | None, labels: Mapping[str, str]) -> str:
         """What the states of the version's pods say, as far as it may be asked."""
         try:
             with self._explained("list", "pods"):

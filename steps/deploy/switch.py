@@ -1,7 +1,8 @@
 """Switching to another version: writes its record, the pointer and a line of the log, and rolls the pods to it.
 
 On the deploy volume these are `versions/<version>.json`, `current.json` and `audit.jsonl`. In a cluster the pointer
-carries, until the pods serve its version, what to go back to: after a kill the next run rolls on or goes back.
+carries, until the pods serve its version, what to go back to: after a kill, or while the Deployment cannot be changed,
+the next run rolls on or goes back.
 """
 
 import fcntl
@@ -26,7 +27,7 @@ _OF_THE_SWITCH = ("rolled_back", "switched", "rollout")
 
 
 class RolledBackError(StepError):
-    """The pods could not be brought to a version, and what was served before is served again."""
+    """The pods could not be brought to a version; the message says how far they are back at the one before."""
 
 
 @contextmanager
@@ -54,10 +55,14 @@ def switch(current: Pointer | None, wanted: Pointer, event: str, reason: str) ->
 
     RolledBackError or StepError if the pods do not come to serve it.
     """
+    if why := audit.undone_here(wanted["version"]):  # Kubeflow tries again whatever failed
+        if current and "rollout" in current:
+            switch(current, current, event, reason)  # what that try could not set back
+        raise StepError(f"{wanted['version']} is rolled out once in a run, and a new run tries again: {why}")
     deployment = _deployment()
     # Asked first of all: a Deployment that is missing or forbidden leaves everything as it was.
     template = deployment.template() if deployment else None
-    unfinished = (current or {}).get("rollout")  # of a run that was killed before its pods served
+    unfinished = (current or {}).get("rollout")  # of a run that did not get as far as pods that serve
     changed, rolled = wanted is not current, False
     back = unfinished or {"before": current, "template": template}
     if changed:
@@ -107,27 +112,44 @@ def _point(current: Pointer | None, wanted: Pointer, event: str, reason: str, ba
 
 
 def _undo(deployment: Any, failed: Pointer, back: Pointer, error: Exception) -> None:
-    """Set template and pointer back, in this order: a kill between them leaves the pointer saying that there is more
-    to do. Raises RolledBackError.
+    """Set template and pointer back, in this order, and wait for the pods. Raises RolledBackError.
+
+    A kill between them, or a template that cannot be set back, leaves a pointer that says that there is more to do.
     """
     reason, before = str(error), back["before"]
     try:
-        deployment.set_template(back["template"])
+        moved = deployment.restore(back["template"])
     except StepError as trouble:
-        reason += (
-            f"; nor was the Deployment set back ({trouble}), which kubectl rollout undo deployment/torchserve does"
-        )
+        reason += f"; nor was the Deployment set back ({trouble})"
+        if before:  # otherwise the pointer stays as it is, since there is no other to carry the rest
+            _point_back(failed, {**before, "rollout": back}, reason)
+        again = (before or failed)["version"]
+        raise RolledBackError(
+            f"{failed['version']} was not rolled out: {reason}; the next run that deploys goes on with that, and so "
+            f"does make rollback VERSION={again}"
+        ) from error
+    _point_back(failed, before, reason)
+    served = f"{before['version'] if before else 'nothing'} is served as before"
+    if moved and before:  # after the pointer, which pods without a stamp follow
+        message = f"{failed['version']} was not rolled out ({reason}): its pods go back to {before['version']}"
+        progress.event("waiting", message=message)
+        try:
+            deployment.wait(back["template"]["version"])
+        except StepError as trouble:
+            served, reason = f"its pods are going back to {before['version']}", f"{reason}; on the way back {trouble}"
+    raise RolledBackError(f"{failed['version']} was not rolled out, and {served}: {reason}") from error
+
+
+def _point_back(failed: Pointer, before: Pointer | None, reason: str) -> None:
     name = before["version"] if before else None
-    if name != failed["version"]:
-        line = audit.entry(audit.UNDONE, name, failed["version"], reason)
-        if before:
-            write_pointer({**before, "switched": line})
-        else:
-            pointer_path().unlink(missing_ok=True)
-            sync(deploy_volume())
+    line = audit.entry(audit.UNDONE, name, failed["version"], reason) if name != failed["version"] else None
+    if before:
+        write_pointer({**before, **({"switched": line} if line else {})})
+    else:
+        pointer_path().unlink(missing_ok=True)
+        sync(deploy_volume())
+    if line:
         audit.append(line)
-    served = f"{name} is served" if name else "nothing is served"
-    raise RolledBackError(f"{failed['version']} was not rolled out, and {served} as before: {reason}") from error
 
 
 def _remember(pointer: Pointer) -> None:
@@ -142,8 +164,14 @@ def _remember(pointer: Pointer) -> None:
 
 def _deployment() -> Any:
     """The Deployment that serves, if the settings name one."""
-    if not os.environ.get("SERVING_NAMESPACE"):
+    namespace, url = os.environ.get("SERVING_NAMESPACE"), os.environ.get("SERVING_URL")
+    if not namespace:
         return None
+    if not url:
+        raise StepError(
+            f"SERVING_NAMESPACE is {namespace}, and SERVING_URL is not set: set it to where the Service answers, which "
+            f"within the cluster is http://torchserve.{namespace}.svc:8080"
+        )
     from steps.deploy.rollout import Rollout  # brings the Kubernetes client
 
-    return Rollout(os.environ["SERVING_NAMESPACE"], os.environ["SERVING_URL"])
+    return Rollout(namespace, url)

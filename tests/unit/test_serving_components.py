@@ -10,6 +10,7 @@ from kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, cont
 
 from pipeline.settings import load_project
 from steps.common.digest import ROOT
+from steps.deploy import rollout, service
 
 PROJECT = load_project(ROOT / "project.yaml")
 
@@ -88,6 +89,10 @@ def test_a_rollback_runs_where_the_pipeline_does(tmp_path: Path) -> None:
         job = built(folder)["Job", "rollback"]
         kubernetes_validate.validate(job, "1.33", strict=True)
         assert job["metadata"]["namespace"] == "kubeflow"
+        assert job["spec"]["template"]["metadata"]["labels"] == {
+            "app.kubernetes.io/part-of": PROJECT.name,
+            "sidecar.istio.io/inject": "false",
+        }
         spec = job["spec"]["template"]["spec"]
         assert spec["serviceAccountName"] == PROJECT.kubeflow.service_account
         (only,) = spec["containers"]
@@ -100,10 +105,18 @@ def test_a_rollback_runs_where_the_pipeline_does(tmp_path: Path) -> None:
         assert mounts == {"/deploy-model": False, "/model": True, "/tmp": False}
 
 
+def test_a_rollback_has_the_time_that_it_may_take_and_is_of_where_serving_is(base: Objects) -> None:
+    job = built(FOLDER / "rollback")["Job", "rollback"]
+    assert job["spec"]["activeDeadlineSeconds"] > 2 * rollout.ROLLOUT_SECONDS + service.ASK_SECONDS
+    environment = {one["name"]: one["value"] for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert environment["SERVING_NAMESPACE"] == base["Deployment", "torchserve"]["metadata"]["namespace"]
+
+
 def test_what_the_documentation_names_exists() -> None:
     text = (ROOT / "docs/serving.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
     folders = set(re.findall(r" -k (infra/\S+?)[`\s]", text))
+    assert f'"{rollout.STAMP}": null' in text
     assert folders == {"infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback"}
     assert set(re.findall(r"`components/(\w+)`", text)) == set(COMPONENTS)
