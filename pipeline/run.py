@@ -1,8 +1,10 @@
 """Runs the pipeline on this machine: reads the settings, writes the volumes, a log, and the closing lines."""
 
+import errno
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -41,7 +43,7 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
     log = _prepare(volumes)
     execute = _in_containers(params) if docker else run_in_subprocesses
     reason: Exception | None = None
-    with log.open("w") as file, Screen(console) as screen:
+    with _disk_full_told(log), log.open("w") as file, Screen(console) as screen:
         output = EventLog(file, screen.on_event)
         try:
             execute(build_pipeline(project, references(project)), arguments(project, params), output)
@@ -55,6 +57,19 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
         told = screen.failure or f"it ended without a word; the end of {log} may say why"
         raise RunError(f"{failed} failed: {told}\nlog: {log}") from reason
     return _close(screen, console, log)
+
+
+@contextmanager
+def _disk_full_told(log: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{error.filename or log} cannot be written ({error.strerror}): free some space, or choose another folder "
+            "with VOLUMES=/elsewhere"
+        ) from error
 
 
 def _in_containers(params: Params) -> Callable[..., None]:

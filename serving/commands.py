@@ -29,7 +29,7 @@ def start(arguments: argparse.Namespace) -> int:
     pointer = read_pointer(volume, version)
     check_archive(pointer)
     log = _open_log(arguments)
-    server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log)
+    server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log, version=pointer.version)
     # Also where a shell started us in the background, with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -70,20 +70,28 @@ def _open_log(arguments: argparse.Namespace) -> Log:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print what the server answers for each image file, and give 0; 1 if the server fails."""
-    for number, path in enumerate(arguments.images):
-        if len(arguments.images) > 1 and not arguments.json:
-            print(f"{chr(10) if number else ''}{path}")
-        if status := _predict_one(arguments, path):
-            return status
-    return 0
+    """Print what the server answers for each image file, and give the worst status.
+
+    That is 0, 1 if the server failed, or 2 if a file is no image.
+    """
+    worst = 0
+    try:
+        for number, path in enumerate(arguments.images):
+            if len(arguments.images) > 1 and not arguments.json:
+                print(f"{chr(10) if number else ''}{path}")
+            worst = max(worst, _predict_one(arguments, path))
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough, and Python shall not flush what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return worst
 
 
 def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
     try:
         image = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): name an image file") from error
+        remedy = "name an image file, as in make predict IMAGE=samples/7.png"
+        return _complain(f"{path} cannot be read ({error.strerror}): {remedy}", 2)
     url = _url(arguments)
     try:
         status, answer = client.predict(url, image, polarity=arguments.polarity)
@@ -97,9 +105,13 @@ def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
         return 0
     reason = answer.get("error", answer).get("message", answer)
     if status < 500:
-        raise UsageError(f"{path}: {reason}")
-    print(f"error: {url} answered {status}: {reason}", file=sys.stderr)
-    return 1
+        return _complain(f"{path}: {reason}", 2)
+    return _complain(f"{url} answered {status}: {reason}", 1)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
 
 
 def _url(arguments: argparse.Namespace) -> str:

@@ -22,14 +22,16 @@ class Follower:
         self._complaint = ""
 
     def look(self) -> None:
-        """Switch if the pointer names another version; what hinders that is said once."""
+        """Switch if the pointer names another version; what hinders that is said once, and raises nothing."""
         try:
             pointer = read_pointer(self._volume)
-            if pointer.version == self._server.version or self._failed_lately(pointer):
-                return
-            self._switch(pointer)
-        except PointerError as error:
-            self._complain(f"{error}; {self._server.version} is still served")
+            if pointer.version == self._server.version:
+                self._failed, self._complaint = None, ""
+            elif not self._failed_lately(pointer):
+                self._switch(pointer)
+        except Exception as error:  # whatever it is, the server outlives it
+            told = str(error) if isinstance(error, PointerError | TorchServeError) else repr(error)
+            self._complain(f"{told}; {self._server.version} is still served")
 
     def _switch(self, pointer: Pointer) -> None:
         old, began = self._server.version, time.monotonic()
@@ -37,12 +39,11 @@ class Follower:
             check_archive(pointer)
             if (pointer.name, pointer.mar.parent) != (self._server.name, self._server.mar.parent):
                 raise TorchServeError(f"{pointer.mar} of {pointer.name} needs a new start: stop this server first")
-            self._server.switch(pointer.mar)
-        except (PointerError, TorchServeError) as error:
+            self._server.switch(pointer.mar, pointer.version)
+        except Exception:
             self._failed = (pointer, time.monotonic())
             self._monitor.switched(well=False)
-            self._complain(f"{error}; {old} is still served")
-            return
+            raise
         self._failed, self._complaint = None, ""
         self._monitor.switched(well=True)
         self._monitor.serves(pointer.name, pointer.version)

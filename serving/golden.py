@@ -6,6 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from serving import client
@@ -39,7 +40,7 @@ class Golden:
     def ask_canary(self, url: str, timeout: float = 60.0) -> dict[str, Any] | None:
         """What is answered for the canary; None if that is an error or nothing."""
         try:
-            status, answer = client.predict(url, self.items[0].image, timeout)
+            status, answer = client.predict(url, self.items[0].image, timeout, probe=True)
         except OSError:
             return None
         return answer if status == HTTPStatus.OK else None
@@ -56,7 +57,7 @@ class Golden:
         answers = []
         for item in self.items:
             try:
-                status, answer = client.predict(url, item.image)
+                status, answer = client.predict(url, item.image, probe=True)
             except OSError as error:
                 raise GoldenError(f"{url} does not answer ({error})") from error
             self.compare(item, status, answer)
@@ -78,15 +79,23 @@ def read_golden(mar: Path) -> Golden:
     """The golden predictions in an archive; GoldenError if it has none."""
     try:
         with zipfile.ZipFile(mar) as archive:
-            version = json.loads(archive.read("model.json"))["version"]
+            version = _take(json.loads(archive.read("model.json")), "version", str)
             items = json.loads(archive.read("golden.json"))
         return Golden(version, tuple(_item(each) for each in items) or _nothing())
-    except (OSError, zipfile.BadZipFile, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # zipfile raises what its decompressors do, too
         raise GoldenError(f"{mar} is no archive of this project ({error!r}): build it with make run") from error
 
 
 def _item(content: dict[str, Any]) -> Item:
-    return Item(base64.b64decode(content["image"]), content["expected"], content["label"], content["distance"])
+    true_label, label = _take(content, "expected", str), _take(content, "label", str)
+    distance = _take(content, "distance", int, float, NoneType)
+    return Item(base64.b64decode(content["image"]), true_label, label, distance)
+
+
+def _take(content: dict[str, Any], key: str, *kinds: type) -> Any:
+    if not isinstance(content[key], kinds):
+        raise TypeError(f"{key} is {content[key]!r}")
+    return content[key]
 
 
 def _nothing() -> tuple[Item, ...]:

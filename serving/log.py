@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock, Thread
 from typing import IO
@@ -24,14 +25,20 @@ _FAILURE = re.compile(r"Backend worker process died|Failed to load model|Invalid
 # As log4j2.xml lets TorchServe write.
 _LINE = re.compile(r"^(?P<time>\d{4}-\d\d-\d\dT[\d:.+-]+Z?) (?P<level>[A-Z]+) +(?P<logger>\S+) - (?P<message>.*)$")
 _NOISE = re.compile(r"^\s+(at |\.\.\. \d+ more)|^WARNING: |^nvidia-smi not|^\s*$")
+# How a trace of Python ends, after its indented lines.
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 _SHOWN = 15
+_CAUSES = 6  # those of two workers, each with what it led to
 _PIPE_BYTES = 1 << 20  # some thousand lines
 # Lines are read in bulk: to be woken for each would cost the workers more than what they write.
 _GATHER_SECONDS = 0.05
 
 
 class Log:
-    """Writes to `path`, or to standard output without one; `tail` and `failures` tell what TorchServe said."""
+    """Writes to `path`, or to standard output without one; `tail` and `failures` tell what TorchServe said.
+
+    Goes on after what the file holds: another server may write to it now, or what ended the last one stand in it.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -40,20 +47,25 @@ class Log:
         self._lock = Lock()
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = path.open("wb", buffering=0) if path else sys.stdout.buffer
+        self._file: IO[bytes] = path.open("ab", buffering=0) if path else sys.stdout.buffer
 
     def write(self, data: bytes) -> None:
         """Write whole lines; a disk that is full or gone costs lines, and never a prediction."""
         with self._lock:
             try:
                 if self.path and self._file.tell() > ROTATE_BYTES:
-                    os.replace(self.path, f"{self.path}.1")
-                    self._file.close()
-                    self._file = self.path.open("wb", buffering=0)
+                    self._rotate(self.path)
                 self._file.write(data)
                 self._file.flush()
             except (OSError, ValueError):
                 pass
+
+    def _rotate(self, path: Path) -> None:
+        with suppress(FileNotFoundError):  # somebody has moved it away
+            if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):  # and no other server has done it
+                os.replace(path, f"{path}.1")
+        self._file.close()
+        self._file = path.open("ab", buffering=0)
 
     def say(self, message: str, level: str = "INFO", logger: str = "serving", at: str | None = None) -> None:
         """Write one line of ours."""
@@ -81,10 +93,15 @@ class Log:
         _start(lambda: self._copy_requests(handle))
 
     def tail(self) -> str:
-        """The last lines that TorchServe printed, without Java's traces and its warnings about itself."""
-        lines = [line for line in self._said if not _NOISE.match(line)]
+        """The last lines that TorchServe printed, without Java's traces and its warnings about itself.
+
+        The last lines of Python's traces come before them, where they are older: a worker's death says little.
+        """
+        lines = [line for line in tuple(self._said) if not _NOISE.match(line)]  # Java may be saying more meanwhile
+        older = pairwise(lines[:-_SHOWN])
+        causes = [line for before, line in older if before.startswith(" ") and _EXCEPTION.match(line)]
         where = f"the end of its log, {self.path}:" if self.path else "the end of its log:"
-        return "\n  ".join([where, *lines[-_SHOWN:]])
+        return "\n  ".join([where, *causes[-_CAUSES:], *lines[-_SHOWN:]])
 
     def _copy_java(self, stream: IO[bytes]) -> None:
         for raw in stream:

