@@ -5,30 +5,19 @@ other is one that a lone client waits out. With `maxDelay < 0` a delay of 0 take
 while one batch is computed the next one gathers, so batches grow with the load and nobody waits for company.
 """
 
-import hashlib
-import zipfile
 from pathlib import Path
+
+from serving.classes import write_changed
 
 CLASS = "org/pytorch/serve/wlm/Model.class"
 DELAY_MILLISECONDS = 0
 
-# TorchServe is archived: 0.12.0 is its last version, so this class does not change any more.
 _SHA256 = "7c5523f1fe77fe79aa32665469e17725e70518692abcf4987989ef72f10d4cff"
 # In pollBatch: lload maxDelay, lconst_0, lcmp, then "if greater, go on", which becomes "if not less, go on".
 _IF_GREATER = bytes.fromhex("160609949d")
 _IF_NOT_LESS = bytes.fromhex("160609949c")
 
 
-class UnknownClassError(Exception):
-    """The jar is of another TorchServe than the one that this is written for."""
-
-
 def write_class(jar: Path, folder: Path) -> None:
-    """Write the class below `folder`, which then stands before the jar on Java's class path."""
-    with zipfile.ZipFile(jar) as archive:
-        original = archive.read(CLASS)
-    if hashlib.sha256(original).hexdigest() != _SHA256:
-        raise UnknownClassError(f"{jar} is not of TorchServe 0.12.0: install the version in serving/requirements.txt")
-    path = folder / CLASS
-    path.parent.mkdir(parents=True)
-    path.write_bytes(original.replace(_IF_GREATER, _IF_NOT_LESS))
+    """Write the class below `folder`."""
+    write_changed(jar, folder, CLASS, _SHA256, {_IF_GREATER: _IF_NOT_LESS})

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from serving import batching, forms
+from serving import batching, forms, grpc
+from serving.classes import UnknownClassError
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "config.properties"
@@ -38,9 +39,9 @@ def command(store: Path, folder: Path) -> list[str]:
     """The Java command that serves archives of a model store, none yet, with its temporary files in `folder`."""
     frontend = _torchserve() / "ts" / "frontend"
     try:
-        for module in (batching, forms):
+        for module in (batching, forms, grpc):
             module.write_class(frontend / "model-server.jar", folder / "classes")
-    except batching.UnknownClassError as error:
+    except UnknownClassError as error:
         raise TorchServeError(str(error)) from error
     options = {"-f": CONFIG, "-s": store, "--python": sys.executable}
     return [

@@ -18,6 +18,7 @@ import pytest
 
 from serving import batching, launch
 from serving import log as log_module
+from serving.classes import UnknownClassError
 from serving.log import Log
 from serving.pointer import PointerError, check_archive, read_pointer
 from serving.server import TorchServe, TorchServeError
@@ -149,7 +150,7 @@ def test_one_comparison_of_torchserve_is_changed(tmp_path: Path) -> None:
 def test_another_torchserve_is_not_changed(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.jar", "w") as jar:
         jar.writestr(batching.CLASS, b"another class")
-    with pytest.raises(batching.UnknownClassError, match="other.jar is not of TorchServe 0.12.0"):
+    with pytest.raises(UnknownClassError, match="other.jar is not of TorchServe 0.12.0"):
         batching.write_class(tmp_path / "other.jar", tmp_path)
 
 
