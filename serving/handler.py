@@ -39,7 +39,7 @@ class Handler:
             context.set_response_status(status.value, status.phrase, number)
             context.set_response_content_type(number, "application/json")
         ids = [(context.get_request_id(i), each.get("x-request-id", "")[:_ID_LENGTH]) for i, each in enumerate(headers)]
-        self.telemetry.record(answers, ids, time.perf_counter() - began)
+        self.telemetry.record(answers, ids, time.perf_counter() - began, ["x-probe" in each for each in headers])
         return [answer.json for answer in answers]
 
 

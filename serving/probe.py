@@ -9,36 +9,47 @@ from http import HTTPStatus
 from serving import canary, client
 from serving.golden import Golden, GoldenError
 
+Left = tuple[str, tuple[Golden, ...]]
+
 
 def probe(arguments: argparse.Namespace) -> int:
     """Give 0 if the server on this machine answers a prediction as the version that it serves should, and 1 if not.
 
-    Live is one that answers at all.
+    Live is one that answers at all; or whose workers live, and be they too busy to answer in time.
     """
     deadline = time.monotonic() + arguments.timeout
     left = canary.find(arguments.port)
-    well = _is_well(left, arguments, deadline)
+    if arguments.live:
+        return _tell(arguments.port, _is_live(left, arguments.port, deadline))
+    well = _is_well(left, deadline)
     # Asked again if a switch began or ended in the meantime: the answer was held against versions of before.
     while not well and (now := canary.find(arguments.port)) != left:
         left = now
-        well = _is_well(left, arguments, deadline)
-    url = left[0] if left else f"http://127.0.0.1:{arguments.port}"
-    print(f"{url} {'answers' if well else 'does not answer as it should'}")
+        well = _is_well(left, deadline)
+    return _tell(arguments.port, well)
+
+
+def _tell(port: int, well: bool) -> int:
+    print(f"port {port} {'answers' if well else 'does not answer as it should'}")
     return 0 if well else 1
 
 
-def _is_well(left: tuple[str, tuple[Golden, ...]] | None, arguments: argparse.Namespace, deadline: float) -> bool:
-    if left:
-        url, goldens = left
-        return any(_answers_well(each, url, arguments.live, deadline) for each in goldens)
-    live: bool = arguments.live
-    return live and client.answers(f"http://127.0.0.1:{arguments.port}", _until(deadline))
+def _is_live(left: Left | None, port: int, deadline: float) -> bool:
+    if client.is_alive(f"http://127.0.0.1:{port}", _until(deadline)):
+        return True
+    url, goldens = left or ("", ())  # during a switch TorchServe is not well until the new version's workers are
+    return any(each.ask_canary(url, _until(deadline)) is not None for each in goldens)
 
 
-def _answers_well(golden: Golden, url: str, live: bool, deadline: float) -> bool:
+def _is_well(left: Left | None, deadline: float) -> bool:
+    url, goldens = left or ("", ())
+    return any(_answers_well(each, url, deadline) for each in goldens)
+
+
+def _answers_well(golden: Golden, url: str, deadline: float) -> bool:
     answer = golden.ask_canary(url, _until(deadline))
-    if answer is None or live:
-        return answer is not None
+    if answer is None:
+        return False
     try:
         golden.compare(golden.items[0], HTTPStatus.OK, answer)
     except GoldenError as error:

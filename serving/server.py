@@ -25,24 +25,34 @@ __all__ = ["TorchServe", "TorchServeError"]
 # ends us, kill -9 included, ends the pipe, and the whole group with it.
 _WATCHDOG = 'read -r _; rm -rf "$0" "$1"; kill -KILL 0'
 _POLL = 0.02
-_DRAIN_SECONDS = 1.0  # for which nothing has waited for a version when it is removed
+_QUIET_SECONDS = 1.0  # for which nothing has waited for a version when it is removed or ended
+DRAIN_SECONDS = 20.0  # the most that is waited for that at the end
+END_SECONDS = 10.0  # and for TorchServe to end after it
 
 
 class TorchServe:
     """Serves `mar` under `name` within a `with` block, which is entered once a canary prediction was answered.
 
-    With port 0 a free port is taken. Raises TorchServeError.
+    With a version the archive has to be of this one. With port 0 a free port is taken. Raises TorchServeError.
     """
 
     def __init__(
-        self, mar: Path, name: str, port: int = 0, host: str = "127.0.0.1", *, log: Log, timeout: float = 120.0
+        self,
+        mar: Path,
+        name: str,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        *,
+        log: Log,
+        version: str | None = None,
+        timeout: float = 120.0,
     ) -> None:
         self.mar = mar.resolve()
         self.name = name
         self.log = log
         self.timeout = timeout
         self.host, self.port = host, port
-        self._golden = _read(self.mar)
+        self._golden = _read(self.mar, version)
 
     @property
     def version(self) -> str:
@@ -69,13 +79,13 @@ class TorchServe:
         """The HTTP status and the JSON answered for one image file."""
         return client.predict(self.url, image, timeout)
 
-    def switch(self, mar: Path) -> None:
-        """Serve another archive of the model store from now on; no request finds nobody to answer.
+    def switch(self, mar: Path, version: str) -> None:
+        """Serve another archive of the model store, of this version, from now on; no request finds nobody to answer.
 
         The new version is loaded beside the old and asked its golden predictions, then it gets the requests, and the
         old one is removed. Raises TorchServeError, and then the old one is served as before.
         """
-        golden = _read(mar)
+        golden = _read(mar, version)
         if golden.version == self.version:
             raise TorchServeError(f"version {golden.version} is served already")
         try:
@@ -84,13 +94,14 @@ class TorchServe:
             canary.leave(self.port, self.url, self._golden, golden)
             self._management.make_default(golden.version)
             canary.leave(self.port, self.url, golden)
-        except (GoldenError, ManagementError, TorchServeError, OSError) as error:
+        except Exception as error:
             with suppress(ManagementError):
                 self._management.make_default(self.version)
                 self._management.remove(golden.version)
             with suppress(OSError):
                 canary.leave(self.port, self.url, self._golden)
-            raise TorchServeError(f"{mar} cannot be served, {self.version} still is: {error}") from error
+            room = f"; is there room in {self.folder}?" if "Failed to save model" in str(error) else ""
+            raise TorchServeError(f"{mar} cannot be served, {self.version} still is: {error}{room}") from error
         old, self._golden, self.mar = self.version, golden, mar
         self._remove(old)
 
@@ -101,10 +112,12 @@ class TorchServe:
         except subprocess.TimeoutExpired:
             return None
 
-    def drain(self, timeout: float = 10.0) -> None:
-        """Let TorchServe answer what it has accepted and end; it wants two silent seconds for that."""
+    def drain(self) -> None:
+        """Let what was accepted be answered, then end TorchServe, which closes all connections at once."""
+        with suppress(ManagementError):
+            self._until_quiet(self.version, DRAIN_SECONDS)
         self._java.terminate()
-        self.wait(timeout)
+        self.wait(END_SECONDS)
 
     def __enter__(self) -> Self:
         try:
@@ -183,20 +196,27 @@ class TorchServe:
 
     def _remove(self, version: str) -> None:
         """Remove a version that gets no requests any more, once it has answered those that it got."""
-        quiet = deadline = time.monotonic()
         with suppress(ManagementError):  # of a server that is ending, or gone
-            while time.monotonic() - quiet < _DRAIN_SECONDS and time.monotonic() - deadline < self.timeout:
-                if self._management.pending(version):
-                    quiet = time.monotonic()
-                time.sleep(_POLL)
+            self._until_quiet(version, self.timeout)
             self._management.remove(version)
 
+    def _until_quiet(self, version: str, seconds: float) -> None:
+        """Wait until nothing has waited for a version for a while, which is when its last batch is answered."""
+        quiet = began = time.monotonic()
+        while time.monotonic() - quiet < _QUIET_SECONDS and time.monotonic() - began < seconds:
+            if self._management.pending(version):
+                quiet = time.monotonic()
+            time.sleep(_POLL)
 
-def _read(mar: Path) -> Golden:
+
+def _read(mar: Path, version: str | None) -> Golden:
     try:
-        return read_golden(mar)
+        golden = read_golden(mar)
     except GoldenError as error:
         raise TorchServeError(str(error)) from error
+    if version not in (None, golden.version):
+        raise TorchServeError(f"{mar} is of version {golden.version}, and not of {version}: deploy it anew by make run")
+    return golden
 
 
 def _kill_group(watchdog: subprocess.Popen[bytes]) -> None:

@@ -42,13 +42,25 @@ class Telemetry:
             registry=registry,
         )
         self._predictions = Counter("serving_predictions", "Images by label", ["label"], registry=registry)
+        self._probes = Counter("serving_probes", "Health checks' predictions, counted nowhere else", registry=registry)
         self._dropped = Counter("serving_log_lines_dropped", "Requests not logged", registry=registry)
         _occupy(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         pipe = os.environ.get("REQUEST_LOG")
         self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK) if pipe and Path(pipe).is_fifo() else None
 
-    def record(self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float) -> None:
-        """Count and log the predictor's answers of one batch; `ids` are TorchServe's of each, and the client's own."""
+    def record(
+        self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float, probes: Sequence[bool]
+    ) -> None:
+        """Count and log the predictor's answers of one batch; `ids` are TorchServe's of each, and the client's own.
+
+        Of those that are probes it is only counted how many they are.
+        """
+        if any(probes):
+            self._probes.inc(sum(probes))
+            kept = [number for number, probe in enumerate(probes) if not probe]
+            answers, ids = [answers[number] for number in kept], [ids[number] for number in kept]
+            if not kept:
+                return
         self._sizes.observe(len(answers))
         predictions = [each for answer in answers for each in answer.predictions]
         _count(self._requests, [answer.status for answer in answers])

@@ -11,7 +11,7 @@ from hostile_images import BOMBS
 from tests.model_archive import MAX_INSTANCES, NAME, picture, png
 
 PATH = f"/predictions/{NAME}"
-LIMIT = 10 << 20  # max_request_size
+LIMIT = 4 << 20  # max_request_size
 IMAGE = png(picture(1))
 
 

@@ -22,8 +22,9 @@ from threading import Event
 import numpy as np
 import psutil
 import pytest
+from grpc_call import call
 from hostile_images import good_but_odd
-from hostile_requests import KINDS, PATH, Attack, attacks, http
+from hostile_requests import KINDS, LIMIT, PATH, Attack, attacks, http
 
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
@@ -32,6 +33,7 @@ from tests.model_archive import CLASSES, NAME, ROOT, VERSION, archive, picture, 
 
 EACH = 90
 ATTACKERS, CLIENTS = 8, 3
+LARGEST = 100  # of the largest requests at the same time
 MEBIBYTE = 1 << 20
 
 
@@ -181,6 +183,33 @@ def test_no_address_on_the_network_changes_what_is_served(server: TorchServe) ->
                 connection.close()
             assert status in (404, 405), f"{method} {path} at {port}"
     read_golden(server.mar).check(server.url)
+
+
+def test_grpc_answers_predictions_alone(server: TorchServe) -> None:
+    named = b"\x0a" + len(NAME).to_bytes(1) + NAME.encode()  # the field 1, which is a model's name
+    pings = 0
+    for port in {each.laddr.port for each in processes(server)[0].net_connections() if each.status == "LISTEN"}:
+        if port == server.port:
+            continue
+        pings += b"Healthy" in call(port, "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping")
+        for method in ("ListModels", "DescribeModel", "UnregisterModel"):
+            answered = call(port, f"/org.pytorch.serve.grpc.management.ManagementAPIsService/{method}", named)
+            assert answered == b"", method
+    assert pings >= 2, "or this test does not ask as it should"
+    read_golden(server.mar).check(server.url)
+
+
+def test_many_of_the_largest_requests_at_once_are_answered(server: TorchServe) -> None:
+    before = [process.pid for process in processes(server)]
+    body = os.urandom(LIMIT)
+
+    def ask(number: int) -> int:
+        return server.predict(body if number % 10 else png(picture(0)))[0]
+
+    with ThreadPoolExecutor(LARGEST) as clients:
+        answers = list(clients.map(ask, range(LARGEST)))
+    assert [each == (400 if number % 10 else 200) for number, each in enumerate(answers)].count(False) == 0, answers
+    assert [process.pid for process in processes(server)] == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is a port of loopback")

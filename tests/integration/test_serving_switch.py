@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 from argparse import Namespace
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from serving_start import ONE, TWO, Start, Volumes, labels
+from serving_start import ONE, TWO, Start, Volumes, labels, write_version
 
 from serving.probe import probe
 from tests.exposed_metrics import SERVED
@@ -119,6 +120,27 @@ def test_every_metric_that_is_promised_is_there_and_batches_grow_with_the_load(s
         assert set(re.findall(r"(\w+)=\"", found[1] or "")) == wanted, name
 
 
+def test_probes_are_no_predictions(server: Start) -> None:
+    def counted() -> tuple[list[str], int, float]:
+        metrics = server.metrics()
+        names = ("requests_total", "predictions_total", "batch_size_count", "nearest_distance_count")
+        found = [line for line in metrics.splitlines() if line.startswith(tuple(f"serving_{name}" for name in names))]
+        [probes] = re.findall(r"^serving_probes_total (.*)$", metrics, re.MULTILINE)
+        return found, sum(line.get("logger") == "requests" for line in server.logged()), float(probes)
+
+    assert server.predict()[0] == 200
+    time.sleep(0.2)
+    before = counted()
+    for _ in range(3):
+        assert server.probe() == 0
+    time.sleep(0.2)
+    after = counted()
+    assert after[:2] == before[:2]
+    assert after[2] == before[2] + 3
+    assert server.predict()[0] == 200
+    assert counted()[0] != after[0]
+
+
 def batches(server: Start) -> dict[str, float]:
     """The buckets of the histogram of batch sizes."""
     found = re.findall(r'^serving_batch_size_bucket\{le="(.*)"\} (.*)$', server.metrics(), re.MULTILINE)
@@ -159,3 +181,37 @@ def test_model_version_pins_a_server_whatever_the_pointer_says(volumes: Volumes,
     with Start(volumes.root, tmp_path, MODEL_VERSION="3333cccc") as pinned:
         assert pinned.until_ended() == 2
         assert pinned.complained().startswith("error: no version 3333cccc was ever deployed, ")
+
+
+SLOW = """
+
+_handle = Handler.handle
+
+
+def _slow(self, data, context):
+    time.sleep(0.2)
+    return _handle(self, data, context)
+
+
+Handler.handle = _slow
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_shall_end_answers_what_it_has_accepted(tmp_path: Path, number: int) -> None:
+    volumes = Volumes(tmp_path / "volumes")
+    folder = write_version(tmp_path / "files", ONE)
+    with (folder / "handler.py").open("a") as handler:
+        handler.write(SLOW)
+    volumes.add(ONE, folder)
+    volumes.point(ONE)
+    with Start(volumes.root, tmp_path) as start, ThreadPoolExecutor(60) as clients:
+        start.until_ready()
+        asked = [clients.submit(kind_of, start, 0) for _ in range(60)]
+        start.until(lambda: any(each.done() for each in asked))
+        assert not all(each.done() for each in asked)
+        start.process.send_signal(number)
+        assert Counter(each.result() for each in asked) == {ONE: 60}
+        assert start.until_ended() == 0
+        assert start.said().rstrip().endswith("stopped")

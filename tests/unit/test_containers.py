@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -99,6 +100,7 @@ def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[st
 
 class _Server(HTTPServer):
     answer: tuple[int, dict[str, Any]]
+    ping = 500
 
     def asked(self) -> None:
         """What happens when a question is there, before it is answered."""
@@ -114,6 +116,10 @@ class _Answers(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
+
+    def do_GET(self) -> None:
+        self.send_response(self.server.ping if self.path == "/ping" else 404)
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -233,7 +239,20 @@ def test_a_server_that_has_not_said_that_it_is_ready_is_live_alone(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert probe(server.server_address[1], monkeypatch) == 1
+    assert probe(server.server_address[1], monkeypatch, "--live") == 1
+    server.ping = 200
+    assert probe(server.server_address[1], monkeypatch) == 1
     assert probe(server.server_address[1], monkeypatch, "--live") == 0
+
+
+def test_a_server_that_is_too_busy_to_answer_is_live(
+    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "asked", lambda: time.sleep(0.3))
+    server.answer = answer_as(VERSION)
+    server.ping = 200
+    assert probe(port, monkeypatch, "--timeout", "0.2") == 1
+    assert probe(port, monkeypatch, "--timeout", "0.2", "--live") == 0
 
 
 def test_a_server_that_is_not_there_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, cont
 from pipeline.images import references
 from pipeline.settings import load_project
 from serving import __main__ as serving
+from serving.server import DRAIN_SECONDS, END_SECONDS
 from steps.common.digest import ROOT
 
 PROJECT = load_project(ROOT / "project.yaml")
@@ -123,8 +124,7 @@ def test_a_probe_is_a_command_that_serving_has(base: Objects, name: str) -> None
 def test_a_pod_answers_until_no_request_comes_any_more(base: Objects) -> None:
     pause = container(base)["lifecycle"]["preStop"]["exec"]["command"]
     assert pause[0] == "sleep"
-    drain = 15  # seconds that serving may take to answer what it has accepted
-    assert pod(base)["terminationGracePeriodSeconds"] >= int(pause[1]) + drain + 10
+    assert pod(base)["terminationGracePeriodSeconds"] > int(pause[1]) + DRAIN_SECONDS + END_SECONDS
 
 
 def test_the_version_comes_from_the_stamp_that_applying_leaves_alone(everything: Objects) -> None:
