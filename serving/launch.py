@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from serving import batching, forms, grpc
-from serving.classes import UnknownClassError
+from serving.classes import UnknownClassError, write_changed
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "config.properties"
@@ -39,8 +39,8 @@ def command(store: Path, folder: Path) -> list[str]:
     """The Java command that serves archives of a model store, none yet, with its temporary files in `folder`."""
     frontend = _torchserve() / "ts" / "frontend"
     try:
-        for module in (batching, forms, grpc):
-            module.write_class(frontend / "model-server.jar", folder / "classes")
+        changed = (batching.MODEL, forms.REQUEST_HANDLER, grpc.SERVICES)
+        write_changed(frontend / "model-server.jar", folder / "classes", changed)
     except UnknownClassError as error:
         raise TorchServeError(str(error)) from error
     options = {"-f": CONFIG, "-s": store, "--python": sys.executable}

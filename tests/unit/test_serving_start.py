@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from serving import batching, launch
+from serving import launch
 from serving import log as log_module
-from serving.classes import UnknownClassError
 from serving.log import Log
 from serving.pointer import PointerError, check_archive, read_pointer
 from serving.server import TorchServe, TorchServeError
@@ -137,21 +136,6 @@ def test_where_nothing_may_run_it_is_a_port_too(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
     assert launch.management_address(tmp_path, range(9000, 9006)) == 9004
     assert launch.environment(tmp_path, "0.0.0.0", range(9000, 9006), {})["TS_METRICS_ADDRESS"].endswith(":9005")
-
-
-def test_one_comparison_of_torchserve_is_changed(tmp_path: Path) -> None:
-    jar = launch._torchserve() / "ts/frontend/model-server.jar"
-    batching.write_class(jar, tmp_path)
-    original, written = zipfile.ZipFile(jar).read(batching.CLASS), (tmp_path / batching.CLASS).read_bytes()
-    [place] = [i for i, (a, b) in enumerate(zip(original, written, strict=True)) if a != b]
-    assert (original[place], written[place]) == (0x9D, 0x9C), "ifgt becomes ifge"
-
-
-def test_another_torchserve_is_not_changed(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "other.jar", "w") as jar:
-        jar.writestr(batching.CLASS, b"another class")
-    with pytest.raises(UnknownClassError, match="other.jar is not of TorchServe 0.12.0"):
-        batching.write_class(tmp_path / "other.jar", tmp_path)
 
 
 def test_free_ports_differ_and_a_taken_one_is_named() -> None:
