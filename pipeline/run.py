@@ -66,10 +66,14 @@ def _disk_full_told(log: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise RunError(
-            f"{error.filename or log} cannot be written ({error.strerror}): free some space, or choose another folder "
-            "with VOLUMES=/elsewhere"
-        ) from error
+        raise _unwritable(error, log, "free some space") from error
+
+
+def _unwritable(error: OSError, path: Path, remedy: str) -> RunError:
+    return RunError(
+        f"{error.filename or path} cannot be written ({error.strerror}): {remedy}, or choose another folder with "
+        "VOLUMES=/elsewhere"
+    )
 
 
 def _in_containers(params: Params) -> Callable[..., None]:
@@ -92,10 +96,7 @@ def _prepare(volumes: Path) -> Path:
         log = logs / f"run-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
         log.touch()
     except OSError as error:
-        raise RunError(
-            f"{error.filename} cannot be written ({error.strerror}): make it writable, or choose another folder with "
-            "VOLUMES=/elsewhere"
-        ) from error
+        raise _unwritable(error, logs, "make it writable") from error
     return log
 
 

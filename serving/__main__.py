@@ -14,8 +14,6 @@ from serving.payload import POLARITIES
 from serving.pointer import PointerError
 from serving.probe import probe
 
-WRONG_INPUT = 2
-
 
 def main() -> int:
     arguments = _parser().parse_args()
@@ -23,7 +21,7 @@ def main() -> int:
         status: int = arguments.run(arguments)
     except (PointerError, AddressError, commands.UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return commands.WRONG_INPUT
     except TorchServeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -72,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Ask the server on this machine for a prediction with a known answer: status 0 if it is right, "
         "1 if not. For the health checks of containers.",
     )
-    check.add_argument("--live", action="store_true", help="only ask whether it answers at all, as any version")
+    check.add_argument("--live", action="store_true", help="only ask whether it answers as any version, or is busy")
     check.add_argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)")
     check.set_defaults(run=probe)
 

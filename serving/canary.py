@@ -13,6 +13,9 @@ from typing import Any
 
 from serving.golden import Golden, Item
 
+# The server's address, and the versions that may answer there.
+Left = tuple[str, tuple[Golden, ...]]
+
 
 def canary_path(port: int) -> Path:
     """Where the server on this port leaves it."""
@@ -30,8 +33,8 @@ def leave(port: int, url: str, *goldens: Golden) -> None:
     os.replace(new, path)
 
 
-def find(port: int) -> tuple[str, tuple[Golden, ...]] | None:
-    """The server's address and the versions that may answer there; None if none has said that it is ready."""
+def find(port: int) -> Left | None:
+    """What a server left; None if none has said that it is ready."""
     try:
         found = json.loads(canary_path(port).read_text())
         return found["url"], tuple(_golden(each) for each in found["versions"])

@@ -14,6 +14,8 @@ from serving import client
 from serving.log import Log
 from serving.pointer import check_archive, read_pointer
 
+WRONG_INPUT = 2
+
 
 class UsageError(Exception):
     """What the user asked for cannot be done as asked; the message says why, and what to do."""
@@ -91,7 +93,7 @@ def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
         image = path.read_bytes()
     except OSError as error:
         remedy = "name an image file, as in make predict IMAGE=samples/7.png"
-        return _complain(f"{path} cannot be read ({error.strerror}): {remedy}", 2)
+        return _complain(f"{path} cannot be read ({error.strerror}): {remedy}", WRONG_INPUT)
     url = _url(arguments)
     try:
         status, answer = client.predict(url, image, polarity=arguments.polarity)
@@ -105,7 +107,7 @@ def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
         return 0
     reason = answer.get("error", answer).get("message", answer)
     if status < 500:
-        return _complain(f"{path}: {reason}", 2)
+        return _complain(f"{path}: {reason}", WRONG_INPUT)
     return _complain(f"{url} answered {status}: {reason}", 1)
 
 

@@ -25,10 +25,11 @@ class Follower:
         """Switch if the pointer names another version; what hinders that is said once, and raises nothing."""
         try:
             pointer = read_pointer(self._volume)
-            if pointer.version == self._server.version:
-                self._failed, self._complaint = None, ""
-            elif not self._failed_lately(pointer):
+            if pointer.version != self._server.version:
+                if self._failed_lately(pointer):
+                    return
                 self._switch(pointer)
+            self._failed, self._complaint = None, ""
         except Exception as error:  # whatever it is, the server outlives it
             told = str(error) if isinstance(error, PointerError | TorchServeError) else repr(error)
             self._complain(f"{told}; {self._server.version} is still served")
@@ -44,7 +45,6 @@ class Follower:
             self._failed = (pointer, time.monotonic())
             self._monitor.switched(well=False)
             raise
-        self._failed, self._complaint = None, ""
         self._monitor.switched(well=True)
         self._monitor.serves(pointer.name, pointer.version)
         self._log.tell(f"switched from {old} to {pointer.version} in {time.monotonic() - began:.1f} s")

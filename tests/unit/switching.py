@@ -63,6 +63,13 @@ def pointer() -> dict[str, Any] | None:
     return {key: value for key, value in found.items() if key != "switched"} if found else None
 
 
+def pointed() -> dict[str, Any]:
+    """The pointer, of which there has to be one."""
+    found = pointer()
+    assert found is not None
+    return found
+
+
 def log() -> list[tuple[str, str | None]]:
     return [(line["event"], line["version"]) for line in audit.read()]
 
@@ -87,9 +94,7 @@ def served(version: str, keep: int = 3, **facts: Any) -> None:
 
 
 def current() -> str:
-    pointer = read_pointer()
-    assert pointer is not None
-    return str(pointer["version"])
+    return str(pointed()["version"])
 
 
 def switches() -> list[tuple[str, str | None, str | None]]:

@@ -14,7 +14,7 @@ from steps.common.pointer import read_pointer
 from steps.deploy import audit, rollout, service
 from steps.deploy.__main__ import main
 from steps.deploy.switch import RolledBackError
-from tests.unit.switching import answers, log, pointer, serve
+from tests.unit.switching import answers, log, pointed, pointer, serve
 
 
 def test_all_pods_serve_the_version_before_the_run_ends(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,9 +22,7 @@ def test_all_pods_serve_the_version_before_the_run_ends(cluster: Cluster, capsys
     assert (cluster.stamp, cluster.image) == ("v1", "serving:new")
     assert [pod.version for pod in cluster.pods] == ["v1", "v1"]
     assert log() == [("deployed", "v1")]
-    said = pointer()
-    assert said is not None
-    assert "rollout" not in said
+    assert "rollout" not in pointed()
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["doing"] for event in events].count("asking the Service") == 1
     counts = [event["done"] for event in events if event["doing"] == "rolling out"]

@@ -10,7 +10,7 @@ from steps.common.digest import ROOT
 from steps.deploy import rollout
 from steps.deploy.__main__ import main
 from steps.deploy.switch import RolledBackError
-from tests.unit.switching import log, pointer, serve
+from tests.unit.switching import log, pointed, serve
 
 KILLED = """
 import os, signal, sys
@@ -40,25 +40,19 @@ def test_a_rollback_killed_at_any_moment_is_finished_or_taken_back_by_the_next(
     assert done.returncode == (0 if moment == "never" else -9), done.stderr
     if moment == "never":
         assert done.stdout.splitlines()[-1] == "ROLLED BACK to v1 (was v2)"
-    said = pointer()
-    assert said is not None
-    assert said["version"] == "v1"
+    assert pointed()["version"] == "v1"
     if then == "broken" and moment != "never":
         cluster.broken["v1"] = waiting("ImagePullBackOff", "")
         for pod in cluster.pods:
             pod.ready = pod.ready and pod.version == "v2"
         assert main(["rollback", "--version", "v1"]) == 1
         assert (cluster.stamp, log()[-1]) == ("v2", ("undone", "v2"))
-        said = pointer()
-        assert said is not None
-        assert said["version"] == "v2"
+        assert pointed()["version"] == "v2"
         return
     assert main(["rollback", "--version", "v1"]) == 0
     assert (cluster.stamp, log()[-1]) == ("v1", ("rolled-back", "v1"))
     assert len(log()) == 3
-    said = pointer()
-    assert said is not None
-    assert "rollout" not in said
+    assert "rollout" not in pointed()
 
 
 def test_after_a_kill_what_fails_next_goes_back_to_what_was_confirmed_last(

@@ -10,7 +10,7 @@ from steps.common.pointer import read_pointer
 from steps.deploy import audit, rollout
 from steps.deploy.__main__ import main
 from steps.deploy.switch import RolledBackError
-from tests.unit.switching import log, pointer, serve
+from tests.unit.switching import log, pointed, pointer, serve
 
 
 def stuck_at(cluster: Cluster, version: str) -> str:
@@ -35,16 +35,13 @@ def test_a_deployment_that_cannot_be_set_back_is_set_back_by_the_next(
     assert re.match("v2 was not rolled out: of 2 pods 0 .*no such image; nor was the Deployment set back", message)
     assert message.endswith("and so does make rollback VERSION=v1")
     assert "as before" not in message
-    said = pointer()
-    assert said is not None
+    said = pointed()
     assert (said["version"], said["rollout"]["before"]["version"]) == ("v1", "v1")
     assert log()[-1] == ("undone", "v1")
     assert main(["rollback", "--version", "v1"]) == 0
     assert capsys.readouterr().out.endswith("v1 is served already; its pods were brought to it\n")
     assert cluster.stamp == "v1"
-    said = pointer()
-    assert said is not None
-    assert "rollout" not in said
+    assert "rollout" not in pointed()
 
 
 def test_what_comes_after_it_goes_back_to_what_was_confirmed_last(cluster: Cluster) -> None:
@@ -60,8 +57,7 @@ def test_what_comes_after_it_goes_back_to_what_was_confirmed_last(cluster: Clust
 def test_the_first_model_that_cannot_be_set_back_stays_in_the_pointer_until_it_can(cluster: Cluster) -> None:
     message = stuck_at(cluster, "v1")
     assert message.endswith("and so does make rollback VERSION=v1")
-    said = pointer()
-    assert said is not None
+    said = pointed()
     assert (said["version"], said["rollout"]["before"]) == ("v1", None)
     with pytest.raises(RolledBackError, match="v1 was not rolled out, and nothing is served as before"):
         serve("v1")
@@ -103,9 +99,7 @@ def test_a_way_back_that_fails_is_said_after_what_failed_first(
     with pytest.raises(RolledBackError, match=f"^v2 was .* its pods are going back to v1: {first}; .* back {second}"):
         serve("v2")
     assert (cluster.stamp, log()[-1]) == ("v1", ("undone", "v1"))
-    said = pointer()
-    assert said is not None
-    assert "rollout" not in said
+    assert "rollout" not in pointed()
 
 
 def test_kubeflow_trying_the_step_again_does_not_roll_out_again_and_a_new_run_does(
@@ -135,6 +129,4 @@ def test_kubeflow_trying_the_step_again_sets_back_what_could_not_be(
     with pytest.raises(StepError, match="v2 is rolled out once in a run"):
         serve("v2")
     assert cluster.stamp == "v1"
-    said = pointer()
-    assert said is not None
-    assert "rollout" not in said
+    assert "rollout" not in pointed()

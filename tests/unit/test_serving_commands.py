@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -80,6 +81,17 @@ def test_a_port_is_a_port(port: str, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert caught.value.code == 2
 
 
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server."""
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/predictions/x"
+        server.shutdown()
+        thread.join()
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -88,12 +100,8 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def other_server() -> Iterator[str]:
     """A web server that knows no predictions and answers in HTML."""
-    with HTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/predictions/x"
-        server.shutdown()
-        thread.join()
+    with listening(Quiet) as url:
+        yield url
 
 
 def test_another_kind_of_server_is_status_1_and_no_traceback(
@@ -121,13 +129,9 @@ class Labels(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def labels() -> Iterator[str]:
-    """A server's address."""
-    with HTTPServer(("127.0.0.1", 0), Labels) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/predictions/x"
-        server.shutdown()
-        thread.join()
+    """The address of a server that knows them."""
+    with listening(Labels) as url:
+        yield url
 
 
 def test_a_file_that_is_no_image_does_not_keep_the_others_from_being_asked_about(
