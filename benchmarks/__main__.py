@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import images, runs, serving, training, unknown
-from pipeline.engine import Docker, DockerMissingError
+from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
 from steps.common.digest import ROOT
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from steps.common.network import load_network
+from steps.common.embedding import load_network
 from steps.deploy.export import export_network
 
 BATCHES = (1, 8)  # a lone client's, and the largest that is served

@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-from pipeline.images import NAMES, references
+from pipeline.images.build import NAMES, references
 from pipeline.settings import load_project
 from steps.common.digest import ROOT
 
@@ -66,9 +66,8 @@ def _change_deploy(tree: Path) -> tuple[str, int, float]:
     with (tree / "steps/deploy/deploy.py").open("a") as source:
         source.write("# a line\n")
     seconds, built = _build(tree)
-    code = (
-        "from pathlib import Path; from pipeline.images import references; from pipeline.settings import load_project"
-    )
+    code = "from pathlib import Path; from pipeline.images.build import references; "
+    code += "from pipeline.settings import load_project"
     code += "; print(references(load_project(Path('project.yaml')))['deploy'])"
     image = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=True).stdout
     return image.strip(), built, seconds

@@ -23,10 +23,12 @@ import faiss
 import torch
 
 from benchmarks.forms import importable, measure_forms, script
-from serving import client, launch, payload
-from serving.payload import Request
-from serving.predictor import Predictor
-from steps.common import images
+from serving import client
+from serving.model import payload
+from serving.model.payload import Request
+from serving.model.predictor import Predictor
+from serving.torchserve import launch
+from steps.common import decode as images
 from steps.common.digest import ROOT, file_sha256
 
 CLIENTS = (1, 32)

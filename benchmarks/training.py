@@ -14,7 +14,7 @@ import torch
 from benchmarks.plain_loop import train_plainly
 from pipeline.settings import Params
 from steps.common.dataset import KIND, Split, open_split
-from steps.common.network import embed_images, load_network
+from steps.common.embedding import embed_images, load_network
 from steps.common.volumes import data_volume
 from steps.preprocess import preprocess
 from steps.train.fit import Job, Recipe, fit

@@ -6,8 +6,8 @@ import sys
 from operator import attrgetter
 from pathlib import Path
 
-from pipeline.engine import DockerError, DockerMissingError
-from pipeline.remote_commands import add_remote_commands
+from pipeline.images.docker import DockerError, DockerMissingError
+from pipeline.kubeflow.commands import add_remote_commands
 from pipeline.settings import SettingsError, load_params, load_project
 from steps.common.digest import ROOT
 from steps.common.errors import StepError
@@ -34,7 +34,8 @@ def _run(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from pipeline.run import RunError, run  # kfp takes half a second to import; --help and a wrong setting need none
+    from pipeline.local.run import run  # kfp takes half a second to import; --help and a wrong setting need none
+    from pipeline.outcome import RunError
 
     try:
         outcome = run(project, params, options.volumes, Console(file=sys.stdout), docker=options.runner == DOCKER)
@@ -48,8 +49,8 @@ def _run(options: argparse.Namespace) -> int:
 def _images(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from pipeline import images
-    from pipeline.registry import RegistryError
+    from pipeline.images import build as images
+    from pipeline.images.registry import RegistryError
 
     project, console = load_project(options.project), Console(file=sys.stdout)
     names = [options.name] if options.name else images.NAMES
@@ -68,9 +69,9 @@ def _serve(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from pipeline.serve import serve
-    from serving.launch import AddressError
+    from pipeline.local.serve import serve
     from serving.pointer import PointerError
+    from serving.torchserve.launch import AddressError
 
     try:
         serve(project, options.volumes, options.port, Console(file=sys.stdout))
@@ -86,7 +87,7 @@ def _compile(options: argparse.Namespace) -> int:
     """Write the pipeline as the package that Kubeflow takes."""
     project = load_project(options.project)
 
-    from pipeline.compile import write_package
+    from pipeline.kubeflow.compile import write_package
 
     write_package(project, options.output)
     print(f"{options.output}: the pipeline {project.name}")
@@ -97,7 +98,7 @@ def _login(options: argparse.Namespace) -> int:
     """Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD."""
     project = load_project(options.project)
 
-    from pipeline.login import login
+    from pipeline.images.login import login
 
     try:
         print(login(project))
@@ -109,8 +110,8 @@ def _login(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """Run the pipeline of another revision, then this one's against it, and show how both did."""
-    from pipeline.compare import compare
-    from pipeline.run import RunError
+    from pipeline.local.compare import compare
+    from pipeline.outcome import RunError
 
     try:
         print(compare(options.base, options.volumes), end="")
@@ -122,7 +123,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _lock(_: argparse.Namespace) -> int:
     """Resolve every requirements.in into the requirements.txt beside it."""
-    from pipeline.lock import lock
+    from pipeline.images.lock import lock
 
     lock()
     return 0
@@ -132,7 +133,7 @@ def _pin(options: argparse.Namespace) -> int:
     """Write this revision's images into infra/torchserve, whose manifests name them by their digest."""
     project = load_project(options.project)
 
-    from pipeline.pin import pin
+    from pipeline.images.kustomization import pin
 
     for path in pin(project):
         print(f"{path.relative_to(ROOT)}: pinned")

@@ -101,7 +101,7 @@ def report(
     name: str,
 ) -> None:
     """Report how the run ended."""
-    from steps.common.report import report as step
+    from steps.report import report as step
 
     step(name, status.state, status.error_message)
 

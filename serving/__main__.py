@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from serving import commands
-from serving.launch import AddressError, TorchServeError
-from serving.payload import POLARITIES
+from serving.model.payload import POLARITIES
 from serving.pointer import PointerError
 from serving.probe import probe
+from serving.torchserve.launch import AddressError, TorchServeError
 
 
 def main() -> int:

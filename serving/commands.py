@@ -25,7 +25,7 @@ def start(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes, and give 0; or until TorchServe ends by itself, and give 1."""
     from serving.follow import LOOK_SECONDS, Follower
     from serving.monitor import Monitor
-    from serving.server import TorchServe
+    from serving.torchserve.server import TorchServe
 
     volume, version = arguments.volumes / "deploy-model", os.environ.get("MODEL_VERSION", "")
     pointer = read_pointer(volume, version)

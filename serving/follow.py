@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from serving.launch import TorchServeError
 from serving.log import Log
 from serving.monitor import Monitor
 from serving.pointer import Pointer, PointerError, check_archive, read_pointer
-from serving.server import TorchServe
+from serving.torchserve.launch import TorchServeError
+from serving.torchserve.server import TorchServe
 
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # after which a pointer that could not be followed is tried again

@@ -13,8 +13,8 @@ from typing import Self
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.launch import AddressError
-from serving.management import Connection
+from serving.torchserve.launch import AddressError
+from serving.torchserve.management import Connection
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DEFAULT_PORT = 8082

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import PARAMS
+
+from tests.support.examples import PARAMS
 
 # What is started in the background may have it ignored, and whatever it starts, too: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -179,7 +179,7 @@ def _write(
     ids: Mapping[str, str],
     folder: Path,
 ) -> dict[str, Any]:
-    from steps.analyse.report import render
+    from steps.analyse.report_page import render
 
     champion_version = champion["version"] if champion else None
     (folder / "verdict.json").write_text(

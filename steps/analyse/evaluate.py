@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steps.common.dataset import Split
-from steps.common.images import decode
-from steps.common.network import embed_images, load_network
+from steps.common.decode import decode
+from steps.common.embedding import embed_images, load_network
 
 NO_NEIGHBOUR = "(none)"
 UNKNOWN = "unknown"  # what the server answers instead

@@ -17,7 +17,7 @@ DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 _TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt")
 _SERVING = ("serving", *_TORCH)
 _STEP_SOURCES = ("steps/__init__.py", "steps/common", "steps/Dockerfile")
-_EXTRA = {"train": _TORCH, "embed": _TORCH, "analyse": _TORCH, "deploy": _SERVING}
+_EXTRA = {"validate": ("steps/report",), "train": _TORCH, "embed": _TORCH, "analyse": _TORCH, "deploy": _SERVING}
 
 
 def sources(name: str) -> tuple[str, ...]:

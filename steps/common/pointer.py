@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common.errors import StepError
-from steps.common.store import write_atomically
+from steps.common.files import write_atomically
 from steps.common.volumes import deploy_volume
 
 MODEL_STORE = "model-store"

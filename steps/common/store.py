@@ -16,14 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from steps.common.digest import digest, file_sha256, running_step_digest
 from steps.common.errors import StepError
-from steps.common.progress import event
+from steps.common.events import event
+from steps.common.files import sync, volume_trouble, writing
 
 MANIFEST = "manifest.json"
-_FULL_BELOW_BYTES = 1 << 20  # libraries hide ENOSPC in errors of their own; this little free space gives it away
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def produce(
             _complete(folder, {**recipe, "facts": facts, "created": datetime.now(UTC).isoformat()})
             _publish(folder, shelf / id)
         except BaseException as error:
-            reason = _volume_trouble(error, shelf)  # asked before the removal makes room again
+            reason = volume_trouble(error, shelf)  # asked before the removal makes room again
             shutil.rmtree(folder, ignore_errors=True)
             if reason:
                 raise StepError(reason) from error
@@ -111,32 +111,6 @@ def produce(
     if made is None:
         raise StepError(f"{shelf / id} vanished while it was made: run again")
     return Artefact(made.path, made.manifest, unchanged=False)
-
-
-def write_atomically(path: Path, source: BinaryIO) -> None:
-    """Replace a file by rename with what `source` holds, synced: a reader sees all of the old bytes or of the new."""
-    with writing(path.parent):
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                shutil.copyfileobj(source, file)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Force a file's bytes, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _recipe(step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None]) -> dict[str, Any]:
@@ -208,36 +182,3 @@ def _lock(path: Path) -> tuple[IO[str], bool]:
             if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                 return lock, True
         lock.close()
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Make the folder, and say what to do where the volume cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except StepError:
-        raise
-    except Exception as error:
-        if reason := _volume_trouble(error, folder):
-            raise StepError(reason) from error
-        raise
-
-
-def _volume_trouble(error: BaseException, folder: Path) -> str | None:
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and not isinstance(error, StepError) and _free_bytes(folder) < _FULL_BELOW_BYTES:
-        number = errno.ENOSPC
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the volume of {folder}: free some space, or choose another volume, and run again"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return (
-            f"cannot write {folder} as uid {os.getuid()} ({os.strerror(number)}): make it a folder that this user "
-            "may write, or choose another volume, and run again"
-        )
-    return None
-
-
-def _free_bytes(folder: Path) -> int:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(existing).free

@@ -5,8 +5,8 @@ import os
 import sys
 
 from steps.common.errors import StepError
-from steps.deploy.rollback import rollback, versions
-from steps.deploy.switch import RolledBackError
+from steps.deploy.release.rollback import rollback, versions
+from steps.deploy.release.switch import RolledBackError
 
 _FOLLOWS = "; a running server takes it within seconds, or its log says why not"
 _VERSIONS = (

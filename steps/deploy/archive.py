@@ -12,23 +12,23 @@ from typing import Any
 
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
-from serving.server import TorchServe, TorchServeError
+from serving.torchserve.server import TorchServe, TorchServeError
 from steps.common.digest import ROOT
+from steps.common.embedding import FILES as NETWORK_FILES
 from steps.common.errors import StepError
-from steps.common.network import FILES as NETWORK_FILES
 from steps.deploy.export import ONNX, export_network
 
 MAR = "model.mar"
 # What the worker runs, besides the handler: it imports nothing of this repository.
 CODE = (
-    "serving/predictor.py",
-    "serving/payload.py",
-    "serving/telemetry.py",
-    "serving/wire.py",
-    "steps/common/images.py",
+    "serving/model/predictor.py",
+    "serving/model/payload.py",
+    "serving/model/telemetry.py",
+    "serving/model/socket_reads.py",
+    "steps/common/decode.py",
 )
-HANDLER = "serving/handler.py"
-CONFIG = "serving/model-config.yaml"
+HANDLER = "serving/model/handler.py"
+CONFIG = "serving/model/model-config.yaml"
 
 
 def build_archive(

@@ -14,13 +14,14 @@ from typing import Any
 from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
+from steps.common.files import write_atomically
 from steps.common.lineage import lineage
 from steps.common.parameters import typed
 from steps.common.pointer import MODEL_STORE, rolled_back
-from steps.common.store import Artefact, artefact_id, find, produce, read, write_atomically
+from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
-from steps.deploy import audit
-from steps.deploy.switch import Pointer, alone, switch
+from steps.deploy.release import audit
+from steps.deploy.release.switch import Pointer, alone, switch
 
 STEP = "deploy"
 

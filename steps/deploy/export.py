@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from steps.common.embedding import load_network
 from steps.common.errors import StepError
-from steps.common.network import load_network
 
 ONNX = "network.onnx"
 

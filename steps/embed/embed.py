@@ -20,7 +20,7 @@ def embed(gallery: str, network: str, *, batch_size: int) -> str:
     """The id of the gallery's embeddings: `embeddings.npy`, float32 [N, D] of length one, and `labels.json`."""
 
     def build(folder: Path) -> dict[str, Any]:
-        from steps.common.network import embed_images, load_network
+        from steps.common.embedding import embed_images, load_network
 
         split = read_split(gallery)
         embeddings = embed_images(load_network(read(model_volume(), "network", network).path), split.images, batch_size)

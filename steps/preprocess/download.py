@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steps.common.errors import StepError
-from steps.common.progress import event
+from steps.common.events import event
 
 # SHA-256 of the files as their authors published them.
 SHA256 = {

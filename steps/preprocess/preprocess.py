@@ -18,8 +18,9 @@ from PIL import Image
 
 from steps.common import progress
 from steps.common.dataset import KIND, write_images, write_labels
+from steps.common.decode import BadImage, decode
 from steps.common.errors import StepError
-from steps.common.images import BadImage, decode
+from steps.common.events import event
 from steps.common.parameters import typed
 from steps.common.store import Artefact, produce
 from steps.common.volumes import data_volume
@@ -119,9 +120,7 @@ def _build(
                     else:
                         kept.append(row)
                 _check_unreadable(set(unreadable), max_unreadable)
-                progress.event(
-                    "progress", step=STEP, doing=split, done=start + len(piece), total=len(rows), unit="images"
-                )
+                event("progress", step=STEP, doing=split, done=start + len(piece), total=len(rows), unit="images")
                 images = [image for image in decoded if not isinstance(image, BadImage)]
                 if images:
                     yield np.stack(images)
@@ -153,7 +152,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _report_unreadable(name: str, error: BadImage, count: int) -> None:
     if count <= _NAMED:
-        progress.event("warning", step=STEP, message=f"unreadable: {name}: {error}")
+        event("warning", step=STEP, message=f"unreadable: {name}: {error}")
 
 
 def _check_unreadable(names: set[str], limit: int) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
-from steps.common.progress import event
+from steps.common.events import event
 from steps.common.volumes import data_volume
 from steps.preprocess.download import SHA256, fetch, read_idx
 

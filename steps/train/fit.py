@@ -22,10 +22,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
-from steps.common import progress
 from steps.common.dataset import Split, open_split
 from steps.common.errors import StepError
-from steps.common.store import write_atomically
+from steps.common.events import event
+from steps.common.files import write_atomically
 from steps.train import network as network_module
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
@@ -166,7 +166,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             accuracy = _validation_accuracy(learner, split, validation, device)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
-            progress.event("epoch", step="train", epoch=epoch + 1, epochs=recipe.epochs, **history[-1])
+            event("epoch", step="train", epoch=epoch + 1, epochs=recipe.epochs, **history[-1])
     if rank == 0:
         _save(learner.network, recipe, split.images.shape[-1], history, job.folder)
 
@@ -247,13 +247,13 @@ def _resume(
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        progress.event("warning", step="train", message=f"{path} is damaged, so training starts anew ({error})")
+        event("warning", step="train", message=f"{path} is damaged, so training starts anew ({error})")
         return []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     history: list[dict[str, float]] = state["history"]
-    progress.event("resumed", step="train", epoch=len(history))
+    event("resumed", step="train", epoch=len(history))
     return history
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.engine import Docker, DockerMissingError
-from pipeline.images import references
+from pipeline.images.build import references
+from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_project
 from steps.common.digest import ROOT
-from tests.docker.engine_tools import docker
+from tests.support.engine_tools import docker
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import USER
-from pipeline.images import NAMES
+from pipeline.images.build import NAMES
+from pipeline.images.docker import USER
 from steps.common.digest import ROOT, STEPS, source_files, sources, step_digest
-from tests.docker.engine_tools import copy_out, docker, table
+from tests.support.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from kfp_stand_in import Kfp, look
-from kfp_stand_in_http import Server
 
-from pipeline.images import NAMES
+from pipeline.images.build import NAMES
 from steps.common.digest import STEPS
-from tests.docker.engine_tools import docker
-from tests.integration.workflow_run import act, commit, copied, git, prepared, push
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+from tests.support.engine_tools import docker
+from tests.support.workflow_run import act, commit, copied, git, prepared, push
 
 pytestmark = pytest.mark.docker
 

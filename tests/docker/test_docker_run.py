@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.engine import UID
+from pipeline.images.docker import UID
 from steps.common.digest import ROOT
-from tests.docker.engine_tools import docker
+from tests.support.engine_tools import docker
 
 pytestmark = pytest.mark.docker
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kfp_stand_in import Kfp, look
-from kfp_stand_in_http import Server
 
 from steps.common.digest import STEPS
-from tests.integration.workflow_run import commit, prepared, push, put_test
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+from tests.support.workflow_run import commit, prepared, push, put_test
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}

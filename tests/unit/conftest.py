@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kfp_stand_in import Kfp
-from kfp_stand_in_http import Server
-from kubernetes_stand_in import Cluster
-from kubernetes_stand_in_http import Server as ClusterServer
-from kubernetes_stand_in_http import Service
 
 from steps.common.digest import ROOT, STEPS
-from tests.unit.kubeflow_project import DEPLOYED, Run, environment, git, log
-from tests.unit.switching import answers, kubeconfig
+from tests.stand_ins.kfp import Kfp
+from tests.stand_ins.kfp_http import Server
+from tests.stand_ins.kubernetes import Cluster
+from tests.stand_ins.kubernetes_http import Server as ClusterServer
+from tests.stand_ins.kubernetes_http import Service
+from tests.support.kubeflow_project import DEPLOYED, Run, environment, git, log
+from tests.support.switching import answers, kubeconfig
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def run(committed: Path, server: Server) -> Run:
 @pytest.fixture
 def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster that kubectl's settings name, with the Role of infra/torchserve, and patience for a test."""
-    from steps.deploy import rollout, service
+    from steps.deploy.release import rollout, service
 
     (volumes / "deploy-model/model-store").mkdir(parents=True)
     one = Cluster(rules=yaml.safe_load((ROOT / "infra/torchserve/base/rollout-role.yaml").read_text())["rules"])

@@ -1,0 +1,23 @@
+"""Logs Docker in to the project's registry, for this machine's user: reads REGISTRY_USER and REGISTRY_PASSWORD."""
+
+import os
+import subprocess
+
+from pipeline.images.docker import Docker, DockerError
+from pipeline.settings import Project, SettingsError
+
+
+def login(project: Project) -> str:
+    """Log in, and say so; nothing to do where neither is set. DockerError if the registry refuses."""
+    user, password = (os.environ.get(f"REGISTRY_{what}") for what in ("USER", "PASSWORD"))
+    host = project.registry.partition("/")[0]
+    if not user and not password:
+        return f"{host}: no login, since neither REGISTRY_USER nor REGISTRY_PASSWORD is set"
+    if not user or not password:
+        raise SettingsError("REGISTRY_USER and REGISTRY_PASSWORD: only one is set; set both, or neither")
+    Docker()
+    command = ["docker", "login", host, "--username", user, "--password-stdin"]
+    done = subprocess.run(command, input=password, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DockerError(f"{host} does not let {user} log in: {done.stderr.strip().splitlines()[-1]}")
+    return f"{host}: logged in as {user}"

@@ -1,0 +1,49 @@
+"""The summary of a run that GitHub shows beside a job: writes Markdown to the file that GITHUB_STEP_SUMMARY names."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.kubeflow import watch
+from pipeline.outcome import Outcome
+
+
+def write_summary(run: Any, outcome: Outcome, events: Mapping[str, Mapping[str, Any]], link: str) -> None:
+    """Append the run's summary; nothing where there is no such file."""
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(summary(run, outcome, events, link))
+
+
+def summary(run: Any, outcome: Outcome, events: Mapping[str, Mapping[str, Any]], link: str) -> str:
+    """The outcome, a line a step, the confusion matrix, and where to see more."""
+    lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
+    lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
+    for name, task in watch.steps(run).items():
+        event = events.get(name, {})
+        made = ("unchanged, " if event.get("unchanged") else "") + event.get("made", "")
+        lines.append(f"| {name} | {task.state} | {_seconds(task)} | {_cell(made)} |")
+    analysis = events.get("analyse", {})
+    if verdict := analysis.get("verdict"):
+        lines += ["", f"accuracy **{verdict['accuracy']:.4f}**, worst class {_cell(verdict['worst_label'])} "]
+        lines[-1] += f"{verdict['worst_accuracy']:.4f}, verdict `{analysis['id']}`"
+    if "confusion" in analysis:
+        lines += ["", *confusion_table(analysis["classes"], analysis["confusion"])]
+    return "\n".join([*lines, "", f"[The run]({link})", ""])
+
+
+def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
+    """A row for each true class, a column for each answer."""
+    names = [_cell(name) for name in classes]
+    rows = [f"| **{name}** | {' | '.join(map(str, row))} |" for name, row in zip(names, confusion, strict=True)]
+    return [f"| true \\\\ answer | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}", *rows]
+
+
+def _seconds(task: Any) -> str:
+    return f"{(task.end_time - task.start_time).total_seconds():.0f}" if task.end_time and task.start_time else ""
+
+
+def _cell(text: object) -> str:
+    """Text that stays in its cell."""
+    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())

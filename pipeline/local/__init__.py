@@ -1,0 +1,1 @@
+"""Runs the pipeline on this machine: as processes or in containers, with progress and the closing table."""

@@ -1,0 +1,34 @@
+"""Serves the model that the pointer names in the serving image: reads the deploy volume, writes nothing."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from pipeline.images.build import SERVING, build_images, references
+from pipeline.images.docker import USER
+from pipeline.settings import Project
+from serving.pointer import check_archive, read_pointer
+from serving.torchserve.launch import free_ports
+
+_LOG = "/tmp/torchserve.log"  # noqa: S108 - the container's own; its output is for whoever started it
+
+
+def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
+    """Become `docker run`, once the model is known to be there and the port to be free.
+
+    Raises PointerError, AddressError, DockerMissingError or DockerError.
+    """
+    volume = volumes.absolute() / "deploy-model"
+    check_archive(read_pointer(volume))
+    port = free_ports("127.0.0.1", port)[0]
+    build_images(project, [SERVING], console)
+    start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
+    command = ["docker", "run", "--rm", "--init", "--read-only", "--user", USER]
+    # Java's native libraries lie there, too, and those of a mount without exec cannot be loaded.
+    command += ["--tmpfs", "/tmp:exec"]  # noqa: S108
+    command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    command += ["--mount", f'type=bind,"source={volume}",target=/deploy-model,readonly']
+    command += ["--publish", f"127.0.0.1:{port}:{port}", "--health-cmd", f"python3 -m serving probe --port {port}"]
+    os.execvp("docker", [*command, references(project)[SERVING], "python3", "-m", "serving", *start])  # noqa: S606, S607

@@ -1,0 +1,169 @@
+"""Answers images with the labels of their nearest neighbours in the index: reads an unpacked model archive.
+
+It needs no TorchServe, and travels in the archive beside what it reads: network, index, labels and model.json.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+UNKNOWN = "unknown"
+
+_STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415}
+_BAD_REQUEST = 400
+# Of a model from before these were its own.
+_DEFAULTS = {"polarity": "light-on-dark", "unknown_distance": None, "max_instances": 64}
+# Images in one pass of the network, so that many requests of many instances do not take all their memory at once.
+_PASS = 64
+
+# What is known of an image: its label, the distance of its nearest neighbour or None without one, and its JSON.
+Prediction = tuple[str, float | None, str]
+
+
+class Answer(NamedTuple):
+    """An HTTP status and the JSON of its body; then what is worth counting.
+
+    That is the rule that a bad request broke, or each image's label and distance from its nearest neighbour, which is
+    None if the index found none.
+    """
+
+    status: int
+    json: bytes
+    rule: str | None = None
+    predictions: Sequence[tuple[str, float | None]] = ()
+
+
+class Predictor:
+    """A network, its index and its labels, from a folder; `decode` and `payload` are modules of the same archive."""
+
+    def __init__(self, folder: Path, decode: ModuleType, payload: ModuleType) -> None:
+        self._decoding, self._payload = decode, payload
+        model: dict[str, Any] = _DEFAULTS | json.loads((folder / "model.json").read_text())
+        labels = json.loads((folder / "labels.json").read_text())
+        self._labels: list[str] = [labels["classes"][number] for number in labels["gallery"]]
+        self._network = _load_network(folder / "network.onnx")
+        [self._input] = [each.name for each in self._network.get_inputs()]
+        self._index = faiss.read_index(str(folder / "index.faiss"))
+        if self._index.ntotal != len(self._labels):
+            raise ValueError(f"{folder}: {self._index.ntotal} vectors in the index, {len(self._labels)} labels")
+        self.version: str = model["version"]
+        self._shape = (model["image_size"], model["channels"])
+        self._limits = (model["max_pixels"], model["max_instances"])
+        self._polarity = model["polarity"]
+        self._neighbours = min(model["neighbours"], len(self._labels))
+        distance = model["unknown_distance"]
+        self._unknown_distance = np.inf if distance is None else distance
+        # Written once, and not for each answer again.
+        self._json_labels = [json.dumps(label) for label in self._labels]
+        self._json_model = json.dumps({key: model[key] for key in ("name", "version")})
+        # The first prediction is many times slower than the next: not the first client's.
+        size, channels = self._shape
+        self._predict([np.zeros((size, size, channels), np.uint8)])
+
+    def answer(self, requests: Sequence[Any]) -> list[Answer]:
+        """An answer for each payload.Request, in their order; one that is no good gets an error of its own.
+
+        The images of all requests are predicted together. Of several images in one request, a bad one fails them all.
+        """
+        plan: list[Any] = []
+        images: list[NDArray[np.uint8]] = []
+        for request in requests:
+            try:
+                payload = self._payload.read(request, self._limits[1])
+                images += self._decode(payload)
+                plan.append(payload)
+            except Exception as error:  # nothing that a client sends may end its neighbours' batch
+                plan.append(_error(getattr(error, "rule", "not-an-image"), str(error)))
+        predictions = iter(self._predict(images))
+        return [
+            each if isinstance(each, Answer) else _join(list(islice(predictions, len(each.images))), each.many)
+            for each in plan
+        ]
+
+    def _decode(self, payload: Any) -> list[NDArray[np.uint8]]:
+        """Pixels of the images of a request, which may have as many pixels together as one image alone may."""
+        size, channels = self._shape
+        allowed = self._limits[0]
+        opened: list[Any] = []
+        decoded: list[NDArray[np.uint8]] = []
+        try:
+            for data, _ in payload.images:  # all headers before the first pixel
+                opened.append(self._decoding.read_header(data, allowed))
+                allowed -= opened[-1].width * opened[-1].height
+            for image, (_, polarity) in zip(opened, payload.images, strict=True):
+                pixels = self._decoding.pixels(image, size=size, channels=channels)
+                decoded.append(pixels if polarity in (None, self._polarity) else 255 - pixels)
+        except Exception as error:
+            if not payload.many:
+                raise
+            number = len(decoded) if len(opened) == len(payload.images) else len(opened)
+            rule = getattr(error, "rule", "not-an-image")
+            found = str(error).removeprefix(f"{rule}: ")
+            if rule == "too-many-pixels" and number:
+                found = f"with it there are more than {self._limits[0]} pixels together; send several requests."
+            raise self._payload.Rejected(rule, f"instance {number}: {found}") from error
+        return decoded
+
+    def _predict(self, images: list[NDArray[np.uint8]]) -> list[Prediction]:
+        """Predictions for images uint8 [H, W, C]."""
+        found: list[Prediction] = []
+        for start in range(0, len(images), _PASS):
+            batch = np.stack(images[start : start + _PASS])
+            [embeddings] = self._network.run(None, {self._input: batch})
+            similarities, rows = self._index.search(embeddings, self._neighbours)
+            rows[np.isnan(similarities)] = -1
+            similarities = np.clip(similarities.astype(float), -1, 1)  # a cosine, but for the rounding of its sum
+            distances = 1 - similarities
+            numbers = (np.round(similarities, 6), np.round(distances, 6), rows, distances[:, 0])
+            columns: list[Any] = [each.tolist() for each in numbers]
+            found += map(self._describe, *columns)
+        return found
+
+    def _describe(
+        self, similarities: list[float], distances: list[float], rows: list[int], nearest: float
+    ) -> Prediction:
+        labels = self._json_labels
+        near = [
+            f'{{"label": {labels[row]}, "distance": {distance}, "similarity": {similarity}, "index": {row}}}'
+            for similarity, distance, row in zip(similarities, distances, rows, strict=True)
+            if row >= 0  # an approximate index fills up with -1 what it did not find
+        ]
+        if not near:
+            return UNKNOWN, None, self._written(f'"{UNKNOWN}"', "true", "null", "null", near)
+        unknown = nearest > self._unknown_distance
+        label = UNKNOWN if unknown else self._labels[rows[0]]
+        written = f'"{UNKNOWN}"' if unknown else labels[rows[0]]
+        as_json = self._written(written, "true" if unknown else "false", distances[0], similarities[0], near)
+        return label, distances[0], as_json
+
+    def _written(self, label: str, unknown: str, distance: object, similarity: object, near: list[str]) -> str:
+        return (
+            f'{{"label": {label}, "unknown": {unknown}, "distance": {distance}, "similarity": {similarity}, '
+            f'"neighbours": [{", ".join(near)}], "model": {self._json_model}}}'
+        )
+
+
+def _join(predictions: list[Prediction], many: bool) -> Answer:
+    body = f'{{"predictions": [{", ".join(each[2] for each in predictions)}]}}' if many else predictions[0][2]
+    return Answer(200, f"{body}\n".encode(), None, [each[:2] for each in predictions])
+
+
+def _error(rule: str, message: str) -> Answer:
+    status = _STATUS.get(rule, _BAD_REQUEST)
+    error = {"status": status, "rule": rule, "message": message}
+    return Answer(status, json.dumps({"error": error}).encode() + b"\n", rule)
+
+
+def _load_network(path: Path) -> onnxruntime.InferenceSession:
+    """The network, `images` uint8 [N, H, W, C] to embeddings float32 [N, D], in one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,74 @@
+"""Files on a volume: written atomically and synced; the errors of a full or read-only volume say what to do."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from steps.common.errors import StepError
+
+_FULL_BELOW_BYTES = 1 << 20  # libraries hide ENOSPC in errors of their own; this little free space gives it away
+
+
+def write_atomically(path: Path, source: BinaryIO) -> None:
+    """Replace a file by rename with what `source` holds, synced: a reader sees all of the old bytes or of the new."""
+    with writing(path.parent):
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                shutil.copyfileobj(source, file)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Force a file's bytes, or a folder's entries, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make the folder, and say what to do where the volume cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except StepError:
+        raise
+    except Exception as error:
+        if reason := volume_trouble(error, folder):
+            raise StepError(reason) from error
+        raise
+
+
+def volume_trouble(error: BaseException, folder: Path) -> str | None:
+    """What to do about an error of a full or read-only volume; None for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and not isinstance(error, StepError) and _free_bytes(folder) < _FULL_BELOW_BYTES:
+        number = errno.ENOSPC
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the volume of {folder}: free some space, or choose another volume, and run again"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return (
+            f"cannot write {folder} as uid {os.getuid()} ({os.strerror(number)}): make it a folder that this user "
+            "may write, or choose another volume, and run again"
+        )
+    return None
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,54 @@
+"""Asks the Service for golden predictions, until every pod behind it may be taken to serve a version, and rightly."""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from itertools import cycle, islice
+
+from serving.client import predict
+from serving.golden import Golden, GoldenError, Item
+from steps.common.errors import StepError
+from steps.common.events import event
+
+ASK_SECONDS = 120.0  # that pods of the version before may go on to answer, since endpoints follow late
+PAUSE_SECONDS = 1.0
+_REQUEST_SECONDS = 30
+_MISSED = 1e-4  # the chance that some pod is never asked
+
+
+def ask(url: str, golden: Golden, pods: int) -> None:
+    """Ask until a row of answers is right, so long that hardly one of so many pods is left out.
+
+    StepError if one is wrong, or another version goes on to answer.
+    """
+    # Each question has a connection of its own, which may go to any of them.
+    enough = math.ceil(math.log(_MISSED / pods) / math.log(1 - 1 / pods)) if pods > 1 else 1
+    count = max(enough, len(golden.items))
+    event("progress", doing="asking the Service", done=0, total=count, unit="golden predictions")
+    end = time.monotonic() + ASK_SECONDS
+    while trouble := next(_troubles(url, golden, islice(cycle(golden.items), count)), None):
+        if time.monotonic() > end:
+            raise StepError(f"after {ASK_SECONDS:g} s {url} still {trouble}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def _troubles(url: str, golden: Golden, items: Iterable[Item]) -> Iterator[str]:
+    """What is not yet as it shall be; StepError where waiting does not help."""
+    for item in items:
+        try:
+            status, answer = predict(url, item.image, timeout=_REQUEST_SECONDS)
+        except OSError as error:
+            yield f"does not answer ({error})"
+            continue
+        by = (answer.get("model") or {}).get("version")
+        if status != HTTPStatus.OK:
+            yield f"answers {status}: {json.dumps(answer)[:300]}"
+        elif by != golden.version:
+            yield f"answers with version {by}, not {golden.version}"
+        else:
+            try:
+                golden.compare(item, status, answer)
+            except GoldenError as error:
+                raise StepError(f"a pod of the new version does not serve it: {error}") from error

@@ -1,0 +1,82 @@
+"""The volumes that each step mounts on Kubeflow: it uses all of them, and does its work where the others are not."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.kubeflow.compile import MOUNTS
+from steps.analyse import analyse
+from steps.deploy import deploy
+from steps.embed import embed
+from steps.index import index
+from steps.preprocess import preprocess
+from steps.report.report import report
+from steps.train import train
+from steps.validate import validate
+from tests.support.examples import PARAMS
+
+_watched: list[Callable[[str], None]] = []
+
+
+def _audit(event: str, values: tuple[Any, ...]) -> None:
+    if _watched and event in ("open", "os.listdir", "os.scandir", "os.mkdir", "os.rename"):
+        for value in values:
+            if isinstance(value, str | os.PathLike):
+                _watched[0](os.fspath(value))
+
+
+@contextmanager
+def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a step see its own volumes alone; afterwards, that it has touched each of them and made no other."""
+    view, touched = volumes.parent / step, set[str]()
+    view.mkdir()
+    for path in MOUNTS[step]:
+        (view / path[1:]).symlink_to(volumes / path[1:])
+
+    def watch(path: str) -> None:
+        if path.startswith(f"{view}/"):
+            touched.add(path.removeprefix(f"{view}/").split("/")[0])
+
+    monkeypatch.setenv("VOLUMES", str(view))
+    _watched.append(watch)
+    try:
+        yield
+    finally:
+        _watched.clear()
+    assert {f"/{name}" for name in touched} == set(MOUNTS[step]), step
+    assert {f"/{path.name}" for path in view.iterdir()} == set(MOUNTS[step]), step
+
+
+@pytest.mark.slow
+def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.addaudithook(_audit)
+    volumes = tmp_path / "volumes"
+    for name in ("data", "model", "deploy-model"):
+        (volumes / name).mkdir(parents=True)
+    data, gate = PARAMS["data"], {"baseline": 0.5, "worst_class_floor": 0.0}
+    images = {key: data[key] for key in ("image_size", "channels", "max_pixels")}
+    with mounted("preprocess", volumes, monkeypatch):
+        ids = preprocess(**data)
+    with mounted("validate", volumes, monkeypatch):
+        validate(ids, image_size=data["image_size"], channels=data["channels"], **PARAMS["validate"])
+    with mounted("train", volumes, monkeypatch):
+        network = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 2})
+    with mounted("embed", volumes, monkeypatch):
+        embeddings = embed(ids["gallery"], network, **PARAMS["embed"])
+    with mounted("index", volumes, monkeypatch):
+        faiss = index(embeddings, **PARAMS["index"])
+    monkeypatch.setenv("RUN_ID", "run-1")
+    with mounted("analyse", volumes, monkeypatch):
+        settings = {**PARAMS["embed"], **PARAMS["analyse"], **gate}
+        verdict = analyse(ids["test"], network, faiss, ids["validation"], **settings)
+    with mounted("deploy", volumes, monkeypatch):
+        version = deploy(network, faiss, verdict.id, name="digits", **images, **PARAMS["deploy"])
+    with mounted("report", volumes, monkeypatch):
+        assert f"SUCCESS {version}" in report("digits", "SUCCEEDED", "")

@@ -1,0 +1,75 @@
+"""The workflow of a push, run for real by act on this machine, with stand-ins of Kubeflow and the registry on loopback.
+
+The images are all in the stand-in's registry, so that none is built; the jobs' own steps are the workflow's.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steps.common.digest import STEPS
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+from tests.support.workflow_run import commit, copied, prepared, push, put_test
+
+GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+
+
+@pytest.fixture
+def kfp() -> Iterator[tuple[Kfp, str]]:
+    made = Kfp()
+    with Server(made) as server:
+        yield made, server.address
+
+
+@pytest.fixture
+def project(tmp_path: Path, kfp: tuple[Kfp, str]) -> Path:
+    return prepared(copied(tmp_path / "project"), registry=kfp[1])
+
+
+@pytest.mark.slow
+def test_a_push_is_tested_and_run_and_a_rejected_model_is_green(project: Path, kfp: tuple[Kfp, str]) -> None:
+    kfp[0].script = [look("RUNNING", train="RUNNING"), look("SUCCEEDED", **GATED)]
+    done = push(project, kfp[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| REJECTED " in done.stdout
+    assert len(kfp[0].runs) == 1
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_red(project: Path, kfp: tuple[Kfp, str]) -> None:
+    kfp[0].script = [look("FAILED", train="FAILED")]
+    done = push(project, kfp[1])
+    assert done.returncode != 0
+    assert "train failed" in done.stdout
+    assert len(kfp[0].runs) == 1
+
+
+@pytest.mark.slow
+def test_a_broken_test_submits_nothing(project: Path, kfp: tuple[Kfp, str]) -> None:
+    put_test(project, passes=False)
+    commit(project)
+    done = push(project, kfp[1])
+    assert done.returncode != 0
+    assert "assert 'False' == 'True'" in done.stdout
+    assert kfp[0].asked == []
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_pushed_submits_nothing(project: Path, kfp: tuple[Kfp, str]) -> None:
+    (project / "project.yaml").write_text((project / "project.yaml").read_text().replace(kfp[1], "127.0.0.1:9"))
+    commit(project)
+    done = push(project, kfp[1])
+    assert done.returncode != 0
+    assert "the registry 127.0.0.1:9 does not answer" in done.stdout
+    assert kfp[0].asked == []
+
+
+@pytest.mark.slow
+def test_where_no_kubeflow_is_set_a_push_is_tested_alone_and_green(project: Path, kfp: tuple[Kfp, str]) -> None:
+    done = push(project, None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert "tested only, since the repository's variable KFP_HOST is not set" in done.stdout
+    assert kfp[0].asked == []

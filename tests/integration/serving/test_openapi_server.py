@@ -1,0 +1,157 @@
+"""serving/openapi.yaml against a real TorchServe: whatever is described occurs, and what occurs is described."""
+
+import base64
+import copy
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from serving.log import Log
+from serving.torchserve.server import TorchServe
+from steps.common.digest import ROOT
+from tests.support.model_archive import MAX_INSTANCES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
+
+SPEC: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
+PREDICTIONS = [path for path in SPEC["paths"] if path != "/ping"]
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance, not_a_server_error]
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+IMAGE, GREY = png(picture(1)), png(np.full((8, 8), 100, np.uint8))
+FORM = "multipart/form-data; boundary=x"
+HEAD = b"--x\r\nContent-Disposition: form-data; name=data\r\nContent-Type: image/png; charset=none\r\n\r\n"
+MALFORMED = HEAD + b"1\r\n--x--\r\n"
+DYING = {"500", "507"}  # answered where a worker dies, which test_serving_broken.py brings about
+# By status and rule, arguments of requests.post.
+EXAMPLES: list[tuple[int, str | None, dict[str, Any]]] = [
+    (200, None, {"data": IMAGE}),
+    (200, None, {"data": GREY, "headers": {"Content-Type": "image/png"}}),
+    (200, None, {"data": IMAGE, "headers": {"Content-Type": "application/octet-stream"}}),
+    (200, None, {"data": png(255 - picture(1)), "headers": {"X-Polarity": "dark-on-light"}}),
+    (200, None, {"files": {"data": IMAGE}}),
+    (200, None, {"files": {"data": ("7.png", IMAGE, "image/png")}, "data": {"polarity": "light-on-dark"}}),
+    (200, None, {"json": {"instances": [{"b64": b64(IMAGE)}, {"b64": b64(GREY), "polarity": "dark-on-light"}]}}),
+    (200, None, {"json": {"instances": [{"b64": b64(IMAGE)}] * MAX_INSTANCES, "polarity": "light-on-dark"}}),
+    (400, "empty", {"data": b""}),
+    (400, "not-an-image", {"data": b"seven"}),
+    (400, "truncated", {"json": {"instances": [{"b64": b64(IMAGE[:60])}]}}),
+    (400, "wrong-form", {"files": {"image": IMAGE}}),
+    (400, "not-json", {"data": b"{", "headers": {"Content-Type": "application/json"}}),
+    (400, "wrong-json", {"json": {"instances": []}}),
+    (400, "not-base64", {"json": {"instances": [{"b64": "?"}]}}),
+    (400, "wrong-polarity", {"data": IMAGE, "headers": {"X-Polarity": "dark"}}),
+    (413, "too-many-pixels", {"data": png(picture(0, size=int(MAX_PIXELS**0.5) + 2))}),
+    (413, "too-many-instances", {"json": {"instances": [{"b64": ""}] * (MAX_INSTANCES + 1)}}),
+    (413, None, {"data": bytes(11_000_000)}),
+    (415, "wrong-type", {"data": IMAGE, "headers": {"Content-Type": "text/plain"}}),
+    (400, None, {"data": MALFORMED, "headers": {"Content-Type": FORM}}),
+    (400, None, {"data": b"%zz=1", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}),
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server whose queue is short, so that it can be too busy."""
+    folder = write_model(tmp_path_factory.mktemp("model"))
+    with (folder / "model-config.yaml").open("a") as config:
+        config.write("jobQueueSize: 2\n")
+    mar = archive(folder, tmp_path_factory.mktemp("store") / "model.mar")
+    with TorchServe(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
+        yield running.url.partition("/predictions/")[0]
+
+
+def url(base: str, path: str, name: str = NAME, version: str = VERSION) -> str:
+    return base + path.format(name=name, version=version)
+
+
+def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
+    described = schemathesis.openapi.from_dict(copy.deepcopy(SPEC))
+    seen: dict[str, set[str]] = defaultdict(set)
+    shapes: set[str] = set()
+
+    def note(path: str, method: str, response: requests.Response) -> None:
+        seen[path].add(str(response.status_code))
+        if response.content:
+            described[path][method].validate_response(response)
+            shapes.update(shape(response.status_code, response.json()))
+        else:
+            assert response.status_code == 413  # of a body that is not read
+
+    for path in PREDICTIONS:
+        for status, rule, arguments in EXAMPLES:
+            response = requests.post(url(base, path), timeout=30, **arguments)
+            found = response.json().get("error", {}).get("rule") if response.content else None
+            assert (response.status_code, found) == (status, rule), response.text
+            note(path, "POST", response)
+        note(path, "POST", requests.post(url(base, path, name="another"), data=IMAGE, timeout=30))
+        for response in crowd(url(base, path)):
+            note(path, "POST", response)
+    note("/ping", "GET", requests.get(f"{base}/ping", timeout=30))
+    for path in SPEC["paths"]:
+        assert seen[path] == set(next(iter(each_operation(path)))["responses"]) - DYING
+    rules = SPEC["components"]["schemas"]["error"]["properties"]["error"]["properties"]["rule"]["enum"]
+    assert shapes == {"prediction", "predictions", "unknown", "known", "frontend", *rules}
+
+
+def test_the_query_is_handed_on_where_nothing_is_described(base: str) -> None:
+    response = requests.post(f"{base}/models/{NAME}/invoke?polarty=dark-on-light", data=IMAGE, timeout=30)
+    assert (response.status_code, response.json()["error"]["rule"]) == (400, "unknown-parameter")
+
+
+def each_operation(path: str) -> Iterator[dict[str, Any]]:
+    return (value for key, value in SPEC["paths"][path].items() if key != "parameters")
+
+
+def shape(status: int, answer: dict[str, Any]) -> Iterator[str]:
+    """Which of the alternatives of the description an answer is."""
+    if status == 200:
+        yield "predictions" if "predictions" in answer else "prediction"
+        yield "unknown" if answer.get("unknown") else "known"
+    else:
+        yield answer["error"]["rule"] if "error" in answer else "frontend"
+
+
+def crowd(url: str) -> list[requests.Response]:
+    """Answers to more requests at once than the queue takes; of those that it does not, at least one."""
+    many = {"instances": [{"b64": b64(png(picture(0, size=40)))}] * MAX_INSTANCES}
+    for _ in range(20):
+        with ThreadPoolExecutor(24) as clients:
+            answers = list(clients.map(lambda _: requests.post(url, json=many, timeout=30), range(96)))
+        if any(answer.status_code == 503 for answer in answers):
+            break
+    return answers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize("path", PREDICTIONS)
+def test_whatever_else_is_sent_is_answered_as_described(base: str, path: str, mode: GenerationMode) -> None:
+    spec = copy.deepcopy(SPEC)
+    for parameter, value in (("name", NAME), ("version", VERSION)):
+        spec["components"]["parameters"][parameter]["schema"] = {"const": value}
+    operation = schemathesis.openapi.from_dict(spec)[path]["POST"]
+
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def answered_as_described(case: schemathesis.Case) -> None:
+        case.validate_response(case.call(base_url=base, timeout=30), checks=CHECKS)
+
+    answered_as_described()

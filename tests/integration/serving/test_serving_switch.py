@@ -1,0 +1,217 @@
+"""`python -m serving start` under constant load: the pointer moves, every request is answered, each by one version."""
+
+import json
+import re
+import signal
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from serving.probe import probe
+from tests.support.exposed_metrics import SERVED
+from tests.support.model_archive import NAME
+from tests.support.serving_start import ONE, TWO, Start, Volumes, labels, write_version
+
+VERSIONS = (ONE, TWO)
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
+    made = Volumes(tmp_path_factory.mktemp("volumes"))
+    for version in VERSIONS:
+        made.add(version)
+    made.point(ONE)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(volumes: Volumes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    with Start(volumes.root, tmp_path_factory.mktemp("server")) as started:
+        yield started.until_ready()
+
+
+def kind_of(server: Start, quarter: int) -> str:
+    """The version that the answer is wholly of; otherwise what was answered."""
+    try:
+        status, answer, _ = server.predict(quarter)
+    except OSError as error:
+        return repr(error)
+    version = str((answer.get("model") or {}).get("version"))
+    right = status == 200 and version in VERSIONS and answer["label"] == labels(version)[quarter]
+    right = right and {near["label"] for near in answer["neighbours"]} <= set(labels(version))
+    return version if right else f"{status} {json.dumps(answer)}"
+
+
+@pytest.mark.slow
+def test_switching_there_and_back_under_load_loses_no_request(
+    server: Start, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(server.temporary))
+    stop = Event()
+
+    def ask_on(client: int) -> list[str]:
+        answers: list[str] = []
+        while not stop.is_set():
+            answers.append(kind_of(server, (client + len(answers)) % 4))
+        return answers
+
+    def probe_on() -> list[int]:
+        probes = []
+        while not stop.is_set():
+            probes.append(probe(Namespace(port=server.port, live=False, timeout=8.0)))
+        return probes
+
+    with ThreadPoolExecutor(7) as pool:
+        asked = [pool.submit(ask_on, client) for client in range(6)]
+        probed = pool.submit(probe_on)
+        try:
+            for old, new in ((ONE, TWO), (TWO, ONE)):
+                volumes.point(new)
+                told = f"switched from {old} to {new}"
+                server.until(lambda told=told: told in server.said())  # type: ignore[misc]
+                assert server.canaries() == [new]
+                info = re.findall(r"^serving_model_info(\{.*) 1\.0$", server.metrics(), re.MULTILINE)
+                assert info == [f'{{name="{NAME}",version="{new}"}}']
+                time.sleep(0.5)
+        finally:
+            stop.set()
+        answers = [each.result() for each in asked]
+        probes = probed.result()
+    counted = sum(map(Counter, answers), Counter())
+    print(f"{counted.total()} requests: {dict(counted)}; {len(probes)} probes")
+    assert set(counted) == set(VERSIONS)
+    assert min(counted.values()) > 100
+    for each in answers:  # once there and once back, and no answer of the old one after one of the new
+        assert [a for a, b in zip(each, [*each[1:], ""], strict=True) if a != b] == [ONE, TWO, ONE]
+    assert len(probes) > 100
+    assert set(probes) == {0}
+    metrics = server.metrics()
+    assert 'serving_switches_total{result="switched"} 2.0' in metrics
+    assert 'serving_switches_total{result="failed"} 0.0' in metrics
+    assert len(server.workers()) == 2, "those of the version that was left are gone"
+
+
+def test_every_metric_that_is_promised_is_there_and_batches_grow_with_the_load(server: Start) -> None:
+    server.predict()
+    alone = batches(server)
+    for _ in range(20):
+        assert server.predict()[0] == 200
+    after = batches(server)
+    assert after["1.0"] - alone["1.0"] == 20, "a lone client's requests wait for no company"
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda number: server.predict(number % 4)[0], range(800)))
+    assert set(answers) == {200}
+    loaded = batches(server)
+    print({size: loaded[size] - after[size] for size in loaded})
+    assert loaded["+Inf"] - loaded["2.0"] > after["+Inf"] - after["2.0"], "batches of more than two"
+    server.predict(headers={"Content-Type": "text/plain"})
+    metrics = server.metrics()
+    for name, wanted in SERVED.items():
+        if name == "Requests5XX":  # of which there was none
+            continue
+        found = re.search(rf"^{name}(?:\{{(.*)\}})? ", metrics, re.MULTILINE)
+        assert found, name
+        assert set(re.findall(r"(\w+)=\"", found[1] or "")) == wanted, name
+
+
+def test_probes_are_no_predictions(server: Start) -> None:
+    def counted() -> tuple[list[str], int, float]:
+        metrics = server.metrics()
+        names = ("requests_total", "predictions_total", "batch_size_count", "nearest_distance_count")
+        found = [line for line in metrics.splitlines() if line.startswith(tuple(f"serving_{name}" for name in names))]
+        [probes] = re.findall(r"^serving_probes_total (.*)$", metrics, re.MULTILINE)
+        return found, sum(line.get("logger") == "requests" for line in server.logged()), float(probes)
+
+    assert server.predict()[0] == 200
+    time.sleep(0.2)
+    before = counted()
+    for _ in range(3):
+        assert server.probe() == 0
+    time.sleep(0.2)
+    after = counted()
+    assert after[:2] == before[:2]
+    assert after[2] == before[2] + 3
+    assert server.predict()[0] == 200
+    assert counted()[0] != after[0]
+
+
+def batches(server: Start) -> dict[str, float]:
+    """The buckets of the histogram of batch sizes."""
+    found = re.findall(r'^serving_batch_size_bucket\{le="(.*)"\} (.*)$', server.metrics(), re.MULTILINE)
+    return {size: float(count) for size, count in found}
+
+
+def test_a_request_is_found_in_the_log_by_its_id_or_the_clients_own(server: Start) -> None:
+    status, _, given = server.predict(headers={"X-Request-Id": "the client's own \u00e9"})
+    assert status == 200
+    assert given
+    lines: list[object] = []
+
+    def is_logged() -> bool:
+        lines[:] = [line for line in server.logged() if line.get("request_id") == given]
+        return bool(lines)
+
+    server.until(is_logged, 10)
+    [line] = lines
+    assert isinstance(line, dict)
+    assert (line["status"], line["labels"], line["version"]) == (200, [labels(line["version"])[0]], line["version"])
+    assert line["client_request_id"].startswith("the client's own")
+    _, _, other = server.predict(headers={"X-Request-Id": "the client's own"})
+    assert other != given
+
+
+@pytest.mark.slow
+def test_model_version_pins_a_server_whatever_the_pointer_says(volumes: Volumes, tmp_path: Path) -> None:
+    volumes.point(ONE)
+    with Start(volumes.root, tmp_path, MODEL_VERSION=TWO) as pinned:
+        pinned.until_ready()
+        assert pinned.serves(TWO)
+        for version in (TWO, ONE):
+            volumes.point(version)
+            time.sleep(1.5)
+            assert pinned.serves(TWO)
+        assert pinned.probe() == 0
+        assert "switched" not in pinned.said()
+    with Start(volumes.root, tmp_path, MODEL_VERSION="3333cccc") as pinned:
+        assert pinned.until_ended() == 2
+        assert pinned.complained().startswith("error: no version 3333cccc was ever deployed, ")
+
+
+SLOW = """
+
+_handle = Handler.handle
+
+
+def _slow(self, data, context):
+    time.sleep(0.2)
+    return _handle(self, data, context)
+
+
+Handler.handle = _slow
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_shall_end_answers_what_it_has_accepted(tmp_path: Path, number: int) -> None:
+    volumes = Volumes(tmp_path / "volumes")
+    folder = write_version(tmp_path / "files", ONE)
+    with (folder / "handler.py").open("a") as handler:
+        handler.write(SLOW)
+    volumes.add(ONE, folder)
+    volumes.point(ONE)
+    with Start(volumes.root, tmp_path) as start, ThreadPoolExecutor(60) as clients:
+        start.until_ready()
+        asked = [clients.submit(kind_of, start, 0) for _ in range(60)]
+        start.until(lambda: any(each.done() for each in asked))
+        assert not all(each.done() for each in asked)
+        start.process.send_signal(number)
+        assert Counter(each.result() for each in asked) == {ONE: 60}
+        assert start.until_ended() == 0
+        assert start.said().rstrip().endswith("stopped")

@@ -1,0 +1,46 @@
+"""What the tests of submitting share: a committed project, the environment of its commands, what its steps print."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import load_params, load_project
+from steps.common.digest import ROOT, STEPS
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
+VERDICT = {"accuracy": 0.97, "worst_label": "a|b", "worst_accuracy": 0.9, "better": True, "reason": "good enough"}
+SAID: dict[str, Any] = {
+    "analyse": {"id": "v1", "verdict": VERDICT, "classes": ["a|b", "c"], "confusion": [[9, 1], [0, 8]]},
+    "deploy": {"version": "abc"},
+}
+GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+DEPLOYED = [look("RUNNING", preprocess="RUNNING"), look("SUCCEEDED", **GATED, deploy="SUCCEEDED")]
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
+    done = subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def log(step: str, event: str = "finished", **fields: Any) -> str:
+    """What a step's pod prints, a launcher's words before and after."""
+    content = {"event": event, "step": step, "made": "things", "unchanged": False, **SAID.get(step, {}), **fields}
+    return f"I0101 launcher.go:1] start\n[KFP Executor] {json.dumps(content)}\nI0101 done\n"
+
+
+def environment(server: Server, **more: str) -> dict[str, str]:
+    others = ("KFP_", "GITHUB_", "PYTHONPATH", "DOCKER_CONFIG")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
+    ours = {"KFP_HOST": f"http://{server.address}", "KFP_TOKEN": "right", "KUBECONFIG": os.devnull}
+    return {**kept, **ours, **more}
+
+
+def made(kfp: Kfp) -> list[int]:
+    return [len(rows) for rows in (kfp.pipelines, kfp.versions, kfp.experiments, kfp.runs, kfp.recurring)]

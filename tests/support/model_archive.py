@@ -1,0 +1,102 @@
+"""A tiny real model archive, for the tests of serving: five operations over 8 x 8 grey images, and a FAISS index.
+
+Its four classes are the quarter of the image that is bright, so what it must answer is plain to see.
+"""
+
+import base64
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import faiss
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from PIL import Image
+
+from steps.deploy.archive import CODE, CONFIG, HANDLER
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ["upper left", "upper right", "lower left", "lower right"]
+SIZE = 8
+MAX_PIXELS = 10_000
+MAX_INSTANCES = 5
+UNKNOWN_DISTANCE = 0.3  # an evenly grey image is further than that from all of the gallery
+NAME = "quarters"
+VERSION = "0123abcd"
+
+
+def picture(quarter: int, bright: int = 200, size: int = SIZE) -> NDArray[np.uint8]:
+    """A grey image with one bright quarter."""
+    pixels = np.full((size, size), 10, np.uint8)
+    half, (down, right) = size // 2, divmod(quarter, 2)
+    pixels[down * half : (down + 1) * half, right * half : (right + 1) * half] = bright
+    return pixels
+
+
+def png(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
+    """An image file of these pixels."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def write_model(folder: Path, version: str = VERSION) -> Path:
+    """Write what the archive holds, all but MAR-INF, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(_network(), folder / "network.onnx")
+    rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
+    gallery = np.array([np.where(np.arange(4) == quarter, bright, 10.0) for quarter, bright in rows], np.float32)
+    index = faiss.IndexFlatIP(4)
+    index.add(gallery / np.linalg.norm(gallery, axis=1, keepdims=True))
+    faiss.write_index(index, str(folder / "index.faiss"))
+    labels = {"classes": CLASSES, "gallery": [quarter for quarter, _ in rows]}
+    model = {"name": NAME, "version": version, "image_size": SIZE, "channels": 1, "neighbours": 3}
+    model |= {"max_pixels": MAX_PIXELS, "max_instances": MAX_INSTANCES}
+    model |= {"polarity": "light-on-dark", "unknown_distance": UNKNOWN_DISTANCE}
+    golden = [
+        {"image": base64.b64encode(png(picture(quarter))).decode(), "expected": label, "label": label, "distance": 0.0}
+        for quarter, label in enumerate(CLASSES)
+    ]
+    files = {"labels.json": labels, "model.json": model, "golden.json": golden}
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    for source in (*CODE, HANDLER, CONFIG):
+        shutil.copy(ROOT / source, folder)
+    return folder
+
+
+def _network() -> onnx.ModelProto:
+    """Embeds an image as the brightness of its quarters."""
+    value = onnx.helper.make_tensor_value_info
+    images = value("images", onnx.TensorProto.UINT8, ["n", SIZE, SIZE, 1])
+    embeddings = value("embeddings", onnx.TensorProto.FLOAT, ["n", 4])
+    half = [SIZE // 2] * 2
+    nodes = [
+        onnx.helper.make_node("Cast", ["images"], ["floats"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=half, strides=half),
+        onnx.helper.make_node("Flatten", ["pooled"], ["quarters"]),
+        onnx.helper.make_node("LpNormalization", ["quarters"], ["embeddings"], axis=1, p=2),
+    ]
+    graph = onnx.helper.make_graph(nodes, "quarters", [images], [embeddings])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+def archive(folder: Path, mar: Path) -> Path:
+    """Pack a folder as torch-model-archiver does, without its half second of start-up."""
+    model = {
+        "modelName": "model",
+        "handler": "handler.py",
+        "modelVersion": json.loads((folder / "model.json").read_text())["version"],
+        "configFile": "model-config.yaml",
+    }
+    manifest = {"createdOn": "01/01/2026 00:00:00", "runtime": "python", "model": model, "archiverVersion": "0.12.0"}
+    mar.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(mar, "w") as packed:
+        packed.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        for path in sorted(folder.iterdir()):
+            packed.write(path, path.name)
+    return mar

@@ -1,0 +1,182 @@
+"""`python -m serving start` over volumes with tiny models, for tests: started, asked, told another version, stopped."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Self
+from urllib.request import urlopen
+
+import psutil
+
+from serving.torchserve import launch
+from tests.support.model_archive import CLASSES, NAME, ROOT, archive, picture, png, write_model
+
+SERVING = [sys.executable, "-m", "serving"]
+ONE, TWO = "1111aaaa", "2222bbbb"
+
+
+def labels(version: str) -> list[str]:
+    """What a version calls the four quarters: each version has names of its own."""
+    return CLASSES if version == ONE else [f"{version} {name}" for name in CLASSES]
+
+
+def write_version(folder: Path, version: str) -> Path:
+    """A model's files, its labels and golden predictions those of this version."""
+    write_model(folder, version)
+    names = dict(zip(CLASSES, labels(version), strict=True))
+    for path in (folder / "labels.json", folder / "golden.json"):
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):
+            content["classes"] = labels(version)
+        else:
+            content = [{**item, "expected": names[item["expected"]], "label": names[item["label"]]} for item in content]
+        path.write_text(json.dumps(content))
+    return folder
+
+
+class Volumes:
+    """A deploy volume."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.volume = root, root / "deploy-model"
+        (self.volume / "model-store").mkdir(parents=True)
+        (self.volume / "versions").mkdir()
+
+    def mar(self, version: str) -> Path:
+        return self.volume / "model-store" / f"{version}.mar"
+
+    def add(self, version: str, folder: Path | None = None) -> Path:
+        """Put a version into the model store, made from the files in `folder` if there are some."""
+        files = folder or write_version(self.root.with_name(f"{self.root.name}-{version}"), version)
+        mar = archive(files, self.mar(version))
+        (self.volume / "versions" / f"{version}.json").write_text(json.dumps(self.entry(version)))
+        return mar
+
+    def entry(self, version: str) -> dict[str, str]:
+        mar = self.mar(version)
+        sha256 = hashlib.sha256(mar.read_bytes()).hexdigest() if mar.exists() else "0" * 64
+        return {"name": NAME, "version": version, "mar": mar.name, "sha256": sha256}
+
+    def point(self, version: str) -> None:
+        self.write_pointer(json.dumps(self.entry(version)))
+
+    def write_pointer(self, text: str) -> None:
+        new = self.volume / "new.json"
+        new.write_text(text)
+        os.replace(new, self.volume / "current.json")
+
+
+class Start:
+    """The process, on a free port, with a log below `folder`, and a folder for temporary files of a short name."""
+
+    def __init__(
+        self, volumes: Path, folder: Path, *, log: Path | None = None, temporary: Path | None = None, **environment: str
+    ) -> None:
+        [self.port, self.metrics_port, *_] = launch.free_ports("127.0.0.1", 0)
+        self.log, self.temporary = log or folder / "serving.log", temporary or Path(mkdtemp(prefix="t-"))
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = folder / "stdout", folder / "stderr"
+        self.environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(self.temporary), **environment}
+        words = ["start", "--port", self.port, "--log", self.log, "--metrics", f"127.0.0.1:{self.metrics_port}"]
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*SERVING, *map(str, words)], cwd=ROOT, env=self.environment, stdout=out, stderr=err
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def said(self) -> str:
+        return self.out.read_text()
+
+    def complained(self) -> str:
+        return self.err.read_text()
+
+    def logged(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def until(self, done: Callable[[], object], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert self.process.poll() is None, self.complained()
+            assert time.monotonic() < deadline, self.said() + self.complained()
+            time.sleep(0.05)
+
+    def until_ready(self) -> Self:
+        self.until(lambda: "ready after" in self.said())
+        return self
+
+    def until_ended(self, seconds: float = 60) -> int:
+        return self.process.wait(seconds)
+
+    def predict(self, quarter: int = 0, headers: dict[str, str] | None = None) -> tuple[int, Any, str | None]:
+        """Status, answer and x-request-id."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", f"/predictions/{NAME}", png(picture(quarter)), headers or {})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read()), response.getheader("x-request-id")
+        finally:
+            connection.close()
+
+    def serves(self, version: str) -> bool:
+        """Whether all four quarters are answered right, as this version."""
+        for quarter, label in enumerate(labels(version)):
+            status, answer, _ = self.predict(quarter)
+            if (status, answer.get("label"), answer.get("model")) != (200, label, {"name": NAME, "version": version}):
+                return False
+        return True
+
+    def probe(self, *words: str) -> int:
+        """Its status; what it says is for whoever reads a failed test."""
+        command = [*SERVING, "probe", "--port", str(self.port), *words]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stdout + done.stderr)
+        return done.returncode
+
+    def metrics(self) -> str:
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
+            text: bytes = response.read()
+        return text.decode()
+
+    def canaries(self) -> list[str]:
+        """The versions that a probe would take."""
+        content = json.loads((self.temporary / f"serving-{self.port}.json").read_text())
+        return [each["version"] for each in content["versions"]]
+
+    def children(self) -> list[psutil.Process]:
+        return list(psutil.Process(self.process.pid).children(recursive=True))
+
+    def workers(self) -> list[psutil.Process]:
+        return [each for each in self.children() if "model_service_worker.py" in _words(each)]
+
+
+def _words(process: psutil.Process) -> str:
+    """How it was started; nothing of one that has ended in the meantime."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def gone(processes: list[psutil.Process], within: float) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=within)
+    return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,91 @@
+"""The manifests name the images of this revision, and `make pin` is what writes them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import __main__ as pipeline
+from pipeline.images.build import references
+from pipeline.images.kustomization import KUSTOMIZATIONS, pin
+from pipeline.settings import SettingsError, load_project
+from steps.common.digest import ROOT
+
+PROJECT = load_project(ROOT / "project.yaml")
+SERVING = KUSTOMIZATIONS["serving"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The kustomizations alone."""
+    for file in KUSTOMIZATIONS.values():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def named(folder: Path) -> dict[str, str]:
+    """The images that kustomizations name, by the name that the manifests give them."""
+    entries = [yaml.safe_load((folder / file).read_text())["images"] for file in KUSTOMIZATIONS.values()]
+    return {one["name"]: f"{one['newName']}:{one['newTag']}" for [one] in entries}
+
+
+def test_images_are_those_of_the_sources() -> None:
+    wanted = {name: reference for name, reference in references(PROJECT).items() if name in KUSTOMIZATIONS}
+    assert named(ROOT) == wanted, "infra/torchserve names other images than this revision's: run make pin"
+
+
+def test_pinning_again_changes_nothing(tree: Path) -> None:
+    pin(PROJECT, tree)
+    assert pin(PROJECT, tree) == []
+
+
+def test_pinning_changes_the_image_and_nothing_else(tree: Path) -> None:
+    pin(PROJECT, tree)
+    before = (tree / SERVING).read_text()
+    elsewhere = PROJECT.model_copy(update={"registry": "registry.example/team", "name": "other"})
+    assert pin(elsewhere, tree) == [tree / file for file in KUSTOMIZATIONS.values()]
+    assert named(tree)["serving"] == references(elsewhere)["serving"]
+    lines = zip(before.splitlines(), (tree / SERVING).read_text().splitlines(), strict=True)
+    changed = [(old.split()[0], new.split()[0]) for old, new in lines if old != new]
+    assert changed == [("newName:", "newName:")]
+
+
+def test_a_stale_tag_is_written_anew_whatever_it_looks_like(tree: Path) -> None:
+    pin(PROJECT, tree)
+    good = (tree / SERVING).read_text()
+    tag = references(PROJECT)["serving"].rpartition(":")[2]
+    for stale in ("12345678", '"0"', "'1e10' # old"):
+        (tree / SERVING).write_text(good.replace(f'"{tag}"', stale))
+        assert pin(PROJECT, tree) == [tree / SERVING]
+        assert named(tree)["serving"] == references(PROJECT)["serving"]
+
+
+def test_a_template_gets_the_tag_and_keeps_the_variable(tree: Path) -> None:
+    template = tree / "{{a.variable}}" / SERVING
+    template.parent.mkdir(parents=True)
+    text = (tree / SERVING).read_text().replace(f"/{PROJECT.name}-", "/{{ a.variable }}-")
+    template.write_text(text.replace("newTag: ", "newTag: old # "))
+    pin(PROJECT, tree)
+    assert "/{{ a.variable }}-serving\n" in template.read_text()
+    assert f'newTag: "{references(PROJECT)["serving"].rpartition(":")[2]}"' in template.read_text()
+
+
+def test_a_kustomization_without_the_image_is_refused(tree: Path) -> None:
+    path = tree / SERVING
+    path.write_text(path.read_text().replace("- name: serving", "- name: another"))
+    with pytest.raises(SettingsError, match="has no images entry '- name: serving'"):
+        pin(PROJECT, tree)
+
+
+def test_the_command_says_what_it_wrote(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.images.kustomization.pin", lambda project: pin(project, tree))
+    monkeypatch.setattr(pipeline, "ROOT", tree)
+    (tree / SERVING).write_text((tree / SERVING).read_text().replace("newTag: ", "newTag: old # "))
+    assert pipeline.main(["pin"]) == 0
+    assert f"{SERVING}: pinned\n" in capsys.readouterr().out
+    assert pipeline.main(["pin"]) == 0
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,197 @@
+"""Serving on Kubernetes: what `kubectl apply -k infra/torchserve` makes, with and without each component."""
+
+import itertools
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from pipeline.images.build import references
+from pipeline.settings import load_project
+from serving import __main__ as serving
+from serving.torchserve.server import DRAIN_SECONDS, END_SECONDS
+from steps.common.digest import ROOT
+from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment, pod
+
+PROJECT = load_project(ROOT / "project.yaml")
+CHOICES = [(), *((one,) for one in COMPONENTS), COMPONENTS]
+STAMP = "continuous-training/model-version"
+
+
+@pytest.fixture(scope="module")
+def base() -> Objects:
+    return built(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return changed(tmp_path_factory.mktemp("everything"), COMPONENTS)
+
+
+@pytest.mark.parametrize("components", CHOICES, ids=lambda chosen: "+".join(chosen) or "base")
+def test_every_object_is_valid_and_of_this_project(tmp_path: Path, components: tuple[str, ...]) -> None:
+    made = changed(tmp_path, components, namespace="elsewhere")
+    for (kind, _), one in made.items():
+        assert one["metadata"]["namespace"] == "elsewhere"
+        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == PROJECT.name
+        if kind not in CUSTOM:
+            kubernetes_validate.validate(one, "1.33", strict=True)
+    assert ({kind for kind, _ in made} >= CUSTOM) == ("monitoring" in components)
+
+
+def test_nothing_but_serving_comes_without_components(base: Objects) -> None:
+    assert sorted(base) == [
+        ("Deployment", "torchserve"),
+        ("NetworkPolicy", "torchserve"),
+        ("PodDisruptionBudget", "torchserve"),
+        ("Role", "rollout"),
+        ("RoleBinding", "rollout"),
+        ("Service", "torchserve"),
+        ("ServiceAccount", "torchserve"),
+    ]
+
+
+def test_every_pod_is_replaced_by_one_that_is_ready(base: Objects) -> None:
+    spec = deployment(base)
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert base["PodDisruptionBudget", "torchserve"]["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "rollback"], ids=["serving", "rollback"])
+def test_pods_meet_the_restricted_security_standard(folder: Path) -> None:
+    made = next(one for (kind, _), one in built(folder).items() if kind in {"Deployment", "Job"})
+    spec = made["spec"]["template"]["spec"]
+    everyone = {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000}
+    assert spec["securityContext"] == {**everyone, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    assert all({"persistentVolumeClaim", "emptyDir"} & set(volume) for volume in spec["volumes"])
+    for one in spec["containers"]:
+        assert one["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"cpu", "memory"} <= set(one["resources"]["requests"]) & set(one["resources"]["limits"])
+        assert not any("hostPort" in port for port in one.get("ports", []))
+
+
+def test_the_pods_can_do_nothing_to_the_cluster_and_write_nowhere_but_tmp(base: Objects) -> None:
+    spec = pod(base)
+    assert spec["automountServiceAccountToken"] is spec["enableServiceLinks"] is False
+    assert spec["serviceAccountName"] == "torchserve"
+    assert base["ServiceAccount", "torchserve"]["automountServiceAccountToken"] is False
+    mounts = {mount["mountPath"]: mount for mount in container(base)["volumeMounts"]}
+    assert set(mounts) == {"/deploy-model", "/tmp"}
+    assert mounts["/deploy-model"]["readOnly"] is True
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["deploy-model"]["persistentVolumeClaim"] == {"claimName": "deploy-model-pvc"}
+    assert volumes["tmp"]["emptyDir"]["sizeLimit"]
+
+
+def test_pods_spread_as_far_as_the_volume_lets_them(base: Objects) -> None:
+    spread = pod(base)["topologySpreadConstraints"]
+    assert [one["topologyKey"] for one in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    # Kubernetes does not reckon with a volume's node: with DoNotSchedule the second pod would never start there.
+    assert {one["whenUnsatisfiable"] for one in spread} == {"ScheduleAnyway"}
+    assert all(one["labelSelector"] == deployment(base)["selector"] for one in spread)
+    assert all(one["matchLabelKeys"] == ["pod-template-hash"] for one in spread)
+
+
+def test_ready_is_a_canary_prediction_and_alive_is_any_answer(base: Objects) -> None:
+    probes = {name: container(base)[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
+    for name, probe in probes.items():
+        *start, timeout = probe["exec"]["command"]
+        live = ["--live"] if name == "liveness" else []
+        assert start == ["python3", "-m", "serving", "probe", *live, "--timeout"]
+        assert int(timeout) < probe["timeoutSeconds"]
+    # Alive is asked only of a pod that has started, and a slow start is not a death.
+    window = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
+    assert window >= 120
+    assert window < deployment(base)["progressDeadlineSeconds"]
+    dead_after = probes["liveness"]["periodSeconds"] * probes["liveness"]["failureThreshold"]
+    assert dead_after > probes["readiness"]["periodSeconds"] * probes["readiness"]["failureThreshold"]
+
+
+@pytest.mark.parametrize("name", ["startup", "readiness", "liveness"])
+def test_a_probe_is_a_command_that_serving_has(base: Objects, name: str) -> None:
+    words = container(base)[f"{name}Probe"]["exec"]["command"][3:]
+    assert serving._parser().parse_args(words).run.__name__ == "probe"
+
+
+def test_a_pod_answers_until_no_request_comes_any_more(base: Objects) -> None:
+    pause = container(base)["lifecycle"]["preStop"]["exec"]["command"]
+    assert pause[0] == "sleep"
+    assert pod(base)["terminationGracePeriodSeconds"] > int(pause[1]) + DRAIN_SECONDS + END_SECONDS
+
+
+def test_the_version_comes_from_the_stamp_that_applying_leaves_alone(everything: Objects) -> None:
+    template = deployment(everything)["template"]
+    assert "annotations" not in template["metadata"]
+    variables = {one["name"]: one for one in container(everything)["env"]}
+    assert variables["MODEL_VERSION"]["valueFrom"] == {"fieldRef": {"fieldPath": f"metadata.annotations['{STAMP}']"}}
+    assert STAMP in (FOLDER / "base/deployment.yaml").read_text().split("apiVersion")[0]
+
+
+def test_only_predictions_are_within_reach(base: Objects) -> None:
+    service = base["Service", "torchserve"]["spec"]
+    assert service["type"] == "ClusterIP"
+    assert [(port["port"], port["targetPort"]) for port in service["ports"]] == [(8080, "http")]
+    assert container(base)["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert "METRICS_ADDRESS" not in {one["name"] for one in container(base)["env"]}
+    policy = base["NetworkPolicy", "torchserve"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
+    assert policy["egress"] == []
+
+
+def test_every_selector_finds_the_pods(everything: Objects) -> None:
+    labels = deployment(everything)["template"]["metadata"]["labels"].items()
+    selectors = [
+        deployment(everything)["selector"]["matchLabels"],
+        everything["Service", "torchserve"]["spec"]["selector"],
+        everything["Service", "torchserve-metrics"]["spec"]["selector"],
+        everything["PodDisruptionBudget", "torchserve"]["spec"]["selector"]["matchLabels"],
+        everything["NetworkPolicy", "torchserve"]["spec"]["podSelector"]["matchLabels"],
+        everything["NetworkPolicy", "torchserve-metrics"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert all(selector and labels >= selector.items() for selector in selectors)
+
+
+def test_deploy_may_change_this_deployment_and_see_pods(base: Objects) -> None:
+    rules = base["Role", "rollout"]["rules"]
+    assert rules == [
+        {
+            "apiGroups": ["apps"],
+            "resources": ["deployments"],
+            "resourceNames": ["torchserve"],
+            "verbs": ["get", "patch"],
+        },
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    ]
+    binding = base["RoleBinding", "rollout"]
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "rollout"}
+    account = {"kind": "ServiceAccount", "name": PROJECT.kubeflow.service_account, "namespace": "kubeflow"}
+    assert binding["subjects"] == [account]
+
+
+def test_serving_in_a_namespace_of_its_own(tmp_path: Path) -> None:
+    made = changed(tmp_path, COMPONENTS, namespace="serving", claim="serving-model-pvc")
+    assert {one["metadata"]["namespace"] for one in made.values()} == {"serving"}
+    assert made["RoleBinding", "rollout"]["subjects"][0]["namespace"] == "kubeflow"
+    volumes = {volume["name"]: volume for volume in pod(made)["volumes"]}
+    assert volumes["deploy-model"]["persistentVolumeClaim"]["claimName"] == "serving-model-pvc"
+    alert = made["PrometheusRule", "torchserve"]["spec"]["groups"][0]["rules"][0]["expr"]
+    assert set(re.findall(r'namespace="(\w+)"', alert)) == {"serving"}
+
+
+def test_images_are_this_projects(base: Objects) -> None:
+    repository = references(PROJECT)["serving"].rpartition(":")[0]
+    assert re.fullmatch(rf"{re.escape(repository)}:[0-9a-f]{{16}}", container(base)["image"])
+
+
+def test_a_file_holds_one_object() -> None:
+    for path in itertools.chain(FOLDER.glob("base/*.yaml"), FOLDER.glob("components/*/*.yaml")):
+        assert len(list(yaml.safe_load_all(path.read_text()))) == 1, path

@@ -1,0 +1,253 @@
+"""The package for Kubeflow, walked at every depth: images, volumes, resources, retries, names; nothing is cached."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.images.build import references
+from pipeline.kubeflow.compile import CLAIMS, MOUNTS, write_package
+from pipeline.pipeline import DISPLAY_NAMES
+from pipeline.settings import Project, SettingsError, load_project
+from steps.common.digest import ROOT, STEPS
+from tests.support.examples import PARAMS
+
+PROJECT = load_project(ROOT / "project.yaml")
+Spec = dict[str, Any]
+
+
+def package(path: Path, **kubeflow: Any) -> tuple[Spec, Spec]:
+    """The package's two documents: the pipeline, and what Kubernetes is told about each executor."""
+    project = PROJECT.model_copy(update={"kubeflow": PROJECT.kubeflow.model_copy(update=kubeflow)})
+    write_package(project, path)
+    pipeline, platform = yaml.safe_load_all(path.read_text())
+    return pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Spec]:
+    return package(tmp_path_factory.mktemp("compiled") / "pipeline.yaml")
+
+
+def dags(pipeline: Spec) -> Iterator[Spec]:
+    for component in (pipeline["root"], *pipeline["components"].values()):
+        if "dag" in component:
+            yield component["dag"]["tasks"]
+
+
+def step_tasks(pipeline: Spec) -> dict[str, Spec]:
+    """The tasks that run a container, by executor, at whatever depth."""
+    executors = {name: c["executorLabel"] for name, c in pipeline["components"].items() if "executorLabel" in c}
+    pairs = [(executors.get(t["componentRef"]["name"]), t) for tasks in dags(pipeline) for t in tasks.values()]
+    return {name.removeprefix("exec-"): task for name, task in pairs if name}
+
+
+def test_every_step_is_a_task_once_under_its_display_name(compiled: tuple[Spec, Spec]) -> None:
+    tasks = step_tasks(compiled[0])
+    assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == DISPLAY_NAMES
+    assert sum(len(tasks) for tasks in dags(compiled[0])) == len(STEPS) + 2  # and the two conditions
+
+
+def test_no_task_at_any_depth_is_cached(compiled: tuple[Spec, Spec]) -> None:
+    assert [name for name, task in step_tasks(compiled[0]).items() if task["cachingOptions"].get("enableCache")] == []
+
+
+def test_images_are_named_by_digest(compiled: tuple[Spec, Spec]) -> None:
+    images = references(PROJECT)
+    executors = compiled[0]["deploymentSpec"]["executors"]
+    assert {name: executors[f"exec-{name}"]["container"]["image"] for name in STEPS} == {
+        name: images[name] for name in STEPS
+    }
+    assert ":latest" not in yaml.safe_dump_all(compiled)
+
+
+def test_each_step_mounts_the_volumes_it_uses_and_no_others(compiled: tuple[Spec, Spec]) -> None:
+    for step in STEPS:
+        mounts = {m["mountPath"]: m["constant"] for m in compiled[1][f"exec-{step}"]["pvcMount"]}
+        assert mounts == {path: CLAIMS[path] for path in MOUNTS[step]}
+
+
+def test_the_claims_are_those_that_infra_makes() -> None:
+    claims = {path.stem for path in (ROOT / "infra/pv-pvc/base").glob("*-pvc.yaml")}
+    assert claims == set(CLAIMS.values())
+
+
+@pytest.mark.parametrize("step", ["embed", "index", "analyse"])
+def test_a_step_needs_no_volume_that_it_does_not_mount(
+    model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    from steps.analyse import analyse
+    from steps.embed import embed
+    from steps.index import index
+
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for path in MOUNTS[step]:
+        (model["volumes"] / path[1:]).mkdir(exist_ok=True)
+        (mounted / path[1:]).symlink_to(model["volumes"] / path[1:])
+    shutil.rmtree(model["volumes"] / "model" / "index")
+    shutil.rmtree(model["volumes"] / "model" / "embeddings") if step == "embed" else None
+    monkeypatch.setenv("VOLUMES", str(mounted))
+    match step:
+        case "embed":
+            embed(model["gallery"], model["network"], **PARAMS["embed"])
+        case "index":
+            index(model["embeddings"], **PARAMS["index"])
+        case "analyse":
+            monkeypatch.setenv("VOLUMES", str(model["volumes"]))
+            made = index(model["embeddings"], **PARAMS["index"])
+            monkeypatch.setenv("VOLUMES", str(mounted))
+            ids = (model["test"], model["network"], made, model["validation"])
+            analyse(*ids, **PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"])
+    assert sorted(path.name for path in mounted.iterdir()) == sorted(path[1:] for path in MOUNTS[step])
+
+
+def test_resources_are_requested_and_limited(compiled: tuple[Spec, Spec]) -> None:
+    for step in STEPS:
+        given = PROJECT.kubeflow.resources.model_dump(by_alias=True)[step]
+        assert compiled[0]["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"] == {
+            **{"resourceCpuRequest": given["cpu"], "resourceCpuLimit": given["cpu_limit"]},
+            **{"resourceMemoryRequest": given["memory"], "resourceMemoryLimit": given["memory_limit"]},
+            **numbers(given),
+        }
+
+
+def numbers(given: dict[str, str]) -> dict[str, float]:
+    """The same resources as older servers read them."""
+    units = {"m": 0.001, "Mi": 2**20 / 1e9, "Gi": 2**30 / 1e9}
+
+    def number(text: str) -> float:
+        unit = next((unit for unit in units if text.endswith(unit)), "")
+        return pytest.approx(float(text.removesuffix(unit)) * units.get(unit, 1.0))  # type: ignore[no-any-return]
+
+    return {
+        **{"cpuRequest": number(given["cpu"]), "cpuLimit": number(given["cpu_limit"])},
+        **{"memoryRequest": number(given["memory"]), "memoryLimit": number(given["memory_limit"])},
+    }
+
+
+def test_every_step_is_tried_again(compiled: tuple[Spec, Spec]) -> None:
+    for task in step_tasks(compiled[0]).values():
+        assert task["retryPolicy"]["maxRetryCount"] == PROJECT.kubeflow.retries
+
+
+def test_pull_policy_secret_and_node_are_as_set(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+    assert {compiled[1][f"exec-{step}"]["imagePullPolicy"] for step in STEPS} == {"IfNotPresent"}
+    assert not any({"imagePullSecret", "nodeSelector"} & set(executor) for executor in compiled[1].values())
+    _, executors = package(
+        tmp_path / "p.yaml", image_pull_policy="Always", image_pull_secret="login", node_selector={"disk": "fast"}
+    )
+    for step in STEPS:
+        executor = executors[f"exec-{step}"]
+        assert executor["imagePullPolicy"] == "Always"
+        assert [secret["secretName"] for secret in executor["imagePullSecret"]] == ["login"]
+        assert executor["nodeSelector"]["labels"] == {"disk": "fast"}
+
+
+def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+    assert "nvidia" not in yaml.safe_dump_all(compiled)
+    pipeline, _ = package(tmp_path / "p.yaml", gpus=2)
+    containers = {name: e["container"] for name, e in pipeline["deploymentSpec"]["executors"].items()}
+    accelerated = {name: c["resources"].get("accelerator") for name, c in containers.items()}
+    accelerator = accelerated.pop("exec-train")
+    assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "2")
+    assert set(accelerated.values()) == {None}
+
+
+def test_without_a_webhook_nothing_reports(compiled: tuple[Spec, Spec]) -> None:
+    assert "report" not in step_tasks(compiled[0])
+    assert [name for name, executor in compiled[1].items() if "fieldPathAsEnv" in executor] == ["exec-deploy"]
+
+
+def test_only_deploy_is_told_of_serving(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+    def environment(pipeline: Spec) -> dict[str, dict[str, str]]:
+        executors = pipeline["deploymentSpec"]["executors"]
+        return {
+            name: {one["name"]: one["value"] for one in executor["container"].get("env", [])}
+            for name, executor in executors.items()
+        }
+
+    told = environment(compiled[0])
+    assert told.pop("exec-deploy") == {
+        "SERVING_NAMESPACE": "kubeflow",
+        "SERVING_URL": "http://torchserve.kubeflow.svc:8080",
+        "SERVING_IMAGE": references(PROJECT)["serving"],
+    }
+    assert not any(told.values())
+    other = environment(package(tmp_path / "p.yaml", serving_namespace="models")[0])["exec-deploy"]
+    assert (other["SERVING_NAMESPACE"], other["SERVING_URL"]) == ("models", "http://torchserve.models.svc:8080")
+    assert not any(environment(package(tmp_path / "p.yaml", serving_namespace=None)[0]).values())
+
+
+def test_deploy_knows_the_run_for_the_log_of_who_was_served(compiled: tuple[Spec, Spec]) -> None:
+    assert compiled[1]["exec-deploy"]["fieldPathAsEnv"] == [
+        {"name": "RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+    ]
+
+
+def test_a_webhook_is_told_of_every_end(tmp_path: Path) -> None:
+    pipeline, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
+    tasks = step_tasks(pipeline)
+    assert set(tasks) == {*STEPS, "report"}
+    assert tasks["report"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
+    secret = executors["exec-report"]["secretAsEnv"][0]
+    assert secret["secretName"] == "slack"
+    assert secret["keyToEnv"] == [{"envVar": "WEBHOOK_URL", "secretKey": "url"}]
+    named = {name: [one["name"] for one in executor.get("fieldPathAsEnv", [])] for name, executor in executors.items()}
+    assert {name for name, fields in named.items() if fields == ["RUN_ID"]} == {
+        *("exec-analyse", "exec-deploy", "exec-report")
+    }
+    assert (
+        pipeline["deploymentSpec"]["executors"]["exec-report"]["container"]["image"] == references(PROJECT)["validate"]
+    )
+
+
+def test_the_command_writes_the_package(tmp_path: Path) -> None:
+    path = tmp_path / "new folder/package.yaml"
+    command = [sys.executable, "-m", "pipeline", "compile", "--output", path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(path) in done.stdout
+    assert next(yaml.safe_load_all(path.read_text()))["pipelineInfo"]["name"] == PROJECT.name
+
+
+def test_what_is_no_package_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ends with .yaml"):
+        write_package(PROJECT, tmp_path / "package.txt")
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be written"):
+        write_package(PROJECT, tmp_path / "file/package.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_pull_policy", "Sometimes"),
+        ("gpus", -1),
+        ("service_account", "Not Valid"),
+        ("node_selector", {"a": 1}),
+        ("resources", {}),
+        ("retries", "two"),
+        ("serving_namespace", "Not.Valid"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings["kubeflow"][key] = value
+    path = tmp_path / "project.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    with pytest.raises(SettingsError, match=f"project.yaml: kubeflow.{key}"):
+        load_project(path)
+
+
+def test_the_memory_of_a_step_must_be_a_quantity() -> None:
+    resources = PROJECT.kubeflow.resources.train.model_dump()
+    with pytest.raises(ValueError, match="memory"):
+        type(PROJECT.kubeflow.resources.train).model_validate({**resources, "memory": "lots"})
+    assert Project.model_fields["kubeflow"].is_required()

@@ -1,0 +1,113 @@
+"""The doctor: a line for each thing that a first push needs, ok or what to do. The cluster's answers are canned."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.kubeflow.cluster import namespace
+from steps.common.digest import ROOT
+from tests.stand_ins.kfp import Kfp
+from tests.stand_ins.kfp_http import Server
+
+CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
+THERE = [*CLAIMS, "torchserve"]  # whatever kubectl is asked for
+BOUND = {"items": [{"metadata": {"name": name}, "status": {"phase": "Bound"}} for name in THERE]}
+
+
+def kubectl(folder: Path, answer: dict[str, Any] | None) -> None:
+    """A command that says what a cluster's kubectl would; None: no cluster."""
+    folder.mkdir(exist_ok=True)
+    (folder / "answer.json").write_text(json.dumps(answer))
+    script = f"cat {folder}/answer.json" if answer is not None else "echo 'connection refused' >&2; exit 1"
+    (folder / "kubectl").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "kubectl").chmod(0o755)
+
+
+def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: Any) -> dict[str, str]:
+    """What is said, by the name of the check."""
+    kubectl(tmp_path / "bin", answer)
+    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings["kubeflow"].update(kubeflow)
+    with Server(kfp) as server:
+        path = tmp_path / "project.yaml"
+        path.write_text(yaml.safe_dump({**settings, "registry": server.address}))
+        environment = {
+            **os.environ,
+            **{"KFP_HOST": f"http://{server.address}", "KFP_TOKEN": "right"},
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        }
+        command = [sys.executable, "-m", "pipeline", "doctor", "--project", path]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert all(line.startswith(("ok      ", "NOT OK  ")) for line in lines)
+    assert done.returncode == (2 if any(line.startswith("NOT") for line in lines) else 0)
+    return {line[8:].split(": ")[0]: line for line in lines}
+
+
+def test_all_that_is_well_says_so(tmp_path: Path) -> None:
+    said = doctor(tmp_path, Kfp(), BOUND)
+    said.pop("revision")  # this working tree's
+    assert set(said) == {str(tmp_path / "project.yaml"), "params.yaml", "images", "Kubeflow", "claims", "serving"}
+    assert [line for line in said.values() if not line.startswith("ok ")] == []
+
+
+def test_each_thing_that_is_not_well_says_what_to_do(tmp_path: Path) -> None:
+    kfp = Kfp(token="another")
+    kfp.images = set()
+    said = doctor(tmp_path, kfp, None, gpus=1)
+    assert "make push has yet to push preprocess" in said["images"]
+    assert said["Kubeflow"].startswith("NOT OK  Kubeflow: http")
+    assert "set KFP_TOKEN" in said["Kubeflow"]
+    assert "(connection refused): choose the cluster" in said["claims"]
+    assert said["GPU"].startswith("NOT OK")
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([], f"namespace {namespace()} has no claim data-pvc, train-model-pvc, deploy-model-pvc: make"),
+        ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {"phase": "Lost"}}], "is not bound (Lost)"),
+        ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {}}], "deploy-model-pvc in namespace"),
+    ],
+)
+def test_a_claim_that_is_not_bound_is_named(tmp_path: Path, items: list[dict[str, Any]], message: str) -> None:
+    said = doctor(tmp_path, Kfp(), {"items": items})
+    assert said["claims"].startswith("NOT OK")
+    assert message in said["claims"]
+
+
+@pytest.mark.parametrize(("there", "well"), [("2", True), ("1", False), (None, False)])
+def test_gpus_are_counted_where_they_are_asked_for(tmp_path: Path, there: str | None, well: bool) -> None:
+    allocatable = {"nvidia.com/gpu": there} if there else {}
+    said = doctor(
+        tmp_path, Kfp(), {"items": [{"metadata": {"name": "n"}, "status": {"allocatable": allocatable}}]}, gpus=2
+    )
+    assert said["GPU"].startswith("ok") is well
+
+
+def test_a_wrong_setting_ends_the_examination(tmp_path: Path) -> None:
+    said = doctor(tmp_path, Kfp(), BOUND, retries="many")
+    assert list(said) == [str(tmp_path / "project.yaml"), "params.yaml"]
+    assert "kubeflow.retries: is 'many'" in said[str(tmp_path / "project.yaml")]
+
+
+def test_a_cluster_without_the_deployment_that_is_rolled_says_how_to_make_it(tmp_path: Path) -> None:
+    said = doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]})
+    assert said["serving"].startswith("NOT OK  serving: namespace kubeflow has no Deployment torchserve")
+    assert "kubectl apply -k infra/torchserve, or kubeflow.serving_namespace: null" in said["serving"]
+    assert "serving" not in doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]}, serving_namespace=None)
+
+
+def test_runs_in_another_namespace_than_the_claims_are_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_NAMESPACE", "mine")
+    said = doctor(tmp_path, Kfp(namespaces=("mine",)), BOUND)
+    assert f"runs would be in namespace mine and infra/pv-pvc makes the claims in {namespace()}" in said["Kubeflow"]

@@ -1,0 +1,180 @@
+"""The client of Kubeflow: trouble, namespaces, schedules and lists, against a strict stand-in of its API."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from pipeline.kubeflow.client import Kubeflow, KubeflowError, LoginError, TransientError
+from pipeline.kubeflow.schedule import cron, schedule, unschedule
+from pipeline.kubeflow.submit import submit
+from pipeline.settings import SettingsError
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+from tests.support.kubeflow_project import DEPLOYED, GATED, PARAMS, PROJECT, Run, made
+
+
+@pytest.fixture
+def connected(server: Server) -> Kubeflow:
+    return Kubeflow(f"http://{server.address}", "right", None, backoff=0.01)
+
+
+@pytest.mark.parametrize("trouble", [[500], [503, 503, 503], [502, 504], [0], [0, 500, 0, 503]])
+def test_trouble_that_passes_is_waited_out(connected: Kubeflow, kfp: Kfp, trouble: list[int]) -> None:
+    kfp.trouble = list(trouble)
+    connected.check()
+    assert kfp.trouble == []
+
+
+def test_trouble_that_stays_is_told(connected: Kubeflow, kfp: Kfp) -> None:
+    kfp.trouble = [503] * 9
+    with pytest.raises(TransientError, match="in trouble .503: trouble."):
+        connected.check()
+    assert len(kfp.trouble) == 4  # and one is not asked for ever
+
+
+@pytest.mark.parametrize("trouble", [500, 502, 503, 504])
+def test_what_was_made_although_the_answer_was_lost_is_made_once(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
+    for _ in range(2):  # the second finds pipeline, version and experiment, and makes but a run
+        kfp.late = [trouble] * 4
+        submit(connected, PROJECT, PARAMS, "revision")
+    assert made(kfp) == [1, 1, 1, 2, 0]
+    kfp.late = [trouble]
+    assert schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *") == "created"
+    assert len(kfp.recurring) == 1
+
+
+@pytest.mark.parametrize("trouble", [0, 503])
+def test_what_was_not_made_is_tried_again(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
+    answer, posts = kfp.answer, []
+
+    def troubled(method: str, url: str, *rest: Any) -> Any:
+        posts.append(method)
+        if method == "POST" and posts.count("POST") % 2:
+            kfp.trouble = [trouble]
+        return answer(method, url, *rest)
+
+    kfp.answer = troubled  # type: ignore[method-assign]
+    submit(connected, PROJECT, PARAMS, "revision")
+    assert made(kfp) == [1, 1, 1, 1, 0]
+    assert posts.count("POST") == 8
+
+
+def test_two_that_submit_at_once_share_what_both_would_make(connected: Kubeflow, kfp: Kfp) -> None:
+    lister, looked = kfp._paged, []
+
+    def too_early(field: str, rows: list[Any], query: Any) -> Any:
+        looked.append(field)
+        return lister(field, rows if looked.count(field) > 1 else [], query)
+
+    submit(connected, PROJECT, PARAMS, "revision")
+    kfp._paged = too_early  # type: ignore[method-assign]
+    submit(connected, PROJECT, PARAMS, "revision")
+    assert made(kfp) == [1, 1, 1, 2, 0]
+
+
+def test_a_connection_that_is_refused_is_tried_again(kfp: Kfp) -> None:
+    with Server(kfp) as gone:
+        pass
+    port = int(gone.address.rpartition(":")[2])
+    later = threading.Timer(0.5, lambda: running.append(Server(kfp, port).__enter__()))
+    running: list[Server] = []
+    later.start()
+    try:
+        Kubeflow(f"http://{gone.address}", "right", None, backoff=0.3).check()
+    finally:
+        later.join()
+        running[0].__exit__()
+
+
+def test_there_is_one_recurring_run_whatever_is_asked(server: Server, kfp: Kfp) -> None:
+    kfp.page = 1
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    made = (connected, PROJECT, PARAMS, "revision")
+    assert [schedule(*made, "0 0 3 * * *") for _ in range(2)] == ["created", "unchanged"]
+    (first,) = kfp.recurring
+    assert (first["trigger"]["cron_schedule"]["cron"], first["max_concurrency"]) == ("0 0 3 * * *", "1")
+    assert first["no_catchup"] is True
+    assert schedule(*made, "0 30 4 * * *") == "updated"
+    (second,) = kfp.recurring
+    assert second["recurring_run_id"] != first["recurring_run_id"]
+    assert [unschedule(connected, PROJECT) for _ in range(2)] == [1, 0]
+    assert (kfp.recurring, kfp.runs) == ([], [])
+
+
+def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
+    assert run("schedule", "--cron", "0 3 * * *").stdout.startswith("schedule created: ")
+    assert [one["trigger"]["cron_schedule"]["cron"] for one in kfp.recurring] == ["0 0 3 * * *"]
+    assert run("unschedule").stdout == "schedule removed\n"
+    assert kfp.recurring == []
+
+
+@pytest.mark.parametrize("text", ["", "* * * *", "a b c d e f g", "0 3 * * * ; rm", "daily", "0 0 0 3 * * *"])
+def test_a_cron_line_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="--cron: is "):
+        cron(text)
+
+
+@pytest.mark.parametrize("text", ["*/5 * * * *", "0 3 1,15 * MON-FRI", "0 0 3 * * ?"])
+def test_a_cron_line_has_seconds_for_kubeflow(text: str) -> None:
+    assert len(cron(text).split()) == 6
+
+
+def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, server: Server) -> None:
+    assert run("status").stdout.startswith("no run of ")
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    failed, running = look("FAILED", error="no node"), look("RUNNING", train="RUNNING")
+    for end in (DEPLOYED[1], look("SUCCEEDED", **GATED), failed, running):
+        kfp.script = [end]
+        connected.run(submit(connected, PROJECT, PARAMS, "revision"))
+    kfp.page = 10
+    lines = run("status").stdout.splitlines()
+    assert [line.split("  ")[2] for line in lines] == ["RUNNING", "FAILED", "REJECTED", "DEPLOYED"]
+    assert lines[1].endswith("no node")
+    assert lines[3].endswith("abc: good enough")
+
+
+def test_a_server_that_is_down_is_said_so() -> None:
+    with pytest.raises(TransientError, match="does not answer .*refused"):
+        Kubeflow("http://127.0.0.1:9", None, None, backoff=0.001)
+
+
+def test_what_is_no_kubeflow_server_is_said_so(server: Server) -> None:
+    with pytest.raises(KubeflowError, match="is the address of a Kubeflow Pipelines server"):
+        Kubeflow(f"http://{server.address}/elsewhere", "right", None)
+
+
+def test_a_namespace_is_used_where_there_are_many(server: Server, kfp: Kfp) -> None:
+    kfp.namespaces = ("mine",)
+    host = f"http://{server.address}"
+    with pytest.raises(KubeflowError, match="--namespace or KFP_NAMESPACE"):
+        Kubeflow(host, "right", None)
+    with pytest.raises(LoginError, match="the namespace 'other'.* set KFP_NAMESPACE to one that exists"):
+        Kubeflow(host, "right", "other").check()
+    Kubeflow(host, "right", "mine").experiment("x")
+    assert kfp.experiments[0]["namespace"] == "mine"
+
+
+def test_a_namespace_does_no_harm_where_there_are_none(server: Server, kfp: Kfp) -> None:
+    Kubeflow(f"http://{server.address}", "right", "any").experiment("x")
+    assert "namespace" not in kfp.experiments[0]
+
+
+def test_the_stand_in_is_strict(server: Server, kfp: Kfp) -> None:
+    import requests
+
+    kfp.pipelines.append({"name": "a", "pipeline_id": "1", "display_name": "a"})
+    url, login = f"http://{server.address}/apis/v2beta1", {"Authorization": "Bearer right"}
+    asked: list[tuple[int, str, str, Any]] = [
+        (401, "GET", f"{url}/runs", {"headers": {}}),
+        (404, "GET", f"{url}/nothing", {}),
+        (405, "DELETE", f"{url}/pipelines", {}),
+        (400, "GET", f"{url}/runs?size=3", {}),
+        (409, "POST", f"{url}/pipelines", {"json": {"name": "a", "display_name": "a"}}),
+        (400, "POST", f"{url}/pipelines", {"json": {"name": "b"}}),
+        (400, "POST", f"{url}/experiments", {"json": {"display_name": "b", "experiment_id": "1"}}),
+        (404, "GET", f"{url}/runs/1", {}),
+    ]
+    got = [requests.request(method, to, timeout=9, **{"headers": login, **more}) for _, method, to, more in asked]
+    assert [answer.status_code for answer in got] == [status for status, *_ in asked]
+    assert all(set(answer.json()) == {"code", "message", "details"} for answer in got)

@@ -1,0 +1,146 @@
+"""Submitting to Kubeflow and waiting for the verdict, against a strict stand-in of its API on loopback."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+from tests.support.kubeflow_project import DEPLOYED, GATED, Run, environment, git, log, made
+
+
+def test_submit_makes_all_and_waits_for_the_verdict(run: Run, kfp: Kfp, committed: Path, tmp_path: Path) -> None:
+    kfp.token = "a-token-of-the-test"
+    more = {"KFP_TOKEN": kfp.token, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    done = run("submit", "--wait", "--poll", "0.1", **more)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "DEPLOYED abc: good enough"
+    assert "preprocess: running\npreprocess: succeeded\n" in done.stdout
+    commit = git(committed, "rev-parse", "HEAD")
+    assert [version["name"] for version in kfp.versions] == [commit]
+    (started,) = kfp.runs
+    assert commit[:12] in started["display_name"]
+    assert started["service_account"] == "train-pipeline"
+    assert started["runtime_config"]["parameters"]["baseline"] == 0.8
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.startswith("## DEPLOYED\n")
+    assert "| train | SUCCEEDED | 7 | things |" in summary
+    assert "| **a\\|b** | 9 | 1 |" in summary
+    assert f"/#/runs/details/{started['run_id']})" in summary
+    written = [path for folder in (committed, tmp_path) for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in written if kfp.token.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.slow
+def test_the_same_revision_reuses_pipeline_and_version(run: Run, kfp: Kfp) -> None:
+    kfp.page = 1
+    assert [run("submit").returncode for _ in range(2)] == [0, 0]
+    assert made(kfp) == [1, 1, 1, 2, 0]
+    for name in ("x", "y"):  # names before it, on pages before it
+        kfp.pipelines.insert(0, {**kfp.pipelines[0], "name": name, "display_name": name, "pipeline_id": name})
+    assert run("submit").returncode == 0
+    assert made(kfp) == [3, 1, 1, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("script", "logs", "word"),
+    [
+        (look("SUCCEEDED", **GATED), {}, "REJECTED good enough"),
+        (look("SUCCEEDED", **GATED, deploy="SKIPPED"), {}, "REJECTED good enough"),
+        (
+            look("SUCCEEDED", **GATED, deploy="SUCCEEDED"),
+            {"pod-deploy": log("deploy", unchanged=True)},
+            "UNCHANGED abc",
+        ),
+    ],
+)
+def test_every_good_end_has_its_word(run: Run, kfp: Kfp, script: Any, logs: dict[str, str], word: str) -> None:
+    kfp.script = [script]
+    kfp.logs.update(logs)
+    done = run("submit", "--wait", "--poll", "0.1")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith(word)
+
+
+def test_without_logs_the_word_is_known_and_the_numbers_are_not(run: Run, kfp: Kfp) -> None:
+    kfp.logs.clear()
+    done = run("submit", "--wait", "--poll", "0.1")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "DEPLOYED the logs of its pods are not kept"
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
+def test_every_bad_end_is_red_at_once(run: Run, kfp: Kfp, state: str) -> None:
+    kfp.script = [look(state, preprocess="SUCCEEDED", train="FAILED")]
+    kfp.logs["pod-train"] = log("train", "failed", error="the loss is NaN: lower train.learning_rate")
+    done = run("submit", "--wait", "--poll", "30")
+    assert done.returncode == 1
+    assert f"the run ended as {state}: train failed: the loss is NaN: lower train.learning_rate" in done.stderr
+
+
+def test_a_run_that_outlasts_its_deadline_is_left(run: Run, kfp: Kfp) -> None:
+    kfp.script = [look("RUNNING", train="RUNNING")]
+    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
+    assert done.returncode == 1
+    assert "not ended within 0.01 minutes; it goes on, now in train: http" in done.stderr
+
+
+def test_trouble_while_waiting_does_not_end_it(run: Run, kfp: Kfp, server: Server) -> None:
+    kfp.script = [look("RUNNING"), *DEPLOYED]
+    answer = kfp.answer
+
+    def troubled(method: str, url: str, *rest: Any) -> Any:
+        if "/runs/" in url and len(kfp.asked) % 2:
+            kfp.trouble = [500]
+        return answer(method, url, *rest)
+
+    kfp.answer = troubled  # type: ignore[method-assign]
+    done = run("submit", "--wait", "--poll", "0.1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_lost_authentication_ends_the_wait(run: Run, kfp: Kfp) -> None:
+    kfp.script = [look("RUNNING", train="RUNNING")]
+    create = kfp._create_run
+
+    def and_expire(**words: Any) -> Any:
+        kfp.token = "expired"
+        return create(**words)
+
+    kfp._create_run = and_expire  # type: ignore[method-assign]
+    done = run("submit", "--wait", "--poll", "30")
+    assert done.returncode == 1
+    assert "does not accept the token (401" in done.stderr
+    assert "the run goes on: http" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "stopped"), [("y", True), ("n", False)])
+def test_interrupted_it_asks_whether_to_stop_the_run(
+    run: Run, kfp: Kfp, server: Server, committed: Path, answer: str, stopped: bool
+) -> None:
+    kfp.script = [look("RUNNING", train="RUNNING")]
+    terminal, other = pty.openpty()
+    command = [sys.executable, "-m", "pipeline", "submit", "--wait", "--poll", "0.2"]
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(
+        command,
+        cwd=committed,
+        env=environment(server),
+        stdin=other,
+        text=True,
+        **out,  # type: ignore[call-overload]
+    ) as process:
+        while "train: running" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        os.write(terminal, f"{answer}\n".encode())
+        said = process.stdout.read()
+    assert process.returncode == 130
+    assert ("stopping the run" in said) is stopped
+    assert (kfp.runs[0]["state"] == "CANCELING") is stopped

@@ -1,0 +1,137 @@
+"""What cannot be submitted: one clear sentence with the remedy, status 2, and nothing made on the server."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.images.build import NAMES
+from steps.common.digest import ROOT
+from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp_http import Server
+from tests.support.kubeflow_project import Run, git, made
+
+CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """That a command said one sentence, which has these words, and that its status is 2."""
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"KFP_HOST": ""}, "there is no Kubeflow host"),
+        ({"KFP_HOST": "kubeflow.example"}, "the Kubeflow host is 'kubeflow.example'"),
+        ({"KFP_HOST": "http://[::1"}, "the Kubeflow host is 'http://[::1'"),
+        ({"KFP_TOKEN": "wrong"}, "does not accept the token (401"),
+        ({"KFP_TOKEN": ""}, "does not accept the token (401"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_said_so(run: Run, kfp: Kfp, more: dict[str, str], message: str) -> None:
+    refused(run("submit", "--wait", **more), message)
+    assert made(kfp) == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("other", "does not let this token use the namespace 'other'"),
+        ("", "say which with --namespace or"),
+    ],
+)
+def test_an_unknown_namespace_is_refused(run: Run, kfp: Kfp, given: str, message: str) -> None:
+    kfp.namespaces = ("mine",)
+    refused(run("submit", "--wait", KFP_NAMESPACE=given), message, "KFP_NAMESPACE")
+    assert made(kfp) == [0] * 5
+
+
+@pytest.mark.slow  # it is asked for 14 seconds
+def test_a_server_that_is_down_is_said_so(run: Run, kfp: Kfp) -> None:
+    with Server(kfp) as gone:
+        pass
+    refused(run("submit", "--wait", KFP_HOST=f"http://{gone.address}"), "does not answer", "see that the server runs")
+    assert (made(kfp), kfp.asked) == ([0] * 5, [])
+
+
+@pytest.mark.parametrize("lacking", ["train", "serving"])
+def test_an_image_that_the_registry_lacks_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
+    name = yaml.safe_load((ROOT / "project.yaml").read_text())["name"]
+    kfp.images = {f"{name}-{image}" for image in NAMES if image != lacking}
+    refused(run("submit"), f"/{name}-{lacking}:", "push what is missing with make push")
+    assert made(kfp) == [0] * 5
+
+
+def test_a_registry_that_is_down_is_said_so(run: Run, kfp: Kfp, committed: Path) -> None:
+    path = committed / "project.yaml"
+    settings = yaml.safe_load(path.read_text())
+    with Server(kfp) as gone:
+        pass
+    path.write_text(yaml.safe_dump({**settings, "registry": gone.address}))
+    git(committed, "commit", "--quiet", "--all", "-m", "Two")
+    refused(run("submit"), f"the registry {gone.address} does not answer", "set another `registry`")
+    assert made(kfp) == [0] * 5
+
+
+def kubectl(folder: Path, phases: dict[str, str]) -> str:
+    """A path on which kubectl says how claims are."""
+    folder.mkdir()
+    items = [{"metadata": {"name": name}, "status": {"phase": phase}} for name, phase in phases.items()]
+    (folder / "answer.json").write_text(json.dumps({"items": items}))
+    (folder / "kubectl").write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\ncat {folder}/answer.json\n')
+    (folder / "kubectl").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("command", [("submit", "--wait"), ("schedule", "--cron", "0 3 * * *")])
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        ({}, f"has no claim {', '.join(CLAIMS)}: make them with kubectl apply -k infra/pv-pvc"),
+        (
+            {**dict.fromkeys(CLAIMS, "Bound"), CLAIMS[1]: "Pending"},
+            "train-model-pvc in namespace kubeflow is not",
+        ),
+    ],
+)
+def test_a_claim_that_is_not_bound_is_named(
+    run: Run, kfp: Kfp, tmp_path: Path, command: tuple[str, ...], phases: dict[str, str], message: str
+) -> None:
+    refused(run(*command, PATH=kubectl(tmp_path / "bin", phases)), message)
+    assert made(kfp) == [0] * 5
+    assert "get pvc -n kubeflow " in (tmp_path / "bin/asked").read_text()
+
+
+def test_claims_that_are_bound_are_no_hindrance(run: Run, kfp: Kfp, tmp_path: Path) -> None:
+    kfp.namespaces = ("mine",)
+    done = run("submit", KFP_NAMESPACE="mine", PATH=kubectl(tmp_path / "bin", dict.fromkeys(CLAIMS, "Bound")))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "get pvc -n mine " in (tmp_path / "bin/asked").read_text()  # where the pods are
+
+
+@pytest.mark.parametrize("steps", [{}, {"preprocess": "PENDING"}, {"preprocess": "RUNNING/PENDING"}])
+def test_a_run_whose_pods_never_start_is_stopped_at_the_deadline(run: Run, kfp: Kfp, steps: dict[str, Any]) -> None:
+    kfp.script = [look("RUNNING", **steps)]
+    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no pod of the run has started within 0.01 minutes, so it was stopped")
+    assert f"see that the claims {', '.join(CLAIMS)} are bound (kubectl get pvc -n kubeflow;" in done.stderr
+    assert kfp.runs[0]["state"] == "CANCELING"
+
+
+def test_uncommitted_changes_are_refused(run: Run, kfp: Kfp, committed: Path) -> None:
+    (committed / "params.yaml").write_text((committed / "params.yaml").read_text() + "# changed\n")
+    try:
+        done = run("submit")
+    finally:
+        git(committed, "checkout", "--quiet", "params.yaml")
+    refused(done, "(params.yaml)", "commit or undo them")
+    assert (made(kfp), kfp.asked) == ([0] * 5, [])

@@ -1,0 +1,116 @@
+"""The graph: seven steps, each in its image, nothing cached by kfp, and a gate of two conditions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from kfp import compiler, dsl
+
+from pipeline.local.display import EventLog
+from pipeline.local.subprocesses import run_in_subprocesses
+from pipeline.pipeline import DISPLAY_NAMES, arguments, build_pipeline
+from pipeline.settings import load_params, load_project
+from steps.common.digest import ROOT, STEPS
+
+PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    pipeline = build_pipeline(PROJECT, {step: f"registry.example/{step}:1" for step in STEPS})
+    compiler.Compiler().compile(pipeline, str(path))
+    spec: dict[str, Any] = yaml.safe_load(path.read_text())
+    return spec
+
+
+def tasks(compiled: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every task at every depth."""
+    for dag in (compiled["root"], *compiled["components"].values()):
+        yield from dag.get("dag", {}).get("tasks", {}).items()
+
+
+def test_every_step_is_there_in_its_image_under_its_name(compiled: dict[str, Any]) -> None:
+    steps = {name: task for name, task in tasks(compiled) if name in STEPS}
+    assert set(steps) == set(STEPS)
+    assert {name: task["taskInfo"]["name"] for name, task in steps.items()} == DISPLAY_NAMES
+    executors = compiled["deploymentSpec"]["executors"]
+    for step in STEPS:
+        assert executors[f"exec-{step}"]["container"]["image"] == f"registry.example/{step}:1"
+
+
+def test_no_task_at_any_depth_is_cached(compiled: dict[str, Any]) -> None:
+    assert [name for name, task in tasks(compiled) if name in STEPS and task["cachingOptions"].get("enableCache")] == []
+
+
+def test_no_step_installs_anything(compiled: dict[str, Any]) -> None:
+    assert "pip install" not in yaml.safe_dump(compiled)
+
+
+def test_deploy_stands_behind_both_conditions(compiled: dict[str, Any]) -> None:
+    assert "deploy" not in compiled["root"]["dag"]["tasks"]
+    conditions = [task["triggerPolicy"]["condition"] for _, task in tasks(compiled) if "triggerPolicy" in task]
+    assert conditions == [
+        "inputs.parameter_values['pipelinechannel--analyse-accuracy'] > "
+        "inputs.parameter_values['pipelinechannel--baseline']",
+        "inputs.parameter_values['pipelinechannel--analyse-better'] == true",
+    ]
+
+
+def test_thresholds_and_scores_are_numbers(compiled: dict[str, Any]) -> None:
+    inputs = compiled["root"]["inputDefinitions"]["parameters"]
+    assert inputs["baseline"]["parameterType"] == "NUMBER_DOUBLE"
+    outputs = compiled["components"]["comp-analyse"]["outputDefinitions"]
+    assert outputs["parameters"]["accuracy"]["parameterType"] == "NUMBER_DOUBLE"
+    assert outputs["parameters"]["better"]["parameterType"] == "BOOLEAN"
+    kinds = {name: artifact["artifactType"]["schemaTitle"] for name, artifact in outputs["artifacts"].items()}
+    assert kinds == {"metrics": "system.Metrics", "confusion": "system.ClassificationMetrics", "report": "system.HTML"}
+
+
+def test_training_waits_for_validation(compiled: dict[str, Any]) -> None:
+    assert "validate" in compiled["root"]["dag"]["tasks"]["train"]["dependentTasks"]
+
+
+def test_every_parameter_has_a_value_and_none_a_default(compiled: dict[str, Any]) -> None:
+    inputs = compiled["root"]["inputDefinitions"]["parameters"]
+    assert set(inputs) == set(arguments(PROJECT, PARAMS))
+    assert not [name for name, definition in inputs.items() if "defaultValue" in definition]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "better", "deployed"), [(0.9, True, True), (0.8, True, False), (0.1, True, False), (0.9, False, False)]
+)
+def test_conditions_on_named_outputs_hold_on_one_machine(
+    tmp_path: Path, accuracy: float, better: bool, deployed: bool
+) -> None:
+    @dsl.component(base_image="python", install_kfp_package=False)
+    def analyse(accuracy: float, better: bool) -> NamedTuple("Outputs", [("accuracy", float), ("better", bool)]):  # type: ignore[valid-type]
+        return accuracy, better
+
+    @dsl.component(base_image="python", install_kfp_package=False)
+    def deploy(path: str) -> None:
+        open(path, "w").close()
+
+    @dsl.pipeline  # type: ignore[untyped-decorator]
+    def gate(accuracy: float, better: bool, baseline: float, path: str) -> None:
+        scores = analyse(accuracy=accuracy, better=better)
+        with dsl.If(scores.outputs["accuracy"] > baseline):  # noqa: SIM117
+            with dsl.If(scores.outputs["better"] == True):  # noqa: E712
+                deploy(path=path)
+
+    given = {"accuracy": accuracy, "better": better, "baseline": 0.8, "path": str(tmp_path / "deployed")}
+    with (tmp_path / "log").open("w") as log:
+        run_in_subprocesses(gate, given, log)
+    assert (tmp_path / "deployed").exists() is deployed
+
+
+def test_the_log_keeps_everything_and_hands_on_events(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    with (tmp_path / "log").open("w") as log:
+        stream = EventLog(log, events.append)
+        print("    chatter", '{"event": "half', sep="\n", end="", file=stream)
+        print('", "step": "train"}', '    {"event": "started", "step": "x"}', sep="\n", file=stream)
+    assert [event["event"] for event in events] == ["half", "started"]
+    assert "chatter\n" in (tmp_path / "log").read_text()

@@ -1,0 +1,205 @@
+"""What a broken pointer or archive does to a start, and to a server that runs: it says why, once, and goes on."""
+
+import hashlib
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from serving.__main__ import main
+from serving.follow import Follower
+from serving.log import Log
+from serving.monitor import Monitor
+from serving.pointer import PointerError, check_archive, read_pointer
+from serving.torchserve.server import TorchServe
+
+OLD, NEW = "1111aaaa", "2222bbbb"
+
+
+def add(volume: Path, name: str, **changes: Any) -> Path:
+    """An archive with one golden prediction; changes are of its version, its label or its distance."""
+    mar = volume / "model-store" / f"{name}.mar"
+    mar.parent.mkdir(parents=True, exist_ok=True)
+    content = {"version": name, "image": "", "expected": "7", "label": "7", "distance": 0.1} | changes
+    with zipfile.ZipFile(mar, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", json.dumps({"version": content.pop("version")}))
+        archive.writestr("golden.json", json.dumps([content]))
+    return mar
+
+
+def point(volume: Path, archive: str, **changes: str) -> None:
+    sha256 = hashlib.sha256((volume / "model-store" / f"{archive}.mar").read_bytes()).hexdigest()
+    pointer = {"name": "digits", "version": archive, "mar": f"{archive}.mar", "sha256": sha256}
+    (volume / "current.json").write_text(json.dumps(pointer | changes))
+
+
+def long_name(volume: Path) -> None:
+    point(volume, OLD, version=NEW, mar="m" * 300)
+
+
+def deep_pointer(volume: Path) -> None:
+    (volume / "current.json").write_text("[" * 200_000)
+
+
+def corrupt_stream(volume: Path) -> None:
+    mar = add(volume, NEW)
+    content = bytearray(mar.read_bytes())
+    begin = content.index(b"model.json") + len(b"model.json")
+    content[begin : begin + 4] = b"\xff" * 4
+    mar.write_bytes(content)
+    point(volume, NEW)
+
+
+def encrypted(volume: Path) -> None:
+    mar = add(volume, NEW)
+    content = bytearray(mar.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    mar.write_bytes(content)
+    point(volume, NEW)
+
+
+def of_wrong_type(**changes: Any) -> Callable[[Path], None]:
+    def breaks(volume: Path) -> None:
+        add(volume, NEW, **changes)
+        point(volume, NEW)
+
+    return breaks
+
+
+# With what `start` ends with, and what it says.
+BROKEN: dict[str, tuple[Callable[[Path], None], int, str]] = {
+    "a long name": (long_name, 2, "mmm, which cannot be read (File name too long): restore it"),
+    "a deep pointer": (deep_pointer, 2, "current.json is damaged (RecursionError("),
+    "a corrupt stream": (corrupt_stream, 1, f"{NEW}.mar is no archive of this project (error('Error -3 while"),
+    "an encrypted member": (encrypted, 1, f"{NEW}.mar is no archive of this project (RuntimeError("),
+    "a version": (of_wrong_type(version=5), 1, "(TypeError('version is 5')): build it with make run"),
+    "a label": (of_wrong_type(label=7), 1, "(TypeError('label is 7')): build it with make run"),
+    "a distance": (of_wrong_type(distance="0"), 1, "(TypeError(\"distance is '0'\")): build it with make run"),
+}
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A deploy volume whose pointer names the old version."""
+    volume = tmp_path / "deploy-model"
+    add(volume, OLD)
+    point(volume, OLD)
+    return volume
+
+
+@pytest.fixture
+def server(volume: Path) -> TorchServe:
+    """A server of the old version; that it was never started is no matter until it loads another."""
+    return TorchServe(volume / "model-store" / f"{OLD}.mar", "digits", log=Log(volume.with_name("log")))
+
+
+@pytest.fixture
+def follower(server: TorchServe, volume: Path) -> Follower:
+    return Follower(server, volume, server.log, Monitor(None))
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_start_says_what_is_broken(
+    broken: str, volume: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaks, status, words = BROKEN[broken]
+    breaks(volume)
+    monkeypatch.setattr(sys, "argv", ["serving", "start", "--volumes", str(volume.parent)])
+    assert main() == status
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_running_server_says_what_is_broken_and_keeps_its_version(
+    broken: str, follower: Follower, volume: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaks, _, words = BROKEN[broken]
+    breaks(volume)
+    for _ in range(3):
+        follower.look()
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert error.endswith(f"; {OLD} is still served\n")
+    assert error.count("error: ") == 1
+
+
+def test_what_nobody_thought_of_ends_no_server(
+    follower: Follower,
+    server: TorchServe,
+    volume: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = []
+
+    def switch(mar: Path, version: str) -> None:
+        asked.append((mar, version))
+        raise LookupError("a surprise")
+
+    monkeypatch.setattr(server, "switch", switch)
+    mar = add(volume, NEW)
+    point(volume, NEW)
+    for _ in range(3):
+        follower.look()
+    assert capsys.readouterr().err == f"error: LookupError('a surprise'); {OLD} is still served\n"
+    assert asked == [(mar, NEW)], "it is tried again after a minute only"
+
+
+def test_the_same_trouble_is_told_again_after_all_was_well(
+    follower: Follower, volume: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for breaks in (deep_pointer, of_wrong_type(version=5)):
+        told = []
+        for _ in range(2):
+            breaks(volume)
+            follower.look()
+            follower.look()
+            told.append(capsys.readouterr().err)
+            point(volume, OLD)
+            follower.look()
+            assert capsys.readouterr().err == ""
+        assert told[0].count("error: ") == 1
+        assert told[0] == told[1]
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """Nobody may read the folder, and this process is of a user whom that holds up."""
+    user, mode = os.geteuid(), folder.stat().st_mode
+    folder.chmod(0)
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "words"),
+    [
+        ("model-store", "", rf"{OLD}.mar, which cannot be read \(Permission denied\): .*let this user read it"),
+        ("versions", OLD, rf"versions/{OLD}.json cannot be read \(Permission denied\): let this user read it"),
+        (".", "", r"current.json cannot be read \(Permission denied\): let this user read it"),
+    ],
+)
+def test_a_folder_that_this_user_may_not_read_is_named(name: str, version: str, words: str) -> None:
+    with TemporaryDirectory() as folder:  # tmp_path is in one that no other user may read
+        volume = Path(folder)
+        volume.chmod(0o755)
+        add(volume, OLD)
+        point(volume, OLD)
+        (volume / "versions").mkdir()
+        (volume / "versions" / f"{OLD}.json").write_text((volume / "current.json").read_text())
+        with closed(volume / name), pytest.raises(PointerError, match=words):
+            check_archive(read_pointer(volume, version))

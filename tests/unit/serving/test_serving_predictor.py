@@ -1,0 +1,326 @@
+"""The predictor over a tiny real model, and TorchServe's entry into it: right answers, and errors of their own."""
+
+import base64
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from ts.protocol import otf_message_handler
+
+from serving.model import payload
+from serving.model.payload import Request
+from serving.model.predictor import Answer, Predictor
+from steps.common import decode
+from tests.support.model_archive import CLASSES, MAX_PIXELS, NAME, UNKNOWN_DISTANCE, VERSION, picture, png, write_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return Predictor(folder, decode, payload)
+
+
+def ask(predictor: Predictor, *bodies: Any) -> list[Any]:
+    """What is answered to these bodies, or requests, as JSON."""
+    requests = [body if isinstance(body, Request) else Request(body) for body in bodies]
+    return [json.loads(answer.json) for answer in predictor.answer(requests)]
+
+
+def instances(*files: bytes, **more: Any) -> Request:
+    """A request in JSON."""
+    encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
+    return Request(json.dumps({"instances": encoded, **more}).encode(), "application/json")
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_the_label_is_that_of_the_nearest_neighbour(predictor: Predictor, quarter: int) -> None:
+    [answer] = ask(predictor, png(picture(quarter, bright=160)))
+    assert (answer["label"], answer["unknown"]) == (CLASSES[quarter], False)
+    assert answer["model"] == {"name": NAME, "version": VERSION}
+    found = {"label": CLASSES[quarter], "distance": 0.0, "similarity": 1.0, "index": 3 * quarter + 1}
+    assert answer["neighbours"][0] == found
+    distances = [neighbour["distance"] for neighbour in answer["neighbours"]]
+    assert distances == sorted(distances)
+    assert len(distances) == 3
+    assert answer["distance"] == distances[0]
+    assert answer["similarity"] == 1 - distances[0]
+
+
+def test_distance_is_one_minus_the_cosine(predictor: Predictor) -> None:
+    pixels = picture(0, bright=200)
+    pixels[:4, 4:] = 90
+    [answer] = ask(predictor, png(pixels))
+    query, near = np.array([200, 90, 10, 10]), np.array([120, 10, 10, 10])
+    cosine = query @ near / np.linalg.norm(query) / np.linalg.norm(near)
+    assert answer["neighbours"][0]["index"] == 0
+    assert answer["distance"] == pytest.approx(1 - cosine, abs=1e-5)
+    assert answer["similarity"] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_an_image_far_from_the_whole_gallery_is_unknown_and_its_neighbours_are_told(predictor: Predictor) -> None:
+    grey, black = np.full((8, 8), 100, np.uint8), np.zeros((8, 8), np.uint8)
+    for answer in ask(predictor, png(grey), png(black)):
+        assert (answer["label"], answer["unknown"]) == ("unknown", True)
+        assert answer["distance"] > UNKNOWN_DISTANCE
+        assert [near["label"] in CLASSES for near in answer["neighbours"]] == [True] * 3
+
+
+def test_without_a_distance_to_be_unknown_from_everything_has_a_label(folder: Path, tmp_path: Path) -> None:
+    for change in ({"unknown_distance": None}, {}):
+        model = json.loads((folder / "model.json").read_text())
+        del model["unknown_distance"]
+        for path in folder.iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        (tmp_path / "model.json").write_text(json.dumps({**model, **change}))
+        [answer] = ask(Predictor(tmp_path, decode, payload), png(np.full((8, 8), 100, np.uint8)))
+        assert not answer["unknown"]
+        assert answer["label"] in CLASSES
+
+
+BAD: list[tuple[Any, int, str]] = [
+    (b"", 400, "empty"),
+    (b"no image", 400, "not-an-image"),
+    (png(picture(0))[:60], 400, "truncated"),
+    (png(picture(0, size=102)), 413, "too-many-pixels"),
+    (Request(b"text", "text/plain"), 415, "wrong-type"),
+    (Request(b"{", "application/json"), 400, "not-json"),
+    (instances(png(picture(0)), b"no image"), 400, "not-an-image"),
+    (instances(*[png(picture(0))] * 6), 413, "too-many-instances"),
+]
+
+
+def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predictor: Predictor) -> None:
+    bodies: list[Any] = []
+    for number, (body, _, _) in enumerate(BAD):
+        bodies += [png(picture(number % 4)), body]
+    answers = ask(predictor, *bodies)
+    assert [answer["label"] for answer in answers[::2]] == [CLASSES[number % 4] for number in range(len(BAD))]
+    for answer, (_, status, rule) in zip(answers[1::2], BAD, strict=True):
+        assert (answer["error"]["status"], answer["error"]["rule"]) == (status, rule)
+        assert answer["error"]["message"].startswith(f"{rule}: ")
+
+
+@pytest.fixture
+def sizes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images went through the network each time."""
+    seen: list[int] = []
+    network = predictor._network
+
+    def run(outputs: None, inputs: dict[str, Any]) -> Any:
+        seen.append(len(inputs["images"]))
+        return network.run(outputs, inputs)
+
+    monkeypatch.setattr(predictor, "_network", SimpleNamespace(run=run))
+    return seen
+
+
+@pytest.fixture
+def passes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many embeddings each pass of the network gave, seen where the index is asked about them."""
+    sizes: list[int] = []
+    index = predictor._index
+
+    def search(embeddings: Any, count: int) -> Any:
+        sizes.append(len(embeddings))
+        return index.search(embeddings, count)
+
+    monkeypatch.setattr(predictor, "_index", SimpleNamespace(search=search))
+    return sizes
+
+
+def test_a_batch_goes_through_the_network_once(predictor: Predictor, passes: list[int]) -> None:
+    predictor.answer([Request(png(picture(0))), Request(b"bad"), instances(png(picture(1)), png(picture(2)))])
+    predictor.answer([Request(b"bad")])
+    predictor.answer([])
+    assert passes == [3]
+
+
+def test_a_thousand_images_do_not_go_through_the_network_at_once(predictor: Predictor, passes: list[int]) -> None:
+    answers = ask(predictor, *[instances(*(png(picture(i % 4)) for i in range(n, n + 5))) for n in range(200)])
+    assert sum(passes) == 1000
+    assert max(passes) <= 64
+    got = [[each["label"] for each in answer["predictions"]] for answer in answers]
+    assert got == [[CLASSES[i % 4] for i in range(n, n + 5)] for n in range(200)]
+
+
+def test_whatever_the_decoder_raises_is_that_items_error(folder: Path) -> None:
+    def break_down(*_: object, **__: object) -> Any:
+        raise MemoryError("too large")
+
+    broken: Any = SimpleNamespace(read_header=decode.read_header, pixels=break_down)
+    [answer] = ask(Predictor(folder, broken, payload), png(picture(0)))
+    assert answer["error"]["status"] == 400
+
+
+def test_instances_are_answered_as_predictions_in_their_order(predictor: Predictor) -> None:
+    [one, many] = ask(predictor, png(picture(2)), instances(*(png(picture(quarter)) for quarter in (3, 2, 0))))
+    assert [each["label"] for each in many["predictions"]] == [CLASSES[quarter] for quarter in (3, 2, 0)]
+    assert many["predictions"][1] == one
+
+
+def test_one_bad_instance_fails_its_request_and_is_named(predictor: Predictor) -> None:
+    cut = png(picture(0))[:60]
+    [answer, other] = ask(predictor, instances(png(picture(0)), png(picture(1)), cut), instances(png(picture(1))))
+    assert answer["error"]["message"].startswith("truncated: instance 2: the file starts as PNG")
+    assert other["predictions"][0]["label"] == CLASSES[1]
+
+
+def test_the_images_of_a_request_share_the_limit_of_pixels(predictor: Predictor) -> None:
+    half = png(picture(0, size=int((MAX_PIXELS / 2) ** 0.5)))
+    [fits, exceeds] = ask(predictor, instances(half, half), instances(half, half, half))
+    assert [each["label"] for each in fits["predictions"]] == [CLASSES[0]] * 2
+    assert exceeds["error"]["status"] == 413
+    assert exceeds["error"]["message"].startswith(
+        f"too-many-pixels: instance 2: with it there are more than {MAX_PIXELS} pixels together"
+    )
+
+
+def test_an_image_of_the_other_polarity_is_inverted(predictor: Predictor) -> None:
+    dark = png(255 - picture(1))
+    other = {"polarity": "dark-on-light"}
+    bright, stated, unstated, inverted, each = ask(
+        predictor,
+        png(picture(1)),
+        Request(png(picture(1)), parameters={"polarity": "light-on-dark"}),
+        dark,
+        Request(dark, parameters=other),
+        instances(dark, **other),
+    )
+    assert bright == stated == inverted == each["predictions"][0]
+    assert unstated["neighbours"] != bright["neighbours"]
+
+
+def test_what_is_counted_stands_beside_the_json(predictor: Predictor) -> None:
+    good, unknown, bad, many = predictor.answer(
+        [
+            Request(png(picture(1))),
+            Request(png(np.full((8, 8), 100, np.uint8))),
+            Request(b"bad"),
+            instances(png(picture(0)), png(picture(1))),
+        ]
+    )
+    assert (good.status, good.rule, good.predictions) == (200, None, [(CLASSES[1], 0.0)])
+    assert [label for label, _ in unknown.predictions] == ["unknown"]
+    assert bad == Answer(400, bad.json, "not-an-image", ())
+    assert [label for label, _ in many.predictions] == CLASSES[:2]
+
+
+def test_what_an_approximate_index_does_not_find_is_left_out(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    vectors = faiss.read_index(str(folder / "index.faiss")).reconstruct_n(0, 12)
+    index = faiss.index_factory(4, "IVF5,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    faiss.extract_index_ivf(index).quantizer.reset()
+    faiss.extract_index_ivf(index).quantizer.add(np.vstack([np.eye(4), -np.eye(4)[:1]]).astype(np.float32))
+    index.add(vectors[:2])
+    faiss.write_index(index, str(tmp_path / "index.faiss"))
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0, 0]}))
+    found, lost = ask(Predictor(tmp_path, decode, payload), png(picture(0)), png(picture(3)))
+    assert [near["index"] for near in found["neighbours"]] == [1, 0]
+    nothing = {"label": "unknown", "unknown": True, "distance": None, "similarity": None, "neighbours": []}
+    assert lost == {**nothing, "model": found["model"]}
+
+
+def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0]}))
+    with pytest.raises(ValueError, match="12 vectors in the index, 1 labels"):
+        Predictor(tmp_path, decode, payload)
+
+
+@pytest.fixture
+def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """TorchServe's handler, imported as its worker does: by flat names, from the unpacked archive."""
+    flat = ("handler", "decode", "payload", "predictor", "telemetry", "socket_reads")
+    threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
+    monkeypatch.syspath_prepend(folder)
+    handler = importlib.import_module("handler")
+
+    entry = handler.Handler()
+    entry.initialize(SimpleNamespace(system_properties={"model_dir": str(folder)}))
+    yield entry
+    for name in flat:
+        assert Path(sys.modules.pop(name).__file__ or "").parent == folder
+    faiss.omp_set_num_threads(threads)
+    otf_message_handler._retrieve_buffer = reading
+    logging.root.setLevel(level)
+
+
+def handled(handler: Any, *items: tuple[dict[str, bytes], dict[str, str]]) -> list[tuple[int, str, Any]]:
+    """Status, phrase and JSON that the handler gives to items as TorchServe does, each with HTTP headers."""
+    statuses: dict[int, tuple[int, str]] = {}
+    types: dict[int, str] = {}
+
+    def properties(number: int) -> dict[str, Any]:
+        item, headers = items[number]
+        return {**{name: {"content-type": ""} for name in item}, "explain": "False", **headers}
+
+    context = SimpleNamespace(
+        set_response_status=lambda code, phrase, number: statuses.update({number: (code, phrase)}),
+        set_response_content_type=lambda number, kind: types.update({number: kind}),
+        get_all_request_header=properties,
+        get_request_id=str,
+    )
+    answers = handler.handle([item for item, _ in items], context)
+    assert set(types.values()) == {"application/json"}
+    return [(*statuses[number], json.loads(answer)) for number, answer in enumerate(answers)]
+
+
+def test_the_handler_gives_each_item_its_status(handler: Any) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    answers = handled(
+        handler,
+        ({"body": png(picture(1))}, {}),
+        ({"body": png(picture(1, size=102))}, {"content-type": "image/png"}),
+        ({"data": png(picture(1))}, form),
+        ({"image": png(picture(1))}, form),
+        ({}, form),
+        ({"body": b"{}"}, {"CONTENT-TYPE": "Application/JSON; charset=utf-8"}),
+        ({"7": b""}, {"Content-Type": "application/x-www-form-urlencoded"}),
+        ({}, {}),
+    )
+    assert [(status, answer.get("error", {}).get("rule")) for status, _, answer in answers] == [
+        (200, None),
+        (413, "too-many-pixels"),
+        (200, None),
+        (400, "wrong-form"),
+        (400, "wrong-form"),
+        (400, "wrong-json"),
+        (415, "wrong-type"),
+        (400, "empty"),
+    ]
+    assert [phrase for _, phrase, _ in answers][:2] == ["OK", "Request Entity Too Large"]
+
+
+@pytest.mark.parametrize("say", ["header", "field", "query", "json"])
+def test_the_polarity_reaches_the_predictor_by_every_way(handler: Any, say: str) -> None:
+    dark, value = png(255 - picture(2)), "dark-on-light"
+    item, headers = {
+        "header": ({"body": dark}, {"x-Polarity": value}),
+        "field": ({"data": dark, "polarity": value.encode()}, {"Content-Type": "multipart/form-data; boundary=x"}),
+        "query": ({"polarity": value.encode(), "body": dark}, {}),
+        "json": ({"body": instances(dark, polarity=value).body}, {"content-type": "application/json"}),
+    }[say]
+    [(status, _, answer)] = handled(handler, (item, headers))
+    assert status == 200
+    assert answer.get("predictions", [answer])[0]["label"] == CLASSES[2]
+    assert answer.get("predictions", [answer])[0]["distance"] < 0.01
+
+
+def test_the_handler_uses_one_thread(handler: Any) -> None:
+    assert handler.predictor._network.get_session_options().intra_op_num_threads == 1
+    assert faiss.omp_get_max_threads() == 1

@@ -1,0 +1,233 @@
+"""What is decided before TorchServe starts: the pointer, the configuration, the environment, the archive's canary."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import socket
+import sys
+import time
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serving import log as log_module
+from serving.log import Log
+from serving.pointer import PointerError, check_archive, read_pointer
+from serving.torchserve import launch
+from serving.torchserve.server import TorchServe, TorchServeError
+
+
+def write_pointer(volume: Path, **changes: Any) -> Path:
+    mar = volume / "model-store" / "digits_1.mar"
+    mar.parent.mkdir(parents=True)
+    mar.write_bytes(b"archive")
+    pointer = {"name": "digits", "version": "1", "mar": mar.name, "sha256": hashlib.sha256(b"archive").hexdigest()}
+    (volume / "current.json").write_text(json.dumps(pointer | changes))
+    return mar
+
+
+def test_the_pointer_names_the_archive(tmp_path: Path) -> None:
+    mar = write_pointer(tmp_path, accuracy=0.99)
+    pointer = read_pointer(tmp_path)
+    assert (pointer.name, pointer.version, pointer.mar) == ("digits", "1", mar)
+    check_archive(pointer)
+
+
+def test_a_folder_whose_name_no_socket_can_bear_is_refused_at_once(tmp_path: Path) -> None:
+    launch.check_length(Path("/tmp/ts-12345678"))
+    folder = tmp_path / ("f" * 80)
+    with pytest.raises(TorchServeError, match="at most 10[37]: let TMPDIR name a folder with a shorter name"):
+        launch.check_length(folder)
+
+
+def test_no_pointer_says_make_run(tmp_path: Path) -> None:
+    with pytest.raises(PointerError, match=rf"nothing is deployed yet, {tmp_path}/current.json .* make run"):
+        read_pointer(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", '{"name": "digits"}', "\udcff"])
+def test_a_damaged_pointer_names_its_path_and_the_remedy(tmp_path: Path, content: str) -> None:
+    (tmp_path / "current.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(PointerError, match=rf"{tmp_path}/current.json is damaged .*: remove it"):
+        read_pointer(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"mar": "../../secret.mar"}, {"name": "a=b,c"}, {"name": ""}, {"mar": "-x"}])
+def test_a_pointer_out_of_the_model_store_is_refused(tmp_path: Path, change: dict[str, str]) -> None:
+    write_pointer(tmp_path, **change)
+    with pytest.raises(PointerError, match=re.escape(repr(*change.values()))):
+        read_pointer(tmp_path)
+
+
+def test_a_missing_archive_is_named(tmp_path: Path) -> None:
+    mar = write_pointer(tmp_path)
+    mar.unlink()
+    with pytest.raises(PointerError, match=rf"names {mar}, which cannot be read .*: restore it"):
+        check_archive(read_pointer(tmp_path))
+
+
+def test_a_changed_archive_is_refused(tmp_path: Path) -> None:
+    mar = write_pointer(tmp_path)
+    mar.write_bytes(b"other")
+    with pytest.raises(PointerError, match=rf"{mar} has SHA-256 \w+ where the pointer says .*: remove it"):
+        check_archive(read_pointer(tmp_path))
+
+
+def properties() -> dict[str, str]:
+    lines = launch.CONFIG.read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_torchserve_knows_every_property() -> None:
+    spec = find_spec("ts")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    with zipfile.ZipFile(Path(spec.submodule_search_locations[0], "frontend", "model-server.jar")) as jar:
+        known = jar.read("org/pytorch/serve/util/ConfigManager.class")
+    unknown = [key for key in properties() if len(key).to_bytes(2) + key.encode() not in known]
+    assert unknown == ["vmargs"]  # which the launcher reads, not Java
+
+
+def test_what_torchserve_leaves_open_is_closed() -> None:
+    closed = properties()
+    for key in ("inference_address", "management_address", "metrics_address"):
+        assert closed[key].startswith("http://127.0.0.1:")
+    assert closed["grpc_inference_address"] == closed["grpc_management_address"] == "127.0.0.1"
+    for key in ("install_py_dep_per_model", "use_env_allowed_urls"):
+        assert closed[key] == "false"
+    for url in ("http://example.org/x.mar", "https://example.org/x.mar", "file:///etc/x.mar"):
+        assert not re.fullmatch(closed["allowed_urls"], url)
+    assert not [key for key in closed if key.startswith("cors")]
+
+
+def test_the_worker_gets_no_secret_and_every_listener_an_address_of_its_own() -> None:
+    caller = {"PATH": "/bin", "AWS_SECRET": "x", "PYTHONPATH": "/y", "TS_LOAD_MODELS": "all", "TS_CONFIG_FILE": "/z"}
+    ports = range(9000, 9006)
+    environment = launch.environment(Path("/folder"), "127.0.0.1", ports, caller)
+    assert {key: environment.get(key) for key in caller} == {**dict.fromkeys(caller), "PATH": "/bin"}
+    assert environment["TS_INFERENCE_ADDRESS"] == "http://127.0.0.1:9000"
+    assert environment["TS_GRPC_INFERENCE_PORT"] == "9001"
+    assert environment["TMPDIR"] == environment["LOG_LOCATION"] == "/folder"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TorchServe has such sockets on Linux alone")
+def test_management_is_a_socket_in_the_private_folder() -> None:
+    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
+    assert environment["TS_MANAGEMENT_ADDRESS"] == "unix:/folder/ts_management_address"
+    assert launch.management_address(Path("/folder"), range(9000, 9006)) == Path("/folder/ts_management_address")
+    assert environment["TS_METRICS_ADDRESS"] == "unix:/folder/ts_metrics_address"
+
+
+def test_elsewhere_it_is_a_port_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
+    assert environment["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9004"
+    assert launch.management_address(Path("/folder"), range(9000, 9006)) == 9004
+    assert launch.metrics_address(Path("/folder"), range(9000, 9006)) == 9005
+
+
+def test_where_nothing_may_run_it_is_a_port_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    assert launch.management_address(tmp_path, range(9000, 9006)) == 9004
+    assert launch.environment(tmp_path, "0.0.0.0", range(9000, 9006), {})["TS_METRICS_ADDRESS"].endswith(":9005")
+
+
+def test_free_ports_differ_and_a_taken_one_is_named() -> None:
+    ports = launch.free_ports("127.0.0.1", 0)
+    assert len(set(ports)) == len(launch.LISTENERS) + len(launch.SOCKETS) + 1
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(launch.AddressError, match=rf"port {port} of 127.0.0.1 .*in use.*--port"):
+            launch.free_ports("127.0.0.1", port)
+
+
+def test_an_archive_without_a_canary_is_refused(tmp_path: Path) -> None:
+    mar = tmp_path / "x.mar"
+    for content in (None, b"no zip"):
+        if content:
+            mar.write_bytes(content)
+        with pytest.raises(TorchServeError, match=rf"{mar} is no archive of this project .*make run"):
+            TorchServe(mar, "x", log=Log(tmp_path / "log"))
+
+
+SAID = b"""WARNING: java says
+2026-01-01T00:00:00.000Z INFO  MODEL_LOG - Backend worker process died.
+2026-01-01T00:00:00.000Z INFO  MODEL_LOG - ValueError: wrong weights
+2026-01-01T00:00:00.000Z ERROR WorkerThread - Backend worker error
+java.lang.Exception: died
+\tat org.pytorch.serve(Unknown)
+\t... 4 more
+"""
+
+
+def test_the_log_is_json_and_its_end_readable(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    log.follow_java(io.BytesIO(SAID)).join()
+    assert log.failures == 1
+    assert log.tail().splitlines() == [
+        f"the end of its log, {tmp_path / 'log'}:",
+        "  Backend worker process died.",
+        "  ValueError: wrong weights",
+        "  Backend worker error",
+        "  java.lang.Exception: died",
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {
+        "time": "2026-01-01T00:00:00.000Z",
+        "level": "ERROR",
+        "logger": "WorkerThread",
+        "message": "Backend worker error",
+    } in lines
+
+
+def test_a_log_that_grows_too_large_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "ROTATE_BYTES", 100)
+    log = Log(tmp_path / "log")
+    for number in range(3):
+        log.write(b"%d" % number * 120 + b"\n")
+    assert (tmp_path / "log").read_bytes() == b"2" * 120 + b"\n"
+    assert (tmp_path / "log.1").read_bytes() == b"1" * 120 + b"\n"
+
+
+def test_lines_of_requests_come_through_the_pipe_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "requests"
+    os.mkfifo(pipe)
+    log = Log(tmp_path / "log")
+    log.follow_requests(pipe)
+    handle = os.open(pipe, os.O_WRONLY)
+    wanted = b"".join(b'{"request": %d}\n' % number for number in range(5000))
+    for start in range(0, len(wanted), 1000):  # which cuts lines
+        os.write(handle, wanted[start : start + 1000])
+    deadline = time.monotonic() + 10
+    while (tmp_path / "log").read_bytes() != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (tmp_path / "log").read_bytes() == wanted
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    Log(Path("/dev/full")).say("nobody will read this")
+
+
+@pytest.mark.parametrize("version", ["../x", "-v", "a b"])
+def test_a_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
+    with pytest.raises(PointerError, match="and not letters, digits"):
+        read_pointer(tmp_path, version)
+
+
+def test_a_version_deployed_before_is_found_by_its_record(tmp_path: Path) -> None:
+    mar = write_pointer(tmp_path)
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "current.json").rename(tmp_path / "versions/1.json")
+    assert read_pointer(tmp_path, "1").mar == mar
+    (tmp_path / "backup").mkdir()
+    mar.rename(tmp_path / "backup" / mar.name)
+    check_archive(read_pointer(tmp_path, "1"))
+    with pytest.raises(PointerError, match="no version 2 was ever deployed"):
+        read_pointer(tmp_path, "2")

@@ -1,0 +1,306 @@
+"""Analyse: the gate can say no, the champion is scored on the same images, the report stands alone."""
+
+import json
+import math
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from steps.analyse import Analysis, analyse
+from steps.analyse.evaluate import _draw, confusion_matrix
+from steps.analyse.verdict import Score, judge
+from steps.common import store
+from steps.common.dataset import read_split
+from steps.common.errors import StepError
+from steps.common.pointer import write_pointer
+from steps.embed import embed
+from steps.index import index
+from steps.preprocess import preprocess
+from steps.train import train
+from tests.support.examples import PARAMS
+
+GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+
+
+def verdict(accuracy: float | None, champion: float | None = None, worst: float | None = 0.9, **more: Any) -> Any:
+    challenger = Score(accuracy, {"a": 0.95, "b": worst})
+    other = None if champion is None else Score(champion, {})
+    return judge(challenger, other, **{"baseline": 0.8, "worst_class_floor": 0.5, **more})
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "reason"),
+    [
+        (0.8, "accuracy 0.8000 is not above the baseline 0.8000"),
+        (0.1, "is not above the baseline"),
+        (math.nan, "accuracy is nan, which is no share from 0 to 1"),
+        (math.inf, "accuracy is inf"),
+        (1.01, "accuracy is 1.01"),
+        (-0.5, "accuracy is -0.5"),
+        (None, "accuracy is None"),
+    ],
+)
+def test_an_accuracy_that_is_no_good_never_deploys(accuracy: float | None, reason: str) -> None:
+    judged = verdict(accuracy)
+    assert not judged.better
+    assert reason in judged.reason
+    assert 0 <= judged.accuracy <= 0.8  # what dsl.If compares is a number that says no
+
+
+@pytest.mark.parametrize("worst", [0.49, math.nan, None, 7.0])
+def test_a_class_below_its_floor_never_deploys(worst: float | None) -> None:
+    judged = verdict(0.9, worst=worst)
+    assert not judged.better
+    assert judged.worst_label == "b"
+    assert "below the floor 0.5000" in judged.reason
+
+
+def test_a_model_without_classes_never_deploys() -> None:
+    assert not judge(Score(0.9, {}), None, baseline=0.8, worst_class_floor=0.0).better
+
+
+@pytest.mark.parametrize(("accuracy", "better"), [(0.91, True), (0.9, False), (0.89, False)])
+def test_only_a_better_model_than_the_champion_deploys(accuracy: float, better: bool) -> None:
+    judged = verdict(accuracy, champion=0.9)
+    assert judged.better is better
+    assert "the champion's 0.9000" in judged.reason
+
+
+def test_a_champion_without_a_score_is_beaten_by_any_that_has_one() -> None:
+    assert verdict(0.85, champion=math.nan).better
+
+
+def test_the_champion_need_not_beat_itself() -> None:
+    assert verdict(0.9, champion=0.9, is_champion=True).better
+    assert not verdict(0.7, champion=0.7, is_champion=True).better
+
+
+def test_a_model_that_was_rolled_back_stays_out_however_good_it_is() -> None:
+    judged = verdict(0.99, champion=0.9, rolled_back="v2 was rolled back on Monday: make rollback VERSION=v2 ...")
+    assert not judged.better
+    assert judged.reason == "accuracy 0.9900, but v2 was rolled back on Monday: make rollback VERSION=v2 ..."
+    assert "not above the baseline" in verdict(0.7, rolled_back="v2 was rolled back").reason
+
+
+def test_confusion_rows_are_true_and_columns_predicted() -> None:
+    matrix = confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b", "c"])
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(500)]])
+def test_the_picture_takes_any_labels_and_any_number(tmp_path: Path, classes: list[str]) -> None:
+    _draw(np.eye(len(classes), dtype=np.int64), classes, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert max(picture.size) < 2500
+
+
+def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
+    return analyse(model["test"], model[network], model[idx], model["validation"], **{**GATE, **change})
+
+
+def test_the_evaluation_agrees_with_a_plain_search(model: dict[str, Any]) -> None:
+    from steps.common.embedding import embed_images, load_network
+
+    analysis = run(model)
+    assert analysis.verdict.better
+    gallery, test = read_split(model["gallery"]), read_split(model["test"])
+    network = load_network(model["volumes"] / "model/network" / model["network"])
+    cosines = embed_images(network, test.images, 100) @ embed_images(network, gallery.images, 100).T
+    right = gallery.labels[cosines.argmax(1)] == test.labels
+    assert analysis.verdict.accuracy == pytest.approx(right.mean())
+    assert np.trace(np.array(analysis.confusion)) == right.sum()
+    assert np.array(analysis.confusion).sum(1).tolist() == [100] * 10
+    worst = min(range(10), key=lambda i: right[test.labels == i].mean())
+    assert analysis.verdict.worst_accuracy == pytest.approx(right[test.labels == worst].mean())
+
+
+def test_golden_images_are_of_every_class_and_the_worst_mistakes_are_sure(model: dict[str, Any]) -> None:
+    folder = json.loads((run(model).report.parent / "verdict.json").read_text())
+    evaluation = model["volumes"] / "model/evaluation" / folder["evaluation"]
+    golden = json.loads((evaluation / "golden.json").read_text())
+    assert sorted(item["expected"] for item in golden) == sorted("0123456789" * 2)
+    mistakes = json.loads((evaluation / "mistakes.json").read_text())
+    assert 0 < len(mistakes) <= GATE["mistakes"]
+    assert all(item["label"] != item["expected"] for item in mistakes)
+    distances = [item["distance"] for item in mistakes]
+    assert distances == sorted(distances)
+
+
+def test_the_report_stands_alone(model: dict[str, Any]) -> None:
+    analysis = run(model)
+    page = analysis.report.read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert "data:image/png;base64," in page
+    assert f"{analysis.verdict.accuracy * 100:.2f} %" in page
+    for id in (model["network"], model["index"], model["embeddings"], model["test"], model["train"]):
+        assert id in page
+    assert "learning_rate = 0.008" in page
+
+
+def test_scoring_again_scores_nothing(model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(model)
+    capsys.readouterr()
+    assert run(model) == first
+    assert '"unchanged": true' in capsys.readouterr().out
+
+
+def test_a_network_of_nans_is_rejected_not_an_error(model: dict[str, Any]) -> None:
+    folder = model["volumes"] / "model/network" / model["network"]
+    weights = {name: tensor * math.nan for name, tensor in load_file(folder / "weights.safetensors").items()}
+
+    def build(target: Path) -> dict[str, Any]:
+        for name in ("network.py", "network.json"):
+            shutil.copy(folder / name, target)
+        save_file(weights, target / "weights.safetensors")
+        return {}
+
+    network = store.produce(
+        model["volumes"] / "model", "network", "train", parameters={}, inputs={"nan": "1"}, build=build
+    ).id
+    embeddings = embed(model["gallery"], network, **PARAMS["embed"])
+    bad = {**model, "network": network, "index": index(embeddings, factory="Flat")}
+    analysis = run(bad)
+    assert not analysis.verdict.better
+    assert analysis.verdict.accuracy <= 0.8
+    assert "Rejected" in analysis.report.read_text()
+
+
+def serve(model: dict[str, Any], network: str, idx: str) -> None:
+    """Point the deploy volume at an archive that holds this network and index."""
+    volumes = model["volumes"]
+    (volumes / "deploy-model/model-store").mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(volumes / "deploy-model/model-store/m_1.mar", "w") as mar:
+        for folder in (volumes / "model/network" / network, volumes / "model/index" / idx):
+            for path in folder.iterdir():
+                if path.name != "manifest.json":
+                    mar.write(path, path.name)
+    write_pointer({"name": "m", "version": "1", "mar": "m_1.mar", "network": network, "index": idx})
+
+
+def crippled(model: dict[str, Any]) -> dict[str, Any]:
+    """The model with an index of only a few of its gallery's embeddings: a little worse than the whole."""
+    source = model["volumes"] / "model/embeddings" / model["embeddings"]
+    labels = json.loads((source / "labels.json").read_text())
+
+    def build(target: Path) -> dict[str, Any]:
+        np.save(target / "embeddings.npy", np.load(source / "embeddings.npy")[::40])
+        (target / "labels.json").write_text(json.dumps({**labels, "gallery": labels["gallery"][::40]}))
+        return {}
+
+    few = store.produce(
+        model["volumes"] / "model", "embeddings", "embed", parameters={}, inputs={"few": "1"}, build=build
+    )
+    return {**model, "index": index(few.id, factory="Flat")}
+
+
+def test_a_worse_challenger_is_rejected_and_a_better_one_is_not(model: dict[str, Any]) -> None:
+    worse = crippled(model)
+    serve(model, model["network"], model["index"])
+    rejected = run(worse, baseline=0.1, worst_class_floor=0.0)
+    assert not rejected.verdict.better
+    assert "is not better than the champion's" in rejected.verdict.reason
+
+    serve(model, worse["network"], worse["index"])
+    accepted = run(model)
+    assert accepted.verdict.better
+    assert "beats the champion's" in accepted.verdict.reason
+
+
+def test_a_rolled_back_network_and_index_are_rejected_until_put_back(model: dict[str, Any]) -> None:
+    worse = crippled(model)
+    serve(model, worse["network"], worse["index"])
+    accepted = run(model)
+    note = {"version": "v2", "network": model["network"], "index": model["index"], "at": "2026-01-02T03:04:05+00:00"}
+    pointer = {"name": "m", "version": "1", "mar": "m_1.mar", "network": worse["network"], "index": worse["index"]}
+    write_pointer({**pointer, "rolled_back": [note]})
+    rejected = run(model)
+    assert accepted.verdict.better
+    assert not rejected.verdict.better
+    assert rejected.verdict.reason.endswith(
+        "but v2 was rolled back on 2026-01-02T03:04:05+00:00: make rollback VERSION=v2 puts it back"
+    )
+    assert rejected.id != accepted.id
+    assert not json.loads((rejected.report.parent / "verdict.json").read_text())["better"]
+    write_pointer({**pointer, "rolled_back": [{**note, "index": "another"}]})
+    assert run(model) == accepted, "another index with the same network is another model"
+
+
+def test_what_is_served_is_not_rejected_for_another_version_of_it(model: dict[str, Any]) -> None:
+    serve(model, model["network"], model["index"])
+    pointer = json.loads((model["volumes"] / "deploy-model/current.json").read_text())
+    note = {"version": "v2", "network": model["network"], "index": model["index"], "at": "then"}
+    write_pointer({**pointer, "rolled_back": [note]})
+    assert run(model).verdict.better
+
+
+def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> None:
+    """Even where the store no longer has its network and index."""
+    worse = crippled(model)
+    serve(model, worse["network"], worse["index"])
+    shutil.rmtree(model["volumes"] / "model/index" / worse["index"])
+    assert "beats the champion's" in run(model).verdict.reason
+
+
+@pytest.mark.parametrize("change", [{"image_size": 32}, {"channels": 3}])
+def test_a_champion_of_another_image_size_or_colour_is_scored_in_its_own(
+    model: dict[str, Any], change: dict[str, int]
+) -> None:
+    """As the server would bring what it is sent to the size and colours of the model it serves."""
+    serve(model, model["network"], model["index"])
+    same = json.loads((run(model).report.parent / "verdict.json").read_text())["accuracy"]
+    write_mar_settings(model, image_size=28, channels=1)
+    ids = preprocess(**{**PARAMS["data"], **change})
+    network = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 1, "widths": [2, 2]})
+    worse = {**ids, "network": network, "index": index(embed(ids["gallery"], network, batch_size=500), factory="Flat")}
+    verdict = run(worse, baseline=0.1, worst_class_floor=0.0).verdict
+    assert not verdict.better
+    champion = re.search(r"the champion's (0\.\d+)", verdict.reason)
+    assert champion is not None, verdict.reason
+    assert float(champion[1]) == pytest.approx(same, abs=0.02)
+
+
+def write_mar_settings(model: dict[str, Any], **settings: float) -> None:
+    with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store/m_1.mar", "a") as mar:
+        mar.writestr("model.json", json.dumps(settings))
+
+
+def test_a_champion_that_cannot_be_read_stops_the_run(model: dict[str, Any]) -> None:
+    worse = crippled(model)
+    serve(model, worse["network"], worse["index"])
+    (model["volumes"] / "deploy-model/model-store/m_1.mar").write_bytes(b"broken")
+    with pytest.raises(StepError, match=r"m_1\.mar, cannot be read .* restore it from backup/"):
+        run(model)
+
+
+def test_a_damaged_pointer_stops_the_run(model: dict[str, Any]) -> None:
+    serve(model, model["network"], model["index"])
+    (model["volumes"] / "deploy-model/current.json").write_text("{")
+    with pytest.raises(StepError, match=r"current\.json cannot be read .*restore it, or remove it"):
+        run(model)
+
+
+def test_a_champion_is_scored_with_the_distance_of_its_own_archive(model: dict[str, Any]) -> None:
+    worse = crippled(model)
+    for settings, distance in ((None, None), ({"unknown_distance": 0.25}, 0.25)):
+        serve(model, worse["network"], worse["index"])
+        if settings:
+            write_mar_settings(model, **{"image_size": 28, "channels": 1, **settings})
+        id = json.loads((run(model).report.parent / "manifest.json").read_text())["inputs"]["champion"]
+        champion = json.loads((model["volumes"] / "model/evaluation" / id / "manifest.json").read_text())
+        assert champion["facts"]["unknown_distance"] == distance
+
+
+def test_the_served_model_judged_again_is_the_champion_itself(model: dict[str, Any]) -> None:
+    first = run(model)
+    serve(model, model["network"], model["index"])
+    (model["volumes"] / "deploy-model/model-store/m_1.mar").write_bytes(b"broken")  # deploy will put it right
+    again = run(model, unknown_quantile=0.9)
+    assert again.verdict.better
+    assert again.verdict.accuracy == first.verdict.accuracy

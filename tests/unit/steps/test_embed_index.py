@@ -1,0 +1,59 @@
+"""Embed and index: unit vectors of the gallery, a FAISS index by factory string, searched by cosine."""
+
+import json
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+from steps.common.dataset import read_split
+from steps.common.errors import StepError
+from steps.embed import embed
+from steps.index import index
+from tests.support.examples import PARAMS
+
+
+def test_embeddings_are_unit_vectors_with_their_labels(model: dict[str, Any]) -> None:
+    folder = model["volumes"] / "model/embeddings" / model["embeddings"]
+    embeddings = np.load(folder / "embeddings.npy")
+    gallery = read_split(model["gallery"])
+    assert embeddings.shape == (len(gallery), PARAMS["train"]["embedding_size"])
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(gallery)), abs=1e-5)
+    labels = json.loads((folder / "labels.json").read_text())
+    assert [labels["classes"][i] for i in labels["gallery"]] == [gallery.classes[i] for i in gallery.labels]
+
+
+def test_the_batch_size_changes_nothing(model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert embed(model["gallery"], model["network"], batch_size=7) == model["embeddings"]
+    assert '"unchanged": true' in capsys.readouterr().out
+
+
+def test_the_index_gives_cosines(model: dict[str, Any]) -> None:
+    embeddings = np.load(model["volumes"] / "model/embeddings" / model["embeddings"] / "embeddings.npy")
+    searched = faiss.read_index(str(model["volumes"] / "model/index" / model["index"] / "index.faiss"))
+    cosines, neighbours = searched.search(embeddings[:50], 3)
+    wanted = embeddings[:50] @ embeddings.T
+    assert cosines[:, 0] == pytest.approx(np.ones(50), abs=1e-5)
+    assert cosines == pytest.approx(np.take_along_axis(wanted, neighbours, axis=1), abs=1e-5)
+
+
+def test_another_factory_string_makes_another_index(model: dict[str, Any]) -> None:
+    other = index(model["embeddings"], factory="IVF16,Flat")
+    assert other != model["index"]
+    made = faiss.read_index(str(model["volumes"] / "model/index" / other / "index.faiss"))
+    assert faiss.extract_index_ivf(made).nlist == 16
+    assert made.metric_type == faiss.METRIC_INNER_PRODUCT
+
+
+@pytest.mark.parametrize("factory", ["Flot", "IVF99999,Flat"])
+def test_a_factory_string_that_does_not_work_is_named(model: dict[str, Any], factory: str) -> None:
+    with pytest.raises(StepError, match=f"index.factory is '{factory}', and FAISS cannot make that index of 3600"):
+        index(model["embeddings"], factory=factory)
+
+
+def test_unknown_and_wrong_parameters_are_named(model: dict[str, Any]) -> None:
+    with pytest.raises(StepError, match="parameters of index are wrong: .*factry: Unexpected keyword argument"):
+        index(model["embeddings"], factry="Flat")  # type: ignore[call-arg]
+    with pytest.raises(StepError, match="of embed are wrong: batch_size: .*, is 'many'"):
+        embed(model["gallery"], model["network"], batch_size="many")  # type: ignore[arg-type]

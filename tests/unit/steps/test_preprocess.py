@@ -1,0 +1,224 @@
+"""Collect and preprocess: splits that follow from content, images of any kind, downloads that go on."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import json
+import operator
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steps.common.dataset import read_split
+from steps.common.errors import StepError
+from steps.preprocess import download, preprocess, sources
+from steps.preprocess.split import stratify
+from tests.support.examples import PARAMS, write_images
+
+DATA = PARAMS["data"]
+FOLDER = {**DATA, "source": "folder"}
+LETTERS = {"a": "0", "b": "1", "ç d": "2"}
+
+
+def test_the_sample_is_split_stratified(volumes: Path) -> None:
+    splits = {name: read_split(id) for name, id in preprocess(**DATA).items()}
+    assert {name: len(split) for name, split in splits.items()} == {
+        "train": 3600,
+        "validation": 400,
+        "gallery": 3600,
+        "test": 1000,
+    }
+    assert np.bincount(splits["test"].labels).tolist() == [100] * 10
+    assert splits["train"].images.shape == (3600, 28, 28, 1)
+    assert splits["train"].images.dtype == np.uint8
+    assert isinstance(splits["train"].images, np.memmap)
+    with np.load(sources.SAMPLE) as sample:
+        row = int(splits["test"].names[7].removeprefix("sample#"))
+        assert (splits["test"].images[7, :, :, 0] == sample["images"][row]).all()
+        assert splits["test"].classes[splits["test"].labels[7]] == str(sample["labels"][row])
+
+
+def test_every_image_is_in_one_split(volumes: Path) -> None:
+    ids = preprocess(**DATA)
+    names = [read_split(ids[split]).names for split in ("train", "validation", "test")]
+    assert sorted(functools.reduce(operator.iadd, names, [])) == sorted(f"sample#{row}" for row in range(5000))
+
+
+def test_the_seed_draws_the_splits(volumes: Path) -> None:
+    assert preprocess(**DATA) == preprocess(**DATA)
+    assert preprocess(**{**DATA, "seed": 1})["test"] != preprocess(**DATA)["test"]
+
+
+def test_numbers_that_kfp_made_floats_give_the_same_ids(volumes: Path) -> None:
+    floats = {key: float(value) if isinstance(value, int) else value for key, value in DATA.items()}
+    assert preprocess(**floats) == preprocess(**DATA)
+
+
+def test_the_same_image_is_never_on_both_sides() -> None:
+    labels = ["a"] * 40 + ["b"] * 40
+    keys = [str(i // 4) for i in range(80)]
+    rows = stratify(labels, keys, {"test": 0.3}, rest="train", seed=0)
+    assert not {keys[row] for row in rows["test"]} & {keys[row] for row in rows["train"]}
+    assert len(rows["test"]) == 24
+
+
+def test_a_small_class_gives_every_part_an_image_and_keeps_one() -> None:
+    rows = stratify(["a"] * 3, ["1", "2", "3"], {"test": 0.1, "validation": 0.1}, rest="train", seed=0)
+    assert {name: len(part) for name, part in rows.items()} == {"test": 1, "validation": 1, "train": 1}
+    assert len(stratify(["a"], ["1"], {"test": 0.5}, rest="train", seed=0)["train"]) == 1
+
+
+def test_a_folder_without_gallery_and_test_is_split(volumes: Path) -> None:
+    write_images(volumes / "data/images/train", LETTERS, count=20)
+    ids = preprocess(**FOLDER)
+    assert ids["gallery"] == ids["train"]
+    assert read_split(ids["test"]).classes == sorted(LETTERS)
+    assert len(read_split(ids["test"])) == 12
+    assert len(read_split(ids["train"])) == 60 - 12 - 6
+
+
+def test_a_folder_with_gallery_and_test_uses_them(volumes: Path) -> None:
+    for part, first in (("train", 0), ("gallery", 20), ("test", 40)):
+        write_images(volumes / "data/images" / part, LETTERS, first)
+    ids = preprocess(**FOLDER)
+    assert len({ids[name] for name in ids}) == 4
+    assert {len(read_split(ids[name])) for name in ("gallery", "test")} == {36}
+    assert read_split(ids["gallery"]).names[0].startswith("gallery/a/")
+
+
+def test_a_new_gallery_class_changes_the_gallery_alone(volumes: Path) -> None:
+    for part, first in (("train", 0), ("gallery", 20), ("test", 40)):
+        write_images(volumes / "data/images" / part, LETTERS, first)
+    before = preprocess(**FOLDER)
+    write_images(volumes / "data/images/gallery", {"new": "9"})
+    after = preprocess(**FOLDER)
+    assert {name for name in before if before[name] != after[name]} == {"gallery"}
+    assert "new" in read_split(after["gallery"]).classes
+
+
+def test_images_of_any_kind_are_brought_to_size(volumes: Path) -> None:
+    folder = volumes / "data/images/train"
+    write_images(folder, {"a": "0", "b": "1"})
+    Image.new("RGB", (50, 31), "red").save(folder / "a/colour.jpg")
+    Image.new("RGBA", (5, 7), "blue").save(folder / "b/alpha.png")
+    split = read_split(preprocess(**{**FOLDER, "image_size": 20, "channels": 3})["train"])
+    assert split.images.shape[1:] == (20, 20, 3)
+    sample = read_split(preprocess(**{**DATA, "image_size": 20, "channels": 3})["train"])
+    assert sample.images.shape == (3600, 20, 20, 3)
+
+
+def test_unreadable_images_are_named_and_counted(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS)
+    (folder / "a/notes.txt").write_text("no image")
+    ids = preprocess(**FOLDER)
+    assert "unreadable: train/a/notes.txt: not-an-image" in capsys.readouterr().out
+    assert sum(len(read_split(ids[name])) for name in ("train", "validation", "test")) == 36
+
+
+def test_hidden_files_are_no_data_and_misplaced_ones_are_named(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS)
+    write_images(folder, {".checkpoints": "5", "a/deeper": "6"}, count=2)
+    assert read_split(preprocess(**FOLDER)["train"]).classes == sorted(LETTERS)
+    assert "2 files in " in (said := capsys.readouterr().out)
+    assert "are not in <label>/ and are left out: a/deeper/" in said
+
+
+def test_too_many_unreadable_images_fail_the_run(volumes: Path) -> None:
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS)
+    for i in range(3):
+        (folder / f"b/broken{i}.png").write_bytes(b"\x89PNG broken %d" % i)
+    with pytest.raises(StepError, match=r"data\.max_unreadable allows 0: mend or remove train/b/broken"):
+        preprocess(**{**FOLDER, "max_unreadable": 0})
+    preprocess(**{**FOLDER, "max_unreadable": 3})
+    with pytest.raises(StepError, match="3 images cannot be read, and data.max_unreadable allows 2"):
+        preprocess(**{**FOLDER, "max_unreadable": 2})
+
+
+def test_a_missing_folder_says_where_images_go(volumes: Path) -> None:
+    with pytest.raises(StepError, match=r"images/train is missing: .*put images into train/<label>/"):
+        preprocess(**FOLDER)
+    (volumes / "data/images/train").mkdir(parents=True)
+    with pytest.raises(StepError, match="holds no <label>/<image>: put one folder per class into it"):
+        preprocess(**FOLDER)
+
+
+class Mirror(http.server.BaseHTTPRequestHandler):
+    """Serves files with ranges, and breaks the first transfer off half-way."""
+
+    files: dict[str, bytes]
+    requests: list[str | None]
+
+    def do_GET(self) -> None:
+        data = self.files[self.path.rsplit("/", 1)[-1]]
+        asked = self.headers.get("Range")
+        first = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        self.requests.append(asked)
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(data) - first))
+        self.end_headers()
+        breaks = len(self.requests) == 1
+        self.wfile.write(data[first : len(data) // 2 if breaks else None])
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A loopback mirror of a small MNIST; gives its URL."""
+    with np.load(sources.SAMPLE) as sample:
+        parts = {"train": slice(0, None, 2), "t10k": slice(1, None, 50)}
+        Mirror.files = {}
+        for prefix, rows in parts.items():
+            for kind, array in (("images-idx3", sample["images"][rows]), ("labels-idx1", sample["labels"][rows])):
+                header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+                Mirror.files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(header + array.tobytes())
+    Mirror.requests = []
+    monkeypatch.setattr(sources, "SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in Mirror.files.items()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/mnist/"
+        server.shutdown()
+
+
+def test_mnist_is_fetched_resumed_and_fetched_once(
+    volumes: Path, mirror: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data: dict[str, Any] = {**DATA, "source": "mnist", "mnist_url": mirror}
+    with pytest.raises(StepError, match="run again to go on where it broke off"):
+        preprocess(**data)
+    half = len(Mirror.files["train-images-idx3-ubyte.gz"]) // 2
+    got = half - half % (1 << 16)
+    ids = preprocess(**data)
+    assert Mirror.requests[1] == f"bytes={got}-"
+    assert got > 0
+    assert len(read_split(ids["test"])) == 100
+    assert len(read_split(ids["train"])) + len(read_split(ids["validation"])) == 2500
+    count = len(Mirror.requests)
+    assert preprocess(**data) == ids
+    assert len(Mirror.requests) == count
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any(event.get("doing") == "fetch t10k-labels-idx1-ubyte.gz" for event in events)
+
+
+def test_a_file_with_another_checksum_is_refused(volumes: Path, mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mirror.requests.append(None)  # let the first transfer through
+    monkeypatch.setattr(sources, "SHA256", dict.fromkeys(Mirror.files, "0" * 64))
+    with pytest.raises(StepError, match="data.mnist_url"):
+        preprocess(**{**DATA, "source": "mnist", "mnist_url": mirror})
+    assert not (volumes / "data/downloads/train-images-idx3-ubyte.gz").exists()
+
+
+def test_the_published_files_are_pinned() -> None:
+    assert len(download.SHA256) == 4
+    assert all(len(sha256) == 64 for sha256 in download.SHA256.values())

@@ -1,0 +1,84 @@
+"""The report of a run's end: the right word and reason reach the webhook, and trouble with it changes nothing."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steps.common import progress
+from steps.report.report import report
+
+Told = list[dict[str, Any]]
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch, volumes: Path) -> Iterator[Told]:
+    """A webhook of run r1, and what it was told."""
+    told: Told = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    monkeypatch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}\n")
+    monkeypatch.setenv("RUN_ID", "r1")
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+def finish(*steps: str) -> None:
+    for step in steps:
+        progress.finished(step, made="x", unchanged=False, version="abc", verdict={"reason": "because"})
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "text"),
+    [
+        (("analyse", "deploy"), "SUCCEEDED", "digits: SUCCESS abc: because, run r1"),
+        (("analyse",), "SUCCEEDED", "digits: REJECTED because, run r1"),
+        (("analyse",), "FAILED", "digits: FAILED (FAILED) no memory, run r1"),
+        ((), "CANCELLED", "digits: FAILED (CANCELLED) no memory, run r1"),
+    ],
+)
+def test_every_end_has_its_word(webhook: Told, steps: tuple[str, ...], state: str, text: str) -> None:
+    finish(*steps)
+    report("digits", state, "no memory")
+    assert webhook == [{"text": text}]
+
+
+def test_another_run_is_another_matter(webhook: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish("analyse", "deploy")
+    monkeypatch.setenv("RUN_ID", "r2")
+    finish("analyse")
+    report("digits", "SUCCEEDED", "")
+    assert webhook == [{"text": "digits: REJECTED because, run r2"}]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "", None])
+def test_a_webhook_in_trouble_changes_nothing(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str | None
+) -> None:
+    monkeypatch.delenv("RUN_ID", raising=False)
+    monkeypatch.delenv("WEBHOOK_URL", raising=False)
+    if url is not None:
+        monkeypatch.setenv("WEBHOOK_URL", url)
+    report("digits", "SUCCEEDED", "")
+    assert "the webhook was not told" in capsys.readouterr().out
+
+
+def test_without_a_run_nothing_is_recorded(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUN_ID", raising=False)
+    finish("analyse")
+    assert not volumes.exists()

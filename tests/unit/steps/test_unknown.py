@@ -1,0 +1,94 @@
+"""Unknown: the distance from which on an image gets no label, from a validation split to what the report says."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steps.analyse import Analysis, analyse
+from steps.analyse.calibrate import unknown_distance
+from steps.common.dataset import read_split
+from tests.support.examples import PARAMS
+
+SETTINGS = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+
+
+def run(model: dict[str, Any], **change: Any) -> Analysis:
+    return analyse(model["test"], model["network"], model["index"], model["validation"], **{**SETTINGS, **change})
+
+
+def evaluation(model: dict[str, Any], analysis: Analysis) -> dict[str, Any]:
+    """The facts of the evaluation that an analysis judged, and what `evaluation.json` and `golden.json` hold."""
+    id = json.loads((analysis.report.parent / "verdict.json").read_text())["evaluation"]
+    folder = model["volumes"] / "model/evaluation" / id
+    files = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "golden")}
+    return {"facts": json.loads((folder / "manifest.json").read_text())["facts"], **files}
+
+
+def test_the_unknown_distance_is_the_smallest_that_enough_images_keep() -> None:
+    distances = np.random.default_rng(0).permutation(np.arange(1, 201) / 1000)
+    assert unknown_distance(distances, 0.99) == 0.198
+    assert unknown_distance(distances, 0.985) == 0.197
+    assert unknown_distance(distances, 0.9849) == 0.197
+    assert (distances <= 0.198).mean() >= 0.99 > (distances <= 0.197).mean()
+
+
+@pytest.mark.parametrize(("images", "quantile"), [(0, 0.5), (99, 0.99), (199, 0.995)])
+def test_too_few_validation_images_call_nothing_unknown(images: int, quantile: float) -> None:
+    assert unknown_distance(np.zeros(images), quantile) is None
+    assert unknown_distance(np.zeros(round(1 / (1 - quantile))), quantile) == 0
+
+
+def test_an_index_that_finds_nothing_near_calls_nothing_unknown_by_distance() -> None:
+    assert unknown_distance(np.full(200, np.inf), 0.99) is None
+
+
+def test_unknown_is_calibrated_on_validation_images_and_told_of_test_images(model: dict[str, Any]) -> None:
+    """By a search of its own, over everything."""
+    from steps.common.embedding import embed_images, load_network
+
+    run(model)
+    analysis = run(model, unknown_quantile=0.9)
+    gallery, validation, test = (read_split(model[name]) for name in ("gallery", "validation", "test"))
+    network = load_network(model["volumes"] / "model/network" / model["network"])
+    known = embed_images(network, gallery.images, 100)
+    of_validation = 1 - (embed_images(network, validation.images, 100) @ known.T).max(1)
+    of_test = 1 - (embed_images(network, test.images, 100) @ known.T).max(1)
+    found = evaluation(model, analysis)
+    distance = found["facts"]["unknown_distance"]
+    assert (of_validation <= distance + 1e-6).mean() == pytest.approx(0.9)
+    assert found["facts"]["unknown"] == found["evaluation"]["unknown"] == pytest.approx((of_test > distance).mean())
+    assert f"further than {distance:.3f} from all of" in analysis.report.read_text()
+    assert f"{found['evaluation']['unknown'] * 100:.2f} % of the test images" in analysis.report.read_text()
+    for item in found["golden"]:
+        assert (item["label"] == "unknown") == (item["distance"] > distance)
+    assert analysis.verdict.accuracy == run(model).verdict.accuracy  # which is of the nearest label
+
+
+def test_golden_answers_hold_the_unknown_ones_and_none_that_a_rounding_decides(model: dict[str, Any]) -> None:
+    from steps.analyse.evaluate import evaluate
+
+    stored = (model["volumes"] / "model/network" / model["network"], model["volumes"] / "model/index" / model["index"])
+    test, folder = read_split(model["test"]), model["volumes"]
+    sizes = {"batch_size": 100, "golden": 20, "mistakes": 0}
+    evaluate(test, *stored, folder, unknown_distance=-1.0, **sizes)
+    everything = json.loads((folder / "golden.json").read_text())
+    assert {item["label"] for item in everything} == {"unknown"}
+    evaluate(test, *stored, folder, unknown_distance=everything[3]["distance"], **sizes)
+    others = json.loads((folder / "golden.json").read_text())
+    assert [item["name"] for item in others][:3] == [item["name"] for item in everything][:3]
+    assert everything[3]["name"] not in [item["name"] for item in others]
+    assert len(others) == 20
+
+
+def test_digits_are_known_and_what_is_none_is_further_away(model: dict[str, Any]) -> None:
+    """With two epochs of training, roughly; how well it tells them after all is `make bench`'s to say."""
+    from steps.analyse.evaluate import nearest
+
+    distance = evaluation(model, run(model))["facts"]["unknown_distance"]
+    stored = (model["volumes"] / "model/network" / model["network"], model["volumes"] / "model/index" / model["index"])
+    digits = read_split(model["test"]).images
+    of_digits, of_inverted = (nearest(*stored, images, 500)[0] for images in (digits, 255 - digits))
+    assert (of_digits > distance).mean() < 0.03
+    assert (of_inverted > distance).mean() > 0.2

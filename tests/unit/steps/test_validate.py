@@ -1,0 +1,147 @@
+"""Validate: every rule that is broken is named with split, value and file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steps.common import store
+from steps.common.dataset import write_images, write_labels
+from steps.common.errors import StepError
+from steps.common.store import produce
+from steps.validate import validate
+from tests.support.examples import PARAMS
+
+Images = dict[str, Any]
+RULES = {"image_size": 4, "channels": 1, **PARAMS["validate"]}
+
+
+def content(seed: int, count: int = 6) -> dict[str, Any]:
+    images = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 1), np.uint8)
+    return {"images": images, "labels": ["x", "y"] * (count // 2), "names": [f"{seed}/{i}" for i in range(count)]}
+
+
+@pytest.fixture
+def check(volumes: Path) -> Callable[..., str]:
+    """Writes four sound splits, changed by the caller, and validates them."""
+
+    def check(change: Callable[[dict[str, Images]], None] = lambda splits: None, **rules: Any) -> str:
+        splits: dict[str, Images] = {
+            name: content(i) for i, name in enumerate(("train", "validation", "gallery", "test"))
+        }
+        change(splits)
+        ids = {}
+        for name, split in splits.items():
+
+            def build(folder: Path, split: Images = split) -> dict[str, Any]:
+                write_images(folder / "images.npy", [split["images"]], split["images"].shape[1:])
+                write_labels(folder, split["labels"], split["names"])
+                for file, array in split.get("arrays", {}).items():
+                    np.save(folder / file, array)
+                return {}
+
+            digest = {"images": store.digest([name, str(split)])}
+            ids[name] = produce(volumes / "data", "dataset", "preprocess", parameters={}, inputs=digest, build=build).id
+        return validate(ids, **{**RULES, **rules})
+
+    return check
+
+
+def broken(check: Callable[..., str], change: Callable[[dict[str, Images]], None], **rules: Any) -> str:
+    with pytest.raises(StepError, match="the data is not fit to train on") as error:
+        check(change, **rules)
+    return str(error.value)
+
+
+def test_sound_splits_get_a_report(check: Callable[..., str], volumes: Path) -> None:
+    report = json.loads((volumes / "data/validation" / check() / "report.json").read_text())
+    assert report["train"]["images"] == 6
+    assert report["test"]["per_class"] == {"x": 3, "y": 3}
+
+
+def test_a_wrong_shape_is_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: None, image_size=5)
+    assert "test: images have the shape (5, 5, 1); found (4, 4, 1); in " in message
+    assert "images.npy" in message
+
+
+def test_wrong_types_are_named(check: Callable[..., str]) -> None:
+    floats = {"images.npy": np.zeros((6, 4, 4, 1), np.float32), "labels.npy": np.zeros(6, np.float32)}
+    message = broken(check, lambda s: s["gallery"].update(arrays=floats))
+    assert "gallery: pixels are uint8; found float32" in message
+    assert "gallery: labels are int64 [N]; found float32 (6,)" in message
+
+
+def test_an_empty_split_is_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["test"].update(content(9, 0)))
+    assert "test: at least one image (add images, or raise its fraction in data); found 0; in " in message
+
+
+def test_counts_that_differ_are_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["train"].update(arrays={"labels.npy": np.zeros(5, np.int64)}))
+    assert "train: as many images as labels and names; found 6 images, 5 labels, 6 names" in message
+
+
+def test_a_label_without_a_class_is_named(check: Callable[..., str]) -> None:
+    labels = np.array([0, 1, 0, 1, 7, -1])
+    message = broken(check, lambda s: s["train"].update(arrays={"labels.npy": labels}))
+    assert "train: labels are 0 to 1; found [7, -1]" in message
+    assert "labels.npy" in message
+
+
+def test_one_class_is_not_enough(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["train"].update(labels=["x"] * 6))
+    assert "train: at least two classes; found ['x']" in message
+
+
+def test_a_class_too_small_is_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["train"].update(labels=["x"] * 5 + ["y"]))
+    assert "train: at least 2 images in a class (validate.min_images_per_class); found 1 of 'y'" in message
+
+
+def test_a_dominant_class_is_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["train"].update(labels=["x"] * 4 + ["y"] * 2), max_class_ratio=1.5)
+    assert "at most 1.5 times the smallest (validate.max_class_ratio); found 4 of 'x', 2 of 'y'" in message
+
+
+def test_duplicates_are_named(check: Callable[..., str]) -> None:
+    def duplicate(splits: dict[str, Images]) -> None:
+        splits["train"]["images"][4] = splits["train"]["images"][2]
+
+    message = broken(check, duplicate)
+    assert "train: at most 5.0% duplicates (validate.max_duplicate_fraction); found 1 of 6: 0/4 = 0/2" in message
+    check(duplicate, max_duplicate_fraction=0.5)
+
+
+def test_an_image_with_two_labels_is_named(check: Callable[..., str]) -> None:
+    def contradict(splits: dict[str, Images]) -> None:
+        splits["train"]["images"][5] = splits["train"]["images"][2]
+
+    message = broken(check, contradict, max_duplicate_fraction=1.0)
+    assert "train: an image has one label; found 1 with two: 0/5 = 0/2" in message
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "gallery"])
+def test_a_test_image_elsewhere_is_leakage(check: Callable[..., str], split: str) -> None:
+    def leak(splits: dict[str, Images]) -> None:
+        splits[split]["images"][1] = splits["test"]["images"][4]
+
+    message = broken(check, leak)
+    assert f"test: no test image is in {split}; found 1: 3/4 = {splits_number(split)}/1" in message
+
+
+def splits_number(split: str) -> int:
+    return ["train", "validation", "gallery"].index(split)
+
+
+def test_images_all_alike_are_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["validation"].update(images=np.zeros((6, 4, 4, 1), np.uint8)))
+    assert "validation: images differ from one another; found all are alike" in message
+
+
+def test_a_test_class_that_no_gallery_image_has_is_named(check: Callable[..., str]) -> None:
+    message = broken(check, lambda s: s["test"].update(labels=["x", "z"] * 3))
+    assert "test: its classes are in gallery; found ['z'] are not" in message

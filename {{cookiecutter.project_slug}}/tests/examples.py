@@ -1,1 +1,0 @@
-../../tests/examples.py

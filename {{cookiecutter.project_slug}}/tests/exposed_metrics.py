@@ -1,1 +1,0 @@
-../../tests/exposed_metrics.py

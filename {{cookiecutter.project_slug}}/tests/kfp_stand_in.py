@@ -1,1 +1,0 @@
-../../tests/kfp_stand_in.py

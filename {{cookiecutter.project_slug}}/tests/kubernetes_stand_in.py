@@ -1,1 +1,0 @@
-../../tests/kubernetes_stand_in.py

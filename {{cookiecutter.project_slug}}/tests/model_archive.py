@@ -1,1 +1,0 @@
-../../tests/model_archive.py
