@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import images, runs, serving, training, unknown
+from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
-from steps.common.digest import ROOT
 
 BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),

@@ -14,9 +14,9 @@ import time
 import uuid
 from pathlib import Path
 
+from contract.paths import ROOT
 from pipeline.images.build import NAMES, references
 from pipeline.settings import load_project
-from steps.common.digest import ROOT
 
 _MEGABYTE = 1_000_000
 
@@ -59,7 +59,7 @@ def measure() -> list[tuple[str, str]]:
 
 def _change_deploy(tree: Path) -> tuple[str, int, float]:
     """The image of deploy with one line more, how many were built, and the seconds."""
-    for folder in ("pipeline", "steps", "serving"):
+    for folder in ("contract", "pipeline", "steps", "serving"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (".dockerignore", "project.yaml"):
         shutil.copy(ROOT / file, tree)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 
 
 def measure() -> list[tuple[str, str]]:

@@ -23,13 +23,14 @@ import faiss
 import torch
 
 from benchmarks.forms import importable, measure_forms, script
+from contract.paths import ROOT
 from serving import client
 from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from serving.torchserve import launch
 from steps.common import decode as images
-from steps.common.digest import ROOT, file_sha256
+from steps.common.digest import file_sha256
 
 CLIENTS = (1, 32)
 IMAGE = ROOT / "samples/7.png"

@@ -6,10 +6,10 @@ import sys
 from operator import attrgetter
 from pathlib import Path
 
+from contract.paths import ROOT
 from pipeline.images.docker import DockerError, DockerMissingError
 from pipeline.kubeflow.commands import add_remote_commands
 from pipeline.settings import SettingsError, load_params, load_project
-from steps.common.digest import ROOT
 from steps.common.errors import StepError
 
 DOCKER = "docker"

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from contract.paths import ROOT
 from pipeline.images.docker import Docker
 from pipeline.images.progress import Work
 from pipeline.settings import Project, SettingsError
-from steps.common.digest import ROOT, STEPS, digest, sources, step_digest
+from steps.common.digest import STEPS, digest, sources, step_digest
 
 SERVING = "serving"
 # In the order of building: deploy's image stands on serving's.

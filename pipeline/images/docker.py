@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 
 UID = GID = 1000  # whom every container runs as; the Dockerfiles say the same
 USER = f"{UID}:{GID}"

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
+from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.settings import Project, SettingsError
-from steps.common.digest import ROOT
 
 # By the name that the manifests give each image.
 KUSTOMIZATIONS = {

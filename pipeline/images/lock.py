@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 
 _UV = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--fork-strategy=fewest"]
 _UV += ["--python-version=3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate"]

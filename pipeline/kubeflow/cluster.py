@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from contract.paths import ROOT
 from pipeline.settings import SettingsError
-from steps.common.digest import ROOT
 
 _SECONDS = 20
 

@@ -2,8 +2,8 @@
 
 import subprocess
 
+from contract.paths import ROOT
 from pipeline.settings import SettingsError
-from steps.common.digest import ROOT
 
 
 def revision() -> str:

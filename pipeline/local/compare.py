@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from contract.paths import ROOT
 from pipeline.outcome import RunError
 from pipeline.settings import SettingsError
-from steps.common.digest import ROOT
 
 _ROWS = ("accuracy", "worst class")
 

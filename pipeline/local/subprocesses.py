@@ -14,7 +14,7 @@ from kfp import local
 from kfp.local.io import IOStore
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 
 
 def run_in_subprocesses(pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO) -> None:

@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from contract.paths import ROOT
+
 STEPS = ("preprocess", "validate", "train", "embed", "index", "analyse", "deploy")
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
 _TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt")
-_SERVING = ("serving", *_TORCH)
-_STEP_SOURCES = ("steps/__init__.py", "steps/common", "steps/Dockerfile")
+_SERVING = ("contract", "serving", *_TORCH)
+_STEP_SOURCES = ("contract", "steps/__init__.py", "steps/common", "steps/Dockerfile")
 _EXTRA = {"validate": ("steps/report",), "train": _TORCH, "embed": _TORCH, "analyse": _TORCH, "deploy": _SERVING}
 
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contract.paths import ROOT
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
 from serving.torchserve.server import TorchServe, TorchServeError
-from steps.common.digest import ROOT
 from steps.common.embedding import FILES as NETWORK_FILES
 from steps.common.errors import StepError
 from steps.deploy.export import ONNX, export_network

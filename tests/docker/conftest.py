@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_project
-from steps.common.digest import ROOT
 from tests.support.engine_tools import docker
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.paths import ROOT
 from pipeline.images.build import NAMES
 from pipeline.images.docker import USER
-from steps.common.digest import ROOT, STEPS, source_files, sources, step_digest
+from steps.common.digest import STEPS, source_files, sources, step_digest
 from tests.support.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
@@ -81,7 +82,7 @@ def test_a_line_in_deploy_builds_and_pushes_one_image(
 ) -> None:
     assert pipeline("push").returncode == 0
     tree = tmp_path / "tree"
-    for folder in ("pipeline", "steps", "serving"):
+    for folder in ("contract", "pipeline", "steps", "serving"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".dockerignore", tree)
     done = pipeline("images", root=tree)
@@ -96,7 +97,7 @@ def test_a_line_in_deploy_builds_and_pushes_one_image(
 
 def test_a_dockerfile_that_fails_says_why(pipeline: Callable, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    for folder in ("pipeline", "steps", "serving"):
+    for folder in ("contract", "pipeline", "steps", "serving"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tree / "steps/validate/requirements.txt").write_text("no such package\n")
     done = pipeline("images", "validate", root=tree)

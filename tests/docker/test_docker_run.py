@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.images.docker import UID
-from steps.common.digest import ROOT
 from tests.support.engine_tools import docker
 
 pytestmark = pytest.mark.docker

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 from steps.preprocess.sources import SAMPLE
 
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

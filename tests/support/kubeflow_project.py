@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
-from steps.common.digest import ROOT, STEPS
+from steps.common.digest import STEPS
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 
 FOLDER = ROOT / "infra/torchserve"
 COMPONENTS = ("autoscaling", "ingress", "monitoring")

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 from tests.support.examples import PARAMS
 
 Done = subprocess.CompletedProcess[str]

@@ -10,9 +10,20 @@ from typing import Any
 
 import yaml
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 
-_PARTS = ("pipeline", "steps", "serving", "benchmarks", "infra", ".github", "Makefile", "params.yaml", "project.yaml")
+_PARTS = (
+    "contract",
+    "pipeline",
+    "steps",
+    "serving",
+    "benchmarks",
+    "infra",
+    ".github",
+    "Makefile",
+    "params.yaml",
+    "project.yaml",
+)
 _PARTS += ("requirements.txt", "pyproject.toml", ".gitignore", ".dockerignore")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

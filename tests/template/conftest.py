@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

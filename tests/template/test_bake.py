@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.settings import Project, load_project
-from steps.common.digest import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"

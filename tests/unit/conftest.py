@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 from tests.stand_ins.kubernetes import Cluster
@@ -37,7 +38,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with everything committed."""
     folder = tmp_path_factory.mktemp("committed") / "project"
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("pipeline", "steps", "serving", "infra/pv-pvc"):
+    for name in ("contract", "pipeline", "steps", "serving", "infra/pv-pvc"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("project.yaml", "params.yaml", ".gitignore"):
         shutil.copy2(ROOT / name, folder / name)

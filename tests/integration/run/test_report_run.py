@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.kubeflow.compile import reporting
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import load_params, load_project
-from steps.common.digest import ROOT
 
 Execute = Callable[..., str]
 PROJECT = load_project(ROOT / "project.yaml")

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 from steps.preprocess.sources import SAMPLE
 from tests.support.examples import write_images
 from tests.support.pipeline_run import QUICK, Done, last_line, made_anew, run, run_command, seconds, tree
@@ -100,7 +101,7 @@ def test_a_worse_challenger_leaves_serving_untouched(first: tuple[Path, Done], t
 def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     root = tmp_path / "repository"
-    for name in ("pipeline", "steps", "serving"):
+    for name in ("contract", "pipeline", "steps", "serving"):
         shutil.copytree(ROOT / name, root / name)
     shutil.copy(ROOT / "project.yaml", root)
     with (root / "steps/index/index.py").open("a") as code:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 from steps.common.store import MANIFEST, read
 from tests.support.pipeline_run import QUICK, last_line, made_anew, run, run_command, seconds
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from contract.paths import ROOT
 from serving.log import Log
 from serving.torchserve.server import TorchServe
-from steps.common.digest import ROOT
 from tests.support.model_archive import CLASSES, archive, write_model
 
 PAGE = (ROOT / "docs/clients.md").read_text(encoding="utf-8")

@@ -21,9 +21,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from contract.paths import ROOT
 from serving.log import Log
 from serving.torchserve.server import TorchServe
-from steps.common.digest import ROOT
 from tests.support.model_archive import MAX_INSTANCES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
 
 SPEC: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from contract.paths import ROOT
 from pipeline import __main__ as pipeline
 from pipeline.images.docker import GID, UID, USER
 from pipeline.local.containers import give_to_containers
@@ -21,7 +22,6 @@ from pipeline.settings import SettingsError
 from serving import __main__ as serving
 from serving import canary
 from serving.golden import Golden, Item
-from steps.common.digest import ROOT
 from tests.support.model_archive import CLASSES, NAME, VERSION, archive, write_model
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.images.build import NAMES, references, tag
 from pipeline.images.docker import USER
 from pipeline.settings import SettingsError, load_project
-from steps.common.digest import ROOT, STEPS, step_digest
+from steps.common.digest import STEPS, step_digest
 
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 PROJECT = yaml.safe_load((ROOT / "project.yaml").read_text())

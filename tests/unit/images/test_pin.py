@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline import __main__ as pipeline
 from pipeline.images.build import references
 from pipeline.images.kustomization import KUSTOMIZATIONS, pin
 from pipeline.settings import SettingsError, load_project
-from steps.common.digest import ROOT
 
 PROJECT = load_project(ROOT / "project.yaml")
 SERVING = KUSTOMIZATIONS["serving"]

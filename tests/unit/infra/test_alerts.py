@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 from tests.support.exposed_metrics import COUNTERS_AND_GAUGES, HISTOGRAMS, KUBERNETES, SERVED, TARGET
 
 FOLDER = ROOT / "infra/torchserve/components/monitoring"

@@ -10,8 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.common.digest import ROOT
 
 FOLDER = ROOT / "infra/pv-pvc"
 CLAIMS = {"data": "data-pvc", "model": "train-model-pvc", "deploy-model": "deploy-model-pvc"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
+from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.common.digest import ROOT
 from steps.deploy.release import rollout, service
 from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment
 

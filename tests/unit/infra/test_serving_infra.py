@@ -8,11 +8,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.settings import load_project
 from serving import __main__ as serving
 from serving.torchserve.server import DRAIN_SECONDS, END_SECONDS
-from steps.common.digest import ROOT
 from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment, pod
 
 PROJECT = load_project(ROOT / "project.yaml")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.kubeflow.compile import CLAIMS, MOUNTS, write_package
 from pipeline.pipeline import DISPLAY_NAMES
 from pipeline.settings import Project, SettingsError, load_project
-from steps.common.digest import ROOT, STEPS
+from steps.common.digest import STEPS
 from tests.support.examples import PARAMS
 
 PROJECT = load_project(ROOT / "project.yaml")

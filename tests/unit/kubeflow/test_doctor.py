@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.kubeflow.cluster import namespace
-from steps.common.digest import ROOT
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.images.build import NAMES
-from steps.common.digest import ROOT
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import Run, git, made

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from contract.paths import ROOT
 from pipeline.local.compare import table
-from steps.common.digest import ROOT
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,11 +8,12 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
+from contract.paths import ROOT
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import DISPLAY_NAMES, arguments, build_pipeline
 from pipeline.settings import load_params, load_project
-from steps.common.digest import ROOT, STEPS
+from steps.common.digest import STEPS
 
 PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from contract.paths import ROOT
 from pipeline.local import run as run_module
 from pipeline.local.run import run
 from pipeline.outcome import RunError
 from pipeline.settings import load_params, load_project
-from steps.common.digest import ROOT
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.settings import SettingsError, load_params, load_project
 from steps import analyse, deploy, embed, index, preprocess, train, validate
-from steps.common.digest import ROOT
 from tests.support.examples import PARAMS
 
 

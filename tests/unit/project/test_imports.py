@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from steps.common.digest import ROOT, STEPS
+from contract.paths import ROOT
+from steps.common.digest import STEPS
 
 HEAVY = {"torch", "faiss", "matplotlib", "PIL", "kfp", "requests", "pooch", "serving", "ts", "rich", "yaml"}
 NEEDED = {"preprocess": {"PIL"}}

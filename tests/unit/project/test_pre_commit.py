@@ -2,7 +2,7 @@
 
 import yaml
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 
 
 def test_the_only_hook_is_make_lint() -> None:

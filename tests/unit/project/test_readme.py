@@ -7,8 +7,9 @@ import sys
 import pytest
 import yaml
 
+from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.common.digest import ROOT, STEPS
+from steps.common.digest import STEPS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -38,7 +39,7 @@ def test_every_path_exists() -> None:
     cells = [path for cell, _ in table("What is where") for path in re.findall(r"`(.+?)`", cell)]
     images = re.findall(r"samples/\S+\.png", README)
     links = [link for link in re.findall(r"\]\((.+?)\)", README) if "://" not in link]
-    files = re.findall(r"`((?:pipeline|steps|serving|tests)/\S+|LICENSE)`", README)
+    files = re.findall(r"`((?:contract|pipeline|steps|serving|tests)/\S+|LICENSE)`", README)
     assert cells
     assert images
     assert links

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer, rolled_back
 from steps.deploy.__main__ import main

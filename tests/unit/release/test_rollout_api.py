@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main

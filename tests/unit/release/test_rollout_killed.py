@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 from steps.deploy.__main__ import main
 from steps.deploy.release import rollout
 from steps.deploy.release.switch import RolledBackError

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 from openapi_spec_validator import validate
 
+from contract.paths import ROOT
 from serving.model.predictor import _BAD_REQUEST, _STATUS
-from steps.common.digest import ROOT
 
 SPEC: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
 

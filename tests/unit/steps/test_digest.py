@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from contract.paths import ROOT
 from steps.common import digest
-from steps.common.digest import ROOT, STEPS, source_files, sources, step_digest
+from steps.common.digest import STEPS, source_files, sources, step_digest
 
 IMAGES = {*STEPS, "serving"}
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
@@ -19,7 +20,7 @@ SKIPPED = shutil.ignore_patterns("__pycache__", ".*")
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of everything that goes into images, and of what does not."""
-    for folder in ("steps", "serving", "pipeline"):
+    for folder in ("contract", "steps", "serving", "pipeline"):
         shutil.copytree(ROOT / folder, tmp_path / "tree" / folder, ignore=SKIPPED)
     for file in ("README.md", "params.yaml", "Makefile", "requirements.txt"):
         shutil.copy(ROOT / file, tmp_path / "tree" / file)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from contract.paths import ROOT
 from steps.common import store
-from steps.common.digest import ROOT
 from steps.common.errors import StepError
 from steps.common.store import find, produce, read
 

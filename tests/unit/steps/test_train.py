@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from steps.common.digest import ROOT
+from contract.paths import ROOT
 from steps.common.embedding import embed_images, load_network
 from steps.common.errors import StepError
 from steps.preprocess import preprocess
