@@ -15,7 +15,8 @@ import uuid
 from pathlib import Path
 
 from contract.paths import ROOT
-from pipeline.images.build import NAMES, references
+from pipeline.images.build import references
+from pipeline.images.tag import NAMES
 from pipeline.settings import load_project
 
 _MEGABYTE = 1_000_000

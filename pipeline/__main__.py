@@ -51,9 +51,10 @@ def _images(options: argparse.Namespace) -> int:
 
     from pipeline.images import build as images
     from pipeline.images.registry import RegistryError
+    from pipeline.images.tag import NAMES
 
     project, console = load_project(options.project), Console(file=sys.stdout)
-    names = [options.name] if options.name else images.NAMES
+    names = [options.name] if options.name else NAMES
     try:
         work = options.work(images)(project, names, console)
     except (DockerError, RegistryError) as error:

@@ -117,5 +117,5 @@ def deploy(
     """Archive the model, prove it, and point serving at it."""
     from steps.deploy import deploy as step
 
-    images = {key: data[key] for key in ("image_size", "channels", "max_pixels")}
+    images = {key: data[key] for key in ("image_size", "channels")}
     return step(network, index, verdict, name=name, **images, **deploy)

@@ -138,6 +138,7 @@ class Analyse(_Section):
 
 class Deploy(_Section):
     polarity: Literal["light-on-dark", "dark-on-light"]
+    max_pixels: Count
     max_instances: Annotated[int, Field(ge=1, le=1000)]
     neighbours: Count
     keep: Count

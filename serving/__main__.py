@@ -4,7 +4,6 @@
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -35,7 +34,6 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--volumes",
         type=Path,
-        default=Path(os.environ.get("VOLUMES") or "/"),
         metavar="DIR",
         help="the folder that holds deploy-model/ (default: $VOLUMES, or /)",
     )
@@ -57,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument(
         "--metrics",
-        default=os.environ.get("METRICS_ADDRESS") or None,
         metavar="HOST:PORT",
         help="where Prometheus gets metrics (default: $METRICS_ADDRESS, or 127.0.0.1:8082, or any port if it is taken)",
     )

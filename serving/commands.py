@@ -23,14 +23,17 @@ class UsageError(Exception):
 
 def start(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes, and give 0; or until TorchServe ends by itself, and give 1."""
+    from contract.environment import Environment
     from serving.follow import LOOK_SECONDS, Follower
     from serving.monitor import Monitor
     from serving.torchserve.server import TorchServe
 
-    volume, version = arguments.volumes / "deploy-model", os.environ.get("MODEL_VERSION", "")
+    environment = Environment()
+    volumes, version = arguments.volumes or environment.volumes, environment.model_version or ""
+    volume = volumes / "deploy-model"
     pointer = read_pointer(volume, version)
     check_archive(pointer)
-    log = _open_log(arguments)
+    log = _open_log(arguments.log, volumes)
     server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log, version=pointer.version)
     # Also where a shell started us in the background, with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -38,7 +41,7 @@ def start(arguments: argparse.Namespace) -> int:
     log.tell(f"starting {pointer.name} {pointer.version}" + (f" (log: {log.path})" if log.path else ""))
     began = time.monotonic()
     try:
-        with Monitor(arguments.metrics) as monitor, server:
+        with Monitor(arguments.metrics or environment.metrics_address) as monitor, server:
             monitor.watch(server.folder / "metrics", server.metrics)
             monitor.serves(server.name, server.version)
             log.tell(f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version} at {server.url}")
@@ -59,10 +62,10 @@ def start(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open_log(arguments: argparse.Namespace) -> Log:
-    if str(arguments.log) == "-":
+def _open_log(given: Path | None, volumes: Path) -> Log:
+    if str(given) == "-":
         return Log(None)
-    path = arguments.log or arguments.volumes / "logs" / "torchserve.log"
+    path = given or volumes / "logs" / "torchserve.log"
     try:
         return Log(path)
     except OSError as error:
@@ -127,8 +130,15 @@ def _url(arguments: argparse.Namespace) -> str:
         raise UsageError(f"--url {base} is no address of a server: give http://host:port")
     if parts.path.strip("/"):
         return base
-    name = arguments.name or read_pointer(arguments.volumes / "deploy-model").name
+    name = arguments.name or read_pointer(_volumes(arguments) / "deploy-model").name
     return f"{base.rstrip('/')}/predictions/{name}"
+
+
+def _volumes(arguments: argparse.Namespace) -> Path:
+    from contract.environment import Environment  # imported late: not every command needs it
+
+    volumes: Path = arguments.volumes or Environment().volumes
+    return volumes
 
 
 def _readable(answer: dict[str, Any]) -> str:

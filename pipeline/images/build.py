@@ -1,9 +1,8 @@
 """The images of the steps and of serving: builds what the engine lacks, and pushes what the registry lacks.
 
-An image's tag is the digest of its sources, so an image that exists is the right one and is never built again.
+An image's tag says what is in it, so an image that exists is the right one and is never built again.
 """
 
-import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -13,29 +12,9 @@ from rich.console import Console
 from contract.paths import ROOT
 from pipeline.images.docker import Docker
 from pipeline.images.progress import Work
+from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
 from pipeline.settings import Project, SettingsError
-from steps.common.digest import STEPS, digest, sources, step_digest
-
-SERVING = "serving"
-# In the order of building: deploy's image stands on serving's.
-NAMES = (*(step for step in STEPS if step != "deploy"), SERVING, "deploy")
-
-
-def build_arguments(name: str) -> dict[str, str]:
-    """The build arguments of an image that the environment sets to something else than the Dockerfiles do."""
-    torch = os.environ.get("TORCH") or "cpu"
-    if torch not in ("cpu", "cuda"):
-        raise SettingsError(f"TORCH: is {torch!r}; it must be cpu or cuda")
-    chosen = {"BASE_IMAGE": os.environ.get("BASE_IMAGE", "")}
-    if torch != "cpu" and "steps/torch.txt" in sources(name):
-        chosen["TORCH"] = torch
-    return {key: value for key, value in chosen.items() if value}
-
-
-def tag(name: str) -> str:
-    """The digest of all that goes into an image: its sources, and its build arguments if any differ."""
-    own, arguments = step_digest(name), build_arguments(name)
-    return digest({"sources": own, "arguments": arguments}) if arguments else own
+from steps.common.digest import STEPS
 
 
 def references(project: Project) -> dict[str, str]:
@@ -86,11 +65,10 @@ def _ensure(docker: Docker, images: Mapping[str, str], name: str, work: Work, he
             with work.doing(SERVING, images[SERVING], "pulled") as say:
                 docker.pull(images[SERVING], say)
         _ensure(docker, images, SERVING, work)
-    file = "serving/Dockerfile" if name == SERVING else "steps/Dockerfile"
     with work.doing(name, image, "built") as say:
         docker.build(
             image,
-            file=file,
+            file=dockerfile(name),
             target=name,
             arguments=arguments,
             labels=_labels(name),
@@ -111,7 +89,7 @@ def _labels(name: str) -> dict[str, str]:
     """Where an image comes from, by the names that registries show."""
     labels = {
         "title": name,
-        "version": step_digest(name),
+        "version": tag(name),
         "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "source": _without_credentials(_git("remote", "get-url", "origin")),
     }

@@ -5,31 +5,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contract.events import Finished
 from pipeline.kubeflow import watch
 from pipeline.outcome import Outcome
 
 
-def write_summary(run: Any, outcome: Outcome, events: Mapping[str, Mapping[str, Any]], link: str) -> None:
+def write_summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: str) -> None:
     """Append the run's summary; nothing where there is no such file."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(summary(run, outcome, events, link))
 
 
-def summary(run: Any, outcome: Outcome, events: Mapping[str, Mapping[str, Any]], link: str) -> str:
+def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: str) -> str:
     """The outcome, a line a step, the confusion matrix, and where to see more."""
     lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
     lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
     for name, task in watch.steps(run).items():
-        event = events.get(name, {})
-        made = ("unchanged, " if event.get("unchanged") else "") + event.get("made", "")
+        event = events.get(name)
+        made = ("unchanged, " if event.unchanged else "") + event.made if event else ""
         lines.append(f"| {name} | {task.state} | {_seconds(task)} | {_cell(made)} |")
-    analysis = events.get("analyse", {})
-    if verdict := analysis.get("verdict"):
-        lines += ["", f"accuracy **{verdict['accuracy']:.4f}**, worst class {_cell(verdict['worst_label'])} "]
-        lines[-1] += f"{verdict['worst_accuracy']:.4f}, verdict `{analysis['id']}`"
-    if "confusion" in analysis:
-        lines += ["", *confusion_table(analysis["classes"], analysis["confusion"])]
+    analysis = events.get("analyse")
+    if analysis and (verdict := analysis.verdict):
+        lines += ["", f"accuracy **{verdict.accuracy:.4f}**, worst class {_cell(verdict.worst_label)} "]
+        lines[-1] += f"{verdict.worst_accuracy:.4f}, verdict `{analysis.id}`"
+    if analysis and analysis.confusion:
+        lines += ["", *confusion_table(analysis.classes, analysis.confusion)]
     return "\n".join([*lines, "", f"[The run]({link})", ""])
 
 

@@ -125,7 +125,7 @@ def _close(server: Kubeflow, run: Any, console: Console) -> Outcome:
     outcome, events = watch.outcome(server, run)
     write_summary(run, outcome, events, server.ui(run.run_id))
     for name, event in events.items():
-        made = f"unchanged, {event['made']}" if event["unchanged"] else event["made"]
+        made = f"unchanged, {event.made}" if event.unchanged else event.made
         console.print(f"{name:<13} {made}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{'run':<13} {server.ui(run.run_id)}", markup=False, highlight=False, soft_wrap=True)
     return outcome

@@ -1,11 +1,10 @@
 """A run on a server, read: its steps' states, and what its steps said in their pods' logs."""
 
-import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+from contract.events import Event, Failed, Finished, parse
 from pipeline.kubeflow.client import Kubeflow
-from pipeline.local.display import EVENT
 from pipeline.outcome import Outcome
 from pipeline.pipeline import DISPLAY_NAMES
 
@@ -14,7 +13,8 @@ ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
 FAILED = "FAILED"
 _PENDING = "PENDING"
 
-Events = dict[str, dict[str, Any]]
+Events = dict[str, Finished]
+E = TypeVar("E", bound=Event)
 
 
 def steps(run: Any) -> dict[str, Any]:
@@ -42,34 +42,34 @@ def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
     A model that the gate rejects ends the run well, without deploy; whether something new was deployed stands in
     deploy's log alone.
     """
-    events = {name: said for name, task in steps(run).items() if (said := last_event(server, run, task, "finished"))}
-    reason = events["analyse"]["verdict"]["reason"] if "analyse" in events else "the logs of its pods are not kept"
+    events = {name: said for name, task in steps(run).items() if (said := last_event(server, run, task, Finished))}
+    verdict = events["analyse"].verdict if "analyse" in events else None
+    reason = verdict.reason if verdict else "the logs of its pods are not kept"
     deployed = steps(run).get("deploy")
     if deployed is None or deployed.state != SUCCEEDED:
         return Outcome("REJECTED", reason), events
-    said = events.get("deploy", {})
-    word = "UNCHANGED" if said.get("unchanged") else "DEPLOYED"
-    return Outcome(word, f"{said['version']}: {reason}" if "version" in said else reason), events
+    said = events.get("deploy")
+    word = "UNCHANGED" if said and said.unchanged else "DEPLOYED"
+    return Outcome(word, f"{said.version}: {reason}" if said and said.version else reason), events
 
 
 def failure(server: Kubeflow, run: Any) -> str:
     """What failed in a run, and why, as far as the server knows."""
     for name, task in steps(run).items():
         if task.state == FAILED:
-            said = last_event(server, run, task, "failed") or {}
-            told = said.get("error") or (task.error.message if task.error else None)
+            said = last_event(server, run, task, Failed)
+            told = (said and said.error) or (task.error.message if task.error else None)
             return f"{name} failed: {told or 'its pod ended without a word'}"
     return run.error.message if run.error and run.error.message else "the server does not say why"
 
 
-def last_event(server: Kubeflow, run: Any, task: Any, kind: str) -> dict[str, Any] | None:
+def last_event(server: Kubeflow, run: Any, task: Any, kind: type[E]) -> E | None:
     """The last event of a kind that the task's pods printed."""
     found = None
     for pod in [one.pod_name for one in _with_pods(run, task) if one.pod_name]:
         for line in server.log(run.run_id, pod).splitlines():
-            start = line.find(EVENT)
-            event = _parse(line[start:]) if start >= 0 else None
-            if event and event.get("event") == kind:
+            event = parse(line)
+            if isinstance(event, kind):
                 found = event
     return found
 
@@ -92,11 +92,3 @@ def _with_pods(run: Any, task: Any) -> Iterator[Any]:
         children = [by_pod.get(child.pod_name) or by_id.get(child.task_id) for child in one.child_tasks or ()]
         # A child may also be the next step; the step's own is `executor`, or `executor(1)` when tried again.
         waiting += [child for child in children if child and (child.display_name or "").startswith("executor")]
-
-
-def _parse(text: str) -> dict[str, Any] | None:
-    try:
-        event = json.loads(text)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None

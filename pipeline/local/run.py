@@ -89,11 +89,14 @@ def _prepare(volumes: Path) -> Path:
 
 
 def _close(screen: Screen, console: Console, log: Path) -> Outcome:
-    verdict = screen.finished["analyse"]["verdict"]
+    analysis = screen.finished["analyse"]
+    verdict = analysis.verdict
+    if verdict is None:
+        raise RunError(f"analyse did not say its verdict: {log} says what it printed")
     console.print(screen.table())
     lines = [
-        ("accuracy", f"{verdict['accuracy']:.4f} on the test split"),
-        ("worst class", f"{verdict['worst_label']}, {verdict['worst_accuracy']:.4f}"),
+        ("accuracy", f"{verdict.accuracy:.4f} on the test split"),
+        ("worst class", f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}"),
     ]
     served = read_pointer()
     if served:
@@ -101,7 +104,7 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
     if served and (asked := served.get("prediction")):  # a pointer set by hand may not know one
         label, distance = asked["answer"]["label"], asked["answer"]["distance"]
         lines.append(("prediction", f"{label} for a test image of {asked['expected']}, distance {distance:.4f}"))
-    report = model_volume().joinpath(*Path(screen.finished["analyse"]["report"]).parts[-3:])  # as seen from here
+    report = model_volume().joinpath(*Path(analysis.report).parts[-3:])  # as seen from here
     lines += [("report", str(report)), ("log", str(log))]
     console.print()
     for name, text in lines:
@@ -110,6 +113,6 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
     deployed = screen.finished.get("deploy")
     if deployed is None:
         still = f"; {served['version']} is still served" if served else "; nothing is served"
-        return Outcome("REJECTED", verdict["reason"] + still)
-    word = "UNCHANGED" if deployed["unchanged"] else "DEPLOYED"
-    return Outcome(word, f"{deployed['version']}: {verdict['reason']}")
+        return Outcome("REJECTED", verdict.reason + still)
+    word = "UNCHANGED" if deployed.unchanged else "DEPLOYED"
+    return Outcome(word, f"{deployed.version}: {verdict.reason}")

@@ -6,8 +6,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from pipeline.images.build import SERVING, build_images, references
+from pipeline.images.build import build_images, references
 from pipeline.images.docker import USER
+from pipeline.images.tag import SERVING
 from pipeline.settings import Project
 from serving.pointer import check_archive, read_pointer
 from serving.torchserve.launch import free_ports

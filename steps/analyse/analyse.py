@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from steps.analyse.verdict import Score, Verdict, judge
+from contract.events import Verdict
+from steps.analyse.verdict import Score, judge
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
@@ -99,7 +100,7 @@ def analyse(
             # Against a new champion the verdict is written anew, but no image is scored twice.
             unchanged=evaluation.unchanged and (champion_evaluation is None or champion_evaluation.unchanged),
             id=made.id,
-            verdict=asdict(verdict),
+            verdict=verdict,
             classes=details["classes"],
             confusion=details["confusion"],
             report=str(made.path / "report.html"),

@@ -5,7 +5,6 @@
 """
 
 import base64
-import io
 import json
 import math
 import textwrap
@@ -18,11 +17,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from steps.common.dataset import Split
 from steps.common.decode import decode
 from steps.common.embedding import embed_images, load_network
+from steps.common.png import encode_png
 
 NO_NEIGHBOUR = "(none)"
 UNKNOWN = "unknown"  # what the server answers instead
@@ -65,7 +64,7 @@ def evaluate(
 
     def item(row: int, label: str) -> dict[str, Any]:
         answer = {"expected": true[row], "label": label, "distance": _finite(distances[row])}
-        return {"image": base64.b64encode(_png(split.images[row])).decode(), "name": split.names[row], **answer}
+        return {"image": base64.b64encode(encode_png(split.images[row])).decode(), "name": split.names[row], **answer}
 
     # The worst mistake is the surest: the nearest neighbour that is of another class.
     wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
@@ -110,7 +109,7 @@ def _images_for(network: Path, split: Split) -> NDArray[np.uint8]:
     if split.images.shape[1:] == (size, size, channels):
         return split.images
     limit = split.images[0, :, :, 0].size
-    decoded = [decode(_png(image), size=size, channels=channels, max_pixels=limit) for image in split.images]
+    decoded = [decode(encode_png(image), size=size, channels=channels, max_pixels=limit) for image in split.images]
     return np.stack(decoded)
 
 
@@ -121,12 +120,6 @@ def _of_every_class(split: Split) -> list[int]:
         rows = np.flatnonzero(split.labels == label)
         turn[rows] = np.arange(len(rows))
     return [int(row) for row in np.lexsort((split.labels, turn))]
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from steps.analyse.verdict import Verdict
+from contract.events import Verdict
 from steps.common.lineage import lineage
 from steps.common.store import Artefact
 

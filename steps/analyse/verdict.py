@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from contract.events import Verdict
+
 
 @dataclass(frozen=True)
 class Score:
@@ -11,17 +13,6 @@ class Score:
 
     accuracy: float | None
     per_class: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the pipeline's conditions ask, and the reason in words; `better` is true only if every rule is kept."""
-
-    accuracy: float
-    worst_label: str | None
-    worst_accuracy: float
-    better: bool
-    reason: str
 
 
 def judge(

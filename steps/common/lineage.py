@@ -7,6 +7,7 @@ from steps.common.store import find
 from steps.common.volumes import data_volume, model_volume
 
 _KINDS = ("dataset", "network", "embeddings", "index")
+_KEPT = ("step", "code", "libraries", "parameters", "inputs", "created")
 
 
 def lineage(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -17,7 +18,6 @@ def lineage(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         id = waiting.pop(0)
         for kind in _KINDS if id not in found else ():
             if artefact := find(data_volume() if kind == "dataset" else model_volume(), kind, id):
-                kept = ("step", "step_digest", "parameters", "inputs", "created")
-                found[id] = {"kind": kind, **{key: artefact.manifest[key] for key in kept}}
+                found[id] = {"kind": kind, **{key: artefact.manifest.get(key) for key in _KEPT}}
                 waiting += [value for value in artefact.manifest["inputs"].values() if value]
     return found

@@ -1,9 +1,9 @@
 """The command line of what is served: `python -m steps.deploy rollback`, `python -m steps.deploy versions`."""
 
 import argparse
-import os
 import sys
 
+from contract.environment import Environment
 from steps.common.errors import StepError
 from steps.deploy.release.rollback import rollback, versions
 from steps.deploy.release.switch import RolledBackError
@@ -23,7 +23,7 @@ def main(words: list[str] | None = None) -> int:
             print("\n".join(versions()))
         else:
             line = rollback(options.version or None)
-            follows = line.startswith("ROLLED BACK") and not os.environ.get("SERVING_NAMESPACE")
+            follows = line.startswith("ROLLED BACK") and not Environment().serving_namespace
             print(line + (_FOLLOWS if follows else ""))
     except StepError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,7 @@
-"""Builds a model's MAR with torch-model-archiver and proves it: reads artefacts, writes the MAR."""
+"""Builds a model's MAR with torch-model-archiver: reads artefacts, writes the MAR.
+
+A version follows from this module, with all that it imports and all files that it names.
+"""
 
 import json
 import os
@@ -11,11 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.paths import ROOT
-from serving.golden import GoldenError, read_golden
-from serving.log import Log
-from serving.torchserve.server import TorchServe, TorchServeError
 from steps.common.embedding import FILES as NETWORK_FILES
-from steps.common.errors import StepError
 from steps.deploy.export import ONNX, export_network
 
 MAR = "model.mar"
@@ -67,18 +66,3 @@ def build_archive(
     if done.returncode:
         # No StepError: the store then looks whether the disk is full.
         raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")
-
-
-def prove_archive(mar: Path, name: str) -> list[dict[str, Any]]:
-    """Serve the MAR on loopback and ask for its golden predictions, which must equal the analysis's own answers.
-
-    Gives the answers with what each image shows; raises StepError on the first difference.
-    """
-    golden = read_golden(mar)
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            with TorchServe(mar, name, log=Log(Path(temporary, "torchserve.log"))) as server:
-                answers = golden.check(server.url)
-        except (TorchServeError, GoldenError) as error:
-            raise StepError(f"the model does not serve, so it is not deployed: {error}") from error
-    return [{"expected": item.true_label, "answer": answer} for item, answer in zip(golden.items, answers, strict=True)]

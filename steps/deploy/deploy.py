@@ -6,11 +6,11 @@ serving untouched, and in a cluster the rollout of the pods.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contract.environment import Environment
 from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
@@ -24,6 +24,7 @@ from steps.deploy.release import audit
 from steps.deploy.release.switch import Pointer, alone, switch
 
 STEP = "deploy"
+ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved and switched to does not
 
 
 @typed
@@ -62,7 +63,7 @@ def deploy(
             "network": network,
             "index": index,
         }
-        if image := os.environ.get("SERVING_IMAGE"):
+        if image := Environment().serving_image:
             pointer["image"] = image
         with alone() as current:
             return _point(current, pointer, archive, judged, keep)
@@ -121,10 +122,11 @@ def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Ar
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
     """The proven MAR of the model; its id is the version."""
     inputs = {"network": network, "index": index}
-    version = artefact_id(STEP, served, inputs)
+    version = artefact_id(STEP, served, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
-        from steps.deploy.archive import MAR, build_archive, prove_archive
+        from steps.deploy.archive import MAR, build_archive
+        from steps.deploy.proof import prove_archive
 
         model = {**served, "version": version}
         golden = read(model_volume(), "evaluation", judged.facts["evaluation"]).path / "golden.json"
@@ -138,7 +140,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
-    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build)
+    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build, code=ARCHIVE)
 
 
 def retire(current: Path, keep: int) -> None:

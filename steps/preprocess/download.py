@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.events import Progress
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 
 # SHA-256 of the files as their authors published them.
 SHA256 = {
@@ -56,7 +57,7 @@ def _resume(url: str, output_file: str, _: Any) -> None:
         with part.open("ab" if resumed else "wb") as file:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 done += file.write(chunk)
-                event("progress", step="preprocess", doing=f"fetch {name}", done=done, total=total, unit="bytes")
+                emit(Progress(f"fetch {name}", done, total, "bytes", "preprocess"))
     if done < total:
         raise requests.ConnectionError(f"{done} of {total} bytes arrived")
     os.replace(part, output_file)

@@ -5,7 +5,6 @@ has an id of its own, which depends on the images it is drawn from and on the pa
 the gallery's id alone. Where a source has no gallery, the training split is the gallery, under the same id.
 """
 
-import io
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,14 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from contract.events import Progress, Warned
 from steps.common import progress
 from steps.common.dataset import KIND, write_images, write_labels
 from steps.common.decode import BadImage, decode
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.parameters import typed
+from steps.common.png import encode_png
 from steps.common.store import Artefact, produce
 from steps.common.volumes import data_volume
 from steps.preprocess import sources
@@ -120,7 +120,7 @@ def _build(
                     else:
                         kept.append(row)
                 _check_unreadable(set(unreadable), max_unreadable)
-                event("progress", step=STEP, doing=split, done=start + len(piece), total=len(rows), unit="images")
+                emit(Progress(split, start + len(piece), len(rows), "images", STEP))
                 images = [image for image in decoded if not isinstance(image, BadImage)]
                 if images:
                     yield np.stack(images)
@@ -137,22 +137,16 @@ def _decode(part: sources.Part, row: int, shape: Mapping[str, Any]) -> NDArray[n
     if not isinstance(image, bytes):
         if image.shape == (size, size) and channels == 1:
             return image[:, :, None]
-        image = _png(image)
+        image = encode_png(image, compress_level=0)
     try:
         return decode(image, size=size, channels=channels, max_pixels=int(shape["max_pixels"]))
     except BadImage as error:
         return error
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
-    return buffer.getvalue()
-
-
 def _report_unreadable(name: str, error: BadImage, count: int) -> None:
     if count <= _NAMED:
-        event("warning", step=STEP, message=f"unreadable: {name}: {error}")
+        emit(Warned(f"unreadable: {name}: {error}", STEP))
 
 
 def _check_unreadable(names: set[str], limit: int) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.events import Warned
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.volumes import data_volume
 from steps.preprocess.download import SHA256, fetch, read_idx
 
@@ -89,7 +90,7 @@ def _folder_part(root: Path) -> Part:
     files = sorted(path for path in seen if path.parent.parent == root)
     if other := sorted(set(seen) - set(files)):
         what = f"{len(other)} files in {root} are not in <label>/ and are left out: {other[0].relative_to(root)}"
-        event("warning", step="preprocess", message=what + (" and others" if len(other) > 1 else ""))
+        emit(Warned(what + (" and others" if len(other) > 1 else ""), "preprocess"))
     with ThreadPoolExecutor() as pool:
         keys = list(pool.map(file_sha256, files))
     return Part(

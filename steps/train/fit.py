@@ -6,7 +6,6 @@ Several GPUs are carried by torch.distributed: its elastic launcher (what `torch
 import io
 import json
 import math
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -22,9 +21,11 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
+from contract.environment import Environment
+from contract.events import Epoch, Resumed, Warned
 from steps.common.dataset import Split, open_split
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.files import write_atomically
 from steps.train import network as network_module
 from steps.train.arcface import ArcFace
@@ -107,7 +108,8 @@ def _fit_as_one_of_several(job: Job) -> None:
 
 def fit(job: Job) -> None:
     """Train from the last checkpoint, or from the start, and write the network's files."""
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    environment = Environment()
+    world, rank = environment.world_size, environment.rank
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -166,7 +168,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             accuracy = _validation_accuracy(learner, split, validation, device)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
-            event("epoch", step="train", epoch=epoch + 1, epochs=recipe.epochs, **history[-1])
+            emit(Epoch(epoch + 1, recipe.epochs, mean_loss, accuracy, "train"))
     if rank == 0:
         _save(learner.network, recipe, split.images.shape[-1], history, job.folder)
 
@@ -247,13 +249,13 @@ def _resume(
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        event("warning", step="train", message=f"{path} is damaged, so training starts anew ({error})")
+        emit(Warned(f"{path} is damaged, so training starts anew ({error})", "train"))
         return []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     history: list[dict[str, float]] = state["history"]
-    event("resumed", step="train", epoch=len(history))
+    emit(Resumed(len(history), "train"))
     return history
 
 

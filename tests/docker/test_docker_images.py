@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
-from pipeline.images.build import NAMES
 from pipeline.images.docker import USER
-from steps.common.digest import STEPS, source_files, sources, step_digest
+from pipeline.images.tag import NAMES, source_files, sources, tag
+from steps.common.code import deciding_code
+from steps.common.digest import STEPS
 from tests.support.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
@@ -28,16 +29,23 @@ def test_an_image_that_is_there_is_not_built_again(pipeline: Callable, images: d
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str], tmp_path: Path, name: str) -> None:
     app = copy_out(images[name], "/app", tmp_path)
-    held = {file.relative_to(app) for file in app.rglob("*") if file.is_file()}
-    assert held == {file.relative_to(ROOT) for file in source_files(sources(name))}
-    assert images[name].endswith(f":{step_digest(name, app)}")
+    held = {file.relative_to(app): file.read_bytes() for file in app.rglob("*") if file.is_file()}
+    assert held == {file.relative_to(ROOT): file.read_bytes() for file in source_files(sources(name))}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_in_its_image_gives_its_results_the_ids_that_they_have_here(images: dict[str, str], step: str) -> None:
+    module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}"
+    code = f"from steps.common.code import deciding_code; print(deciding_code({module!r}))"
+    done = docker("run", "--rm", "--network=none", images[step], "python3", "-c", code)
+    assert done.stdout.strip() == str(deciding_code(module))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_is_labelled_and_does_not_run_as_root(images: dict[str, str], name: str) -> None:
     config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", images[name]).stdout)
     assert config["User"] == USER
-    assert config["Labels"]["org.opencontainers.image.version"] == step_digest(name)
+    assert config["Labels"]["org.opencontainers.image.version"] == tag(name)
     assert config["Labels"]["org.opencontainers.image.title"] == name
     assert config["Labels"]["org.opencontainers.image.revision"]
     assert config["Labels"]["org.opencontainers.image.source"]

@@ -10,7 +10,7 @@ import pytest
 import requests
 import yaml
 
-from pipeline.images.build import NAMES
+from pipeline.images.tag import NAMES
 from steps.common.digest import STEPS
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from contract.environment import Environment
 from steps.common.files import sync, writing
 from steps.common.volumes import deploy_volume
 
@@ -86,7 +87,7 @@ def missing(pointer: Mapping[str, Any] | None, lines: list[Line]) -> Line | None
 
 def undone_here(version: str) -> str | None:
     """Why the last switch took this version back, if that was an earlier try of this same run on Kubeflow."""
-    last, run = (read() or [{}])[-1], os.environ.get("RUN_ID")
+    last, run = (read() or [{}])[-1], Environment().run_id
     if run and (last.get("event"), last.get("before"), last.get("by")) == (UNDONE, version, run):
         return str(last.get("reason"))
     return None
@@ -131,7 +132,7 @@ def _parsed(text: str) -> Line | None:
 
 def _who() -> str:
     """The run on Kubeflow, or the person."""
-    if run := os.environ.get("RUN_ID"):
+    if run := Environment().run_id:
         return run
     try:
         user = getpass.getuser()

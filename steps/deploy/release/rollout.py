@@ -4,7 +4,6 @@ Reads the archive's golden predictions; uses `kubernetes`, which is imported her
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +14,11 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
+from contract.environment import Environment
+from contract.events import Progress
 from serving.golden import GoldenError, read_golden
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.deploy.release.service import ask
 
 NAME = "torchserve"  # of the Deployment, its container and its Service, in infra/torchserve
@@ -49,7 +50,7 @@ class Rollout:
             config.load_incluster_config(settings)
         except config.ConfigException:
             try:
-                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+                config.load_kube_config(Environment().kubeconfig, client_configuration=settings)
             except config.ConfigException as error:
                 raise RolloutError(
                     f"SERVING_NAMESPACE is {namespace}, but this is no pod, and kubectl's settings name no cluster "
@@ -146,8 +147,7 @@ class Rollout:
                 )
             if (now := f"{updated}, {ready}, {why}") != said:
                 said = now
-                counts: dict[str, Any] = {"done": ready, "total": wanted, "unit": "pods ready"}
-                event("progress", doing="rolling out", **counts, **({"why": why} if why else {}))
+                emit(Progress("rolling out", ready, wanted, "pods ready", why=why))
             time.sleep(POLL_SECONDS)
 
     def _reasons(self, version: str | None, labels: Mapping[str, str]) -> str:

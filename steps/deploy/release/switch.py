@@ -8,14 +8,15 @@ the next run rolls on or goes back.
 import fcntl
 import io
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from contract.environment import Environment
+from contract.events import Waiting
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.files import sync, write_atomically, writing
 from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer, write_pointer
 from steps.common.volumes import deploy_volume
@@ -42,7 +43,7 @@ def alone() -> Iterator[Pointer | None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                event("waiting", message="another run is switching what is served")
+                emit(Waiting("another run is switching what is served"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
         current = read_pointer()
         if line := audit.missing(current, audit.read()):
@@ -132,7 +133,7 @@ def _undo(deployment: Any, failed: Pointer, back: Pointer, error: Exception) -> 
     served = f"{before['version'] if before else 'nothing'} is served as before"
     if moved and before:  # after the pointer, which pods without a stamp follow
         message = f"{failed['version']} was not rolled out ({reason}): its pods go back to {before['version']}"
-        event("waiting", message=message)
+        emit(Waiting(message))
         try:
             deployment.wait(back["template"]["version"])
         except StepError as trouble:
@@ -164,7 +165,8 @@ def _remember(pointer: Pointer) -> None:
 
 def _deployment() -> Any:
     """The Deployment that serves, if the settings name one."""
-    namespace, url = os.environ.get("SERVING_NAMESPACE"), os.environ.get("SERVING_URL")
+    environment = Environment()
+    namespace, url = environment.serving_namespace, environment.serving_url
     if not namespace:
         return None
     if not url:

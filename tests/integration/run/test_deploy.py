@@ -24,7 +24,7 @@ from tests.stand_ins.kubernetes_http import Server, Service
 from tests.support.examples import PARAMS
 
 GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
-IMAGES = {key: PARAMS["data"][key] for key in ("image_size", "channels", "max_pixels")}
+IMAGES = {key: PARAMS["data"][key] for key in ("image_size", "channels")}
 
 
 def deploy_model(model: dict[str, Any], verdict: str) -> str:

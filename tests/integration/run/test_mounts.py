@@ -61,7 +61,7 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
     for name in ("data", "model", "deploy-model"):
         (volumes / name).mkdir(parents=True)
     data, gate = PARAMS["data"], {"baseline": 0.5, "worst_class_floor": 0.0}
-    images = {key: data[key] for key in ("image_size", "channels", "max_pixels")}
+    images = {key: data[key] for key in ("image_size", "channels")}
     with mounted("preprocess", volumes, monkeypatch):
         ids = preprocess(**data)
     with mounted("validate", volumes, monkeypatch):

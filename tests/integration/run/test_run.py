@@ -62,7 +62,7 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
     assert names >= {"handler.py", "network.py", "weights.safetensors", "index.faiss", "labels.json", "golden.json"}
     kinds = [made["kind"] for made in provenance["artefacts"].values()]
     assert sorted(kinds) == ["dataset", "dataset", "dataset", "embeddings", "index", "network"]
-    assert all(made["step_digest"] for made in provenance["artefacts"].values())
+    assert all(made["code"] for made in provenance["artefacts"].values())
 
 
 def test_a_second_run_does_nothing_twice(first: tuple[Path, Done], tmp_path: Path) -> None:

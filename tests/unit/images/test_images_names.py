@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.images.build import NAMES, references, tag
+from pipeline.images.build import references
 from pipeline.images.docker import USER
+from pipeline.images.tag import NAMES, tag
 from pipeline.settings import SettingsError, load_project
-from steps.common.digest import STEPS, step_digest
+from steps.common.digest import STEPS
 
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 PROJECT = yaml.safe_load((ROOT / "project.yaml").read_text())
@@ -31,7 +32,7 @@ def test_the_tag_is_the_digest() -> None:
     names = references(project)
     assert set(names) == {*STEPS, "serving"}
     for name, image in names.items():
-        assert image == f"{project.registry}/{project.name}-{name}:{step_digest(name)}"
+        assert image == f"{project.registry}/{project.name}-{name}:{tag(name)}"
 
 
 def test_build_arguments_change_the_tags_of_the_images_that_use_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.images.build import NAMES
+from pipeline.images.tag import NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import Run, git, made

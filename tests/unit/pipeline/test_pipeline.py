@@ -8,6 +8,7 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
+from contract.events import Event, Resumed, Started
 from contract.paths import ROOT
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
@@ -108,10 +109,10 @@ def test_conditions_on_named_outputs_hold_on_one_machine(
 
 
 def test_the_log_keeps_everything_and_hands_on_events(tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     with (tmp_path / "log").open("w") as log:
         stream = EventLog(log, events.append)
-        print("    chatter", '{"event": "half', sep="\n", end="", file=stream)
-        print('", "step": "train"}', '    {"event": "started", "step": "x"}', sep="\n", file=stream)
-    assert [event["event"] for event in events] == ["half", "started"]
+        print("    chatter", '{"event": "resu', sep="\n", end="", file=stream)
+        print('med", "epoch": 2}', '    {"event": "started", "step": "x"}', sep="\n", file=stream)
+    assert events == [Resumed(2), Started("x")]
     assert "chatter\n" in (tmp_path / "log").read_text()

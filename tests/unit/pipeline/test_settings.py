@@ -107,7 +107,7 @@ def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:
         (embed.embed, ["embed"], set()),
         (index.index, ["index"], set()),
         (analyse.analyse, ["analyse", "gate", "embed"], set()),
-        (deploy.deploy, ["deploy"], {"name", "image_size", "channels", "max_pixels"}),
+        (deploy.deploy, ["deploy"], {"name", "image_size", "channels"}),
     ],
 )
 def test_every_parameter_is_one_of_its_step(step: Any, sections: list[str], given: set[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.images.build import NAMES
+from pipeline.images.tag import NAMES
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
