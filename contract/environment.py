@@ -45,3 +45,11 @@ class Environment(BaseSettings):
     )
     world_size: int = Field(default=1, description="The number of training processes; torch's launcher sets it.")
     rank: int = Field(default=0, description="The number of this training process, from 0; torch's launcher sets it.")
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Each variable with its default, as text, and its meaning."""
+    return [
+        (name.upper(), "" if field.default is None else str(field.default), field.description or "")
+        for name, field in Environment.model_fields.items()
+    ]

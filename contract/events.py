@@ -160,8 +160,8 @@ def _made(kind: type[Any], content: Mapping[str, Any]) -> Any:
         if name not in content:
             continue
         value = content[name]
-        if isinstance(value, dict) and Verdict in get_args(hint):
-            value = _made(Verdict, value)
+        if Verdict in get_args(hint):
+            value = _made(Verdict, value) if isinstance(value, dict) else None
         if not _fits(value, hint):
             return None
         values[name] = value

@@ -55,12 +55,13 @@ def test_readme_names_every_folder(travelling: list[str]) -> None:
 def test_only_what_differs_between_projects_is_rendered() -> None:
     real = {path.name for path in TEMPLATE.rglob("*") if path.is_file() and not path.is_symlink()}
     assert real == {
+        ".gitattributes",
         ".gitignore",
         "LICENSE",
         "README.md",
         "project.yaml",
         "kustomization.yaml",
-    }  # Git follows no linked .gitignore
+    }  # Git follows no linked .gitattributes and .gitignore
     links = [path for path in TEMPLATE.rglob("*") if path.is_symlink()]
     assert {path: os.readlink(path) for path in links} == {
         path: os.path.relpath(ROOT / path.relative_to(TEMPLATE), path.parent) for path in links
