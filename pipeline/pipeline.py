@@ -50,7 +50,7 @@ def build_pipeline(
         embed: dict,  # type: ignore[type-arg]
         index: dict,  # type: ignore[type-arg]
         baseline: float,
-        worst_class_floor: float,
+        gate: dict,  # type: ignore[type-arg]
         analyse: dict,  # type: ignore[type-arg]
         deploy: dict,  # type: ignore[type-arg]
     ) -> None:
@@ -75,7 +75,7 @@ def build_pipeline(
                 index=faiss.output,
                 validation=splits["validation"],
                 baseline=baseline,
-                worst_class_floor=worst_class_floor,
+                gate=gate,
                 embed=embed,
                 analyse=analyse,
             )
@@ -101,4 +101,5 @@ def build_pipeline(
 def arguments(project: Project, params: Params) -> dict[str, Any]:
     """What the pipeline is run with, from the two settings files."""
     sections = params.model_dump(by_alias=True)
-    return {"name": project.name, **sections.pop("gate"), **sections}
+    baseline = sections["gate"].pop("baseline")  # a parameter by itself, since a condition of the graph reads it
+    return {"name": project.name, "baseline": baseline, **sections}

@@ -69,7 +69,7 @@ def _in_containers(params: Params) -> Callable[..., None]:
 
     volumes = [data_volume(), model_volume(), deploy_volume()]
     give_to_containers(volumes)
-    return partial(run_in_containers, volumes=volumes, network=params.data.source == "mnist")
+    return partial(run_in_containers, volumes=volumes, network=params.data.chosen_source().needs_network)
 
 
 def _prepare(volumes: Path) -> Path:

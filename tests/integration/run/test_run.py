@@ -17,7 +17,7 @@ from PIL import Image
 
 from contract.paths import ROOT
 from steps.common.digest import STEPS
-from steps.preprocess.sources import SAMPLE
+from steps.preprocess.sources.sample import SAMPLE
 from tests.support.examples import write_images
 from tests.support.pipeline_run import QUICK, Done, last_line, made_anew, run, run_command, seconds, tree
 

@@ -16,7 +16,7 @@ from pipeline.kubeflow.compile import CLAIMS, MOUNTS, write_package
 from pipeline.pipeline import DISPLAY_NAMES
 from pipeline.settings import Project, SettingsError, load_project
 from steps.common.digest import STEPS
-from tests.support.examples import PARAMS
+from tests.support.examples import PARAMS, judging
 
 PROJECT = load_project(ROOT / "project.yaml")
 Spec = dict[str, Any]
@@ -82,9 +82,9 @@ def test_the_claims_are_those_that_infra_makes() -> None:
 def test_a_step_needs_no_volume_that_it_does_not_mount(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from steps.analyse import analyse
-    from steps.embed import embed
-    from steps.index import index
+    from steps.analyse.analyse import analyse
+    from steps.embed.embed import embed
+    from steps.index.index import index
 
     mounted = tmp_path / "mounted"
     mounted.mkdir()
@@ -96,15 +96,15 @@ def test_a_step_needs_no_volume_that_it_does_not_mount(
     monkeypatch.setenv("VOLUMES", str(mounted))
     match step:
         case "embed":
-            embed(model["gallery"], model["network"], **PARAMS["embed"])
+            embed(model["gallery"], model["network"], PARAMS["embed"])
         case "index":
-            index(model["embeddings"], **PARAMS["index"])
+            index(model["embeddings"], PARAMS["index"])
         case "analyse":
             monkeypatch.setenv("VOLUMES", str(model["volumes"]))
-            made = index(model["embeddings"], **PARAMS["index"])
+            made = index(model["embeddings"], PARAMS["index"])
             monkeypatch.setenv("VOLUMES", str(mounted))
             ids = (model["test"], model["network"], made, model["validation"])
-            analyse(*ids, **PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"])
+            analyse(*ids, **judging())
     assert sorted(path.name for path in mounted.iterdir()) == sorted(path[1:] for path in MOUNTS[step])
 
 

@@ -74,9 +74,9 @@ def other_modes(tree: Path) -> None:
 
 EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "a comment in a step": (append("steps/train/fit.py"), NONE, {"train"}),
-    "a docstring": (replace("steps/index/index.py", '"""The id of', '"""An id of'), NONE, {"index"}),
+    "a docstring": (replace("steps/index/index.py", '"""Make a', '"""Makes a'), NONE, {"index"}),
     "formatting": (
-        replace("steps/embed/embed.py", r"parameters=\{\},", "parameters={\n            },"),
+        replace("steps/embed/embed.py", r"(parameters=)(parameters.deciding\(\)),", r"\1(\n\2\n),"),
         NONE,
         {"embed"},
     ),
@@ -119,6 +119,16 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
         FROM_INDEX,
         ALL,
     ),
+    "the range of a parameter": (replace("steps/train/parameters.py", "lt=1.5", "lt=1.4"), NONE, {"train"}),
+    "a source": (
+        both(
+            write("steps/preprocess/sources/web.py", "NEW = 1\n"),
+            append("steps/preprocess/sources/__init__.py", "import steps.preprocess.sources.web\n"),
+        ),
+        NONE,
+        {"preprocess"},
+    ),
+    "how a source is downloaded": (append("steps/preprocess/download.py", "\nNEW = 1\n"), NONE, {"preprocess"}),
     "a test": (append("tests/unit/steps/test_code.py"), NONE, NONE),
     "a page of the docs": (append("docs/serving.md", "More.\n"), NONE, NONE),
     "the pipeline": (append("pipeline/pipeline.py", "\nNEW = 1\n"), NONE, NONE),
