@@ -35,7 +35,7 @@ def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str],
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_in_its_image_gives_its_results_the_ids_that_they_have_here(images: dict[str, str], step: str) -> None:
-    module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}"
+    module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}.{step}"
     code = f"from steps.common.code import deciding_code; print(deciding_code({module!r}))"
     done = docker("run", "--rm", "--network=none", images[step], "python3", "-c", code)
     assert done.stdout.strip() == str(deciding_code(module))

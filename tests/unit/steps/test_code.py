@@ -15,7 +15,7 @@ from steps.common.code import PACKAGES, PLUMBING, deciding_code
 from steps.common.digest import STEPS, digest
 from steps.deploy.deploy import ARCHIVE
 
-MODULES = {**{step: (f"steps.{step}",) for step in STEPS}, "deploy": ARCHIVE}
+MODULES = {**{step: (f"steps.{step}.{step}",) for step in STEPS}, "deploy": ARCHIVE}
 
 
 def project(root: Path, files: dict[str, str]) -> Path:
