@@ -1,0 +1,93 @@
+"""Compares two models on the same images, from numbers alone: reads and writes nothing."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+
+_CONFIDENCE = 0.95
+
+
+class Result(StrEnum):
+    """What a comparison shows of the challenger."""
+
+    BETTER = "better"
+    EQUAL = "equal"
+    WORSE = "worse"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.4f} to {self.high:.4f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The discordant counts of two models on the same images, and what they show."""
+
+    images: int
+    only_challenger: int
+    only_champion: int
+    result: Result
+    p_value: float
+    difference: float
+    interval: Interval
+
+
+def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], significance: float) -> Comparison:
+    """Hold two models' answers to the same images against each other by McNemar's exact test, one-sided each way.
+
+    Only images that one model alone answers rightly count: were the two equal, each would have a fair coin's share of
+    them (McNemar, "Note on the sampling error of the difference between correlated proportions", 1947).
+
+    Args:
+        challenger: Whether each image is answered rightly, bool [N].
+        champion: Likewise, bool [N], in the same order.
+        significance: The greatest chance to call equal models better, and likewise worse.
+
+    Returns:
+        The counts, the result with its p-value, and the difference of accuracies with its interval.
+    """
+    gained = int((challenger & ~champion).sum())
+    lost = int((champion & ~challenger).sum())
+    discordant = gained + lost
+    better, worse = 1.0, 1.0
+    if discordant:
+        better = float(binomtest(gained, discordant, 0.5, alternative="greater").pvalue)
+        worse = float(binomtest(lost, discordant, 0.5, alternative="greater").pvalue)
+    result = Result.EQUAL
+    if better <= significance:
+        result = Result.BETTER
+    elif worse <= significance:
+        result = Result.WORSE
+    count = len(challenger)
+    difference = (gained - lost) / count if count else 0.0
+    return Comparison(
+        count, gained, lost, result, min(better, worse), difference, _interval_of_difference(gained, lost, count)
+    )
+
+
+def wilson(right: int, count: int) -> Interval:
+    """The Wilson score interval of a share: `right` of `count` (Wilson, "Probable inference", 1927)."""
+    if not count:
+        return Interval(0.0, 1.0)
+    found = binomtest(right, count).proportion_ci(_CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def _interval_of_difference(gained: int, lost: int, count: int) -> Interval:
+    """Of the difference of two shares of the same images, after Agresti & Min (2005), "Simple improved confidence
+    intervals for comparing matched proportions": half an image is added to each of the four cells."""
+    total, b, c = count + 2, gained + 0.5, lost + 0.5
+    middle = (b - c) / total
+    spread = float(norm.ppf((1 + _CONFIDENCE) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    return Interval(max(-1.0, middle - spread), min(1.0, middle + spread))

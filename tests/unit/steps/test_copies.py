@@ -1,0 +1,60 @@
+"""Near copies and groups: what a small change leaves alike is found, other images are not, in small sets and large."""
+
+import numpy as np
+import pytest
+
+from steps.preprocess import copies
+from steps.preprocess.copies import joined, named_together, near_copies
+
+RNG = np.random.default_rng(0)
+
+
+def pictures(count: int) -> np.ndarray:
+    return RNG.integers(0, 256, (count, copies.SIDE**2), dtype=np.uint8)
+
+
+def shaken(images: np.ndarray, levels: int) -> np.ndarray:
+    return np.clip(images.astype(int) + RNG.integers(-levels, levels + 1, images.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_copies_with_other_grey_levels_are_found_and_others_are_not(
+    flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not flat:
+        monkeypatch.setattr(copies, "_FLAT_UP_TO", 100)
+    images = pictures(1000)
+    thumbnails = np.concatenate([images, shaken(images[:200], 3)])
+    assert near_copies(thumbnails, 2.0) == [(row, 1000 + row) for row in range(200)]
+
+
+def test_new_ones_are_searched_among_all() -> None:
+    images = pictures(300)
+    thumbnails = np.concatenate([images, shaken(images[7:8], 2)])
+    assert near_copies(thumbnails, 2.0, new=np.array([300])) == [(7, 300)]
+
+
+def test_the_limit_is_the_mean_difference() -> None:
+    one = np.full((1, copies.SIDE**2), 100, np.uint8)
+    thumbnails = np.concatenate([one, one + 2])
+    assert near_copies(thumbnails, 2.0) == [(0, 1)]
+    assert near_copies(thumbnails, 1.9) == []
+    assert near_copies(thumbnails, 0) == []
+
+
+def test_one_image_or_none_has_no_copies() -> None:
+    assert near_copies(pictures(1), 2.0) == near_copies(pictures(0), 2.0) == []
+
+
+def test_pairs_join_through_any_number_of_images() -> None:
+    groups = joined(6, [(0, 1), (1, 2), (4, 5)])
+    assert [groups[0] == group for group in groups] == [True, True, True, False, False, False]
+    assert groups[4] == groups[5] != groups[3]
+    assert joined(3, []) == [0, 1, 2]
+
+
+def test_names_that_match_alike_belong_together() -> None:
+    names = ["train/a/p01_1.png", "train/b/p02_1.png", "train/b/p01_9.png", "train/a/none.png"]
+    assert named_together(names, r"/(p\d+)_") == [(0, 2)]
+    assert named_together(names, r"p\d+") == [(0, 2)]
+    assert named_together(names, None) == []
