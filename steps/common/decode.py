@@ -19,6 +19,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
 _PLUGINS = (TiffImagePlugin, WebPImagePlugin)
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 _ORIENTATION = 0x0112
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 
 # The size in the header is held against our own limit below; Pillow's fixed one would warn on the error stream.
 Image.MAX_IMAGE_PIXELS = None
@@ -35,8 +36,8 @@ class BadImage(ValueError):
 def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     """Pixels uint8 [size, size, channels] of an image file: grey for one channel, RGB for three.
 
-    The first frame of an animation, turned upright as its EXIF says, transparent pixels on white, 16 bits
-    scaled to 8. An image that already has this size is not resampled. Raises BadImage; an image of more than
+    The first frame of an animation, turned upright as its EXIF says, transparent pixels on white, deeper
+    greys scaled to 8 bits. An image that already has this size is not resampled. Raises BadImage; an image of more than
     `max_pixels` pixels is refused by its header, before anything is decoded.
     """
     return pixels(read_header(data, max_pixels), size=size, channels=channels)
@@ -61,18 +62,26 @@ def pixels(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]
     mode = "L" if channels == 1 else "RGB"
     # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
     image.draft(mode, (2 * size, 2 * size))
+    plain = upright(image, mode)
+    if plain.size != (size, size):
+        plain = plain.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.array(plain, dtype=np.uint8).reshape(size, size, channels)
+
+
+def upright(image: Image.Image, mode: str) -> Image.Image:
+    """The image at its own size in 8 bits, as mode L or RGB: turned as its EXIF says, transparent pixels on white.
+
+    Grey values deeper than 8 bits are scaled by their own range, see `_eight_bits`. Raises BadImage.
+    """
     try:
         image.load()
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-        plain = _plain(ImageOps.exif_transpose(image) if turned else image, mode)
+        return _plain(ImageOps.exif_transpose(image) if turned else image, mode, _white_is_zero(image))
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged data
         raise BadImage(
             "truncated",
             f"the file starts as {image.format} but its pixels cannot be read ({error}); send the whole file.",
         ) from error
-    if plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.array(plain, dtype=np.uint8).reshape(size, size, channels)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -91,12 +100,30 @@ def _open(data: bytes) -> Image.Image:
         ) from error
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
+def _plain(image: Image.Image, mode: str, white_is_zero: bool) -> Image.Image:
     """The image in 8 bits, without transparency, as mode L or RGB."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow itself would clip at 255
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode.startswith("I"):  # which Pillow itself would clip at 255
+        grey = _eight_bits(np.asarray(image).astype(np.int64))
+        image = Image.fromarray(255 - grey if white_is_zero else grey)
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(grey: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Deep grey values scaled to 0 to 255 by their own range.
+
+    That is 0 to 2^b - 1, with the least b of 8, 10, 12 and so on that holds the largest value: cameras and scanners
+    write 12 bits into files of 16. Negative values become 0.
+    """
+    grey = np.clip(grey, 0, None)
+    bits = max(8, int(grey.max(initial=0)).bit_length())
+    top = (1 << (bits + bits % 2)) - 1
+    return ((grey * 255 + top // 2) // top).astype(np.uint8)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether a TIFF's greys are inverted; Pillow turns those of 8 bits itself."""
+    tags = getattr(image, "tag_v2", {})
+    return bool(image.mode.startswith("I") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
