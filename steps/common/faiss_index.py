@@ -80,9 +80,10 @@ def check_factory(factory: str, count: int, size: int) -> None:
 def _is_quantised_by_products(factory: str, size: int) -> bool:
     """Whether vectors are kept as codes of their parts alone: known before such an index is trained, which is slow."""
     try:
-        index = faiss.downcast_index(faiss.index_factory(size, factory, faiss.METRIC_INNER_PRODUCT))
+        whole = faiss.index_factory(size, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError:
         return False  # for `build` to say
+    index = faiss.downcast_index(whole)  # a view, which lives as long as the whole does
     if isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
     return "PQ" in type(index).__name__
