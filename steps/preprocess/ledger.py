@@ -1,18 +1,29 @@
-"""Remembers draws: reads and appends to `<data volume>/splits/<draw>.txt`, a line `<key> <split>` for each image.
+"""Remembers draws: reads and appends to `<data volume>/splits/<draw>.txt`, a line `<key> <split> <group>` for an image.
 
-The file only grows; the first line of a key counts. A line that a crash tore has no end and is left out. The draw's
-name is the digest of the settings that decide it, so changed settings begin a new file.
+The file only grows. The first line of a key counts; `-` stands for the split of an image that was never drawn, such as
+one that a source gives as a test image. A line that a crash tore has no end, and is left out. The draw's name is the
+digest of the settings that decide it, so changed settings begin a new file.
 """
 
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from steps.common.files import sync, writing
 
-_LINE = re.compile(r"^([0-9a-f]+) (train|validation|test)$")
+NOT_DRAWN = "-"
+_LINE = re.compile(r"^([0-9a-f]+) (train|validation|test|-) ([0-9a-f]+)$")
+
+
+@dataclass
+class Memory:
+    """What was drawn: the split of each key, and the group of each key that was ever looked at."""
+
+    splits: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger:
@@ -26,23 +37,36 @@ class Ledger:
         """Whether anything was drawn under this name yet."""
         return self._path.exists()
 
-    def read(self) -> dict[str, str]:
-        """The split of each key that was ever drawn."""
+    def read(self) -> Memory:
+        """Read every line."""
+        memory = Memory()
         try:
             text = self._path.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
-            return {}
-        found: dict[str, str] = {}
+            return memory
         for line in text.split("\n")[:-1]:
             if match := _LINE.match(line):
-                found.setdefault(match[1], match[2])
-        return found
+                key, split, group = match.groups()
+                memory.groups.setdefault(key, group)
+                if split != NOT_DRAWN:
+                    memory.splits.setdefault(key, split)
+        return memory
 
-    def append(self, drawn: Mapping[str, str]) -> None:
-        """Add keys with their splits, synced to disk before this returns; StepError if the volume cannot be written."""
-        if not drawn:
+    def remember(self, splits: Mapping[str, str], groups: Mapping[str, str]) -> None:
+        """Append what is new of these, synced to disk before this returns.
+
+        Args:
+            splits: The split of each key that was drawn.
+            groups: The group of each key, drawn or not.
+
+        Raises:
+            StepError: The volume is full or cannot be written.
+        """
+        known = self.read()
+        new = sorted(key for key in groups if key not in known.groups or (key in splits and key not in known.splits))
+        if not new:
             return
-        text = "".join(f"{key} {split}\n" for key, split in sorted(drawn.items())).encode()
+        text = "".join(f"{key} {splits.get(key, NOT_DRAWN)} {groups[key]}\n" for key in new).encode()
         with writing(self._path.parent):
             handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -56,7 +80,7 @@ class Ledger:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Let one run at a time read, draw and append."""
+        """Let one run at a time read, draw and remember."""
         from filelock import FileLock
 
         with writing(self._path.parent), FileLock(self._path.with_suffix(".lock")):
