@@ -1,8 +1,12 @@
-"""One split of a dataset, `<data volume>/dataset/<id>/`: `images.npy`, `labels.npy`, `classes.json`, `names.json`."""
+"""One split of a dataset, `<data volume>/dataset/<id>/`: `images.npy`, `labels.npy`, `classes.json`, `rows.json`.
 
+`rows.json` has a list for each of `names`, `keys`, `groups` and `originals`, an entry an image.
+"""
+
+import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,20 +17,57 @@ from steps.common.store import read
 from steps.common.volumes import data_volume
 
 KIND = "dataset"
+_ROWS = "rows.json"
+_PNG = "png:"
+
+
+@dataclass
+class Rows:
+    """What is known of each image of a split, beside its pixels and its label.
+
+    Its name for messages; the content key of its decoded pixels; the group that it belongs to, near copies above all;
+    and its original: the path of its file below the data volume, or a PNG in base64 after `png:`. The original is empty
+    where the pixels of the split are the image as its source gave it.
+    """
+
+    names: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    originals: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, H, W, C], memory-mapped; labels int64 [N], numbers of classes; a name for each image."""
+    """Images uint8 [N, H, W, C], memory-mapped; labels int64 [N], numbers of classes; and what is known of each."""
 
     path: Path
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: list[str]
-    names: list[str]
+    rows: Rows
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each image, for messages."""
+        return self.rows.names
+
+    def original(self, row: int) -> bytes | None:
+        """The image file that a row came from; None if it is not there any more, or the row itself is the original."""
+        text = self.rows.originals[row]
+        if text.startswith(_PNG):
+            return base64.b64decode(text.removeprefix(_PNG))
+        try:
+            return (data_volume() / text).read_bytes() if text else None
+        except OSError:
+            return None
+
+
+def png_original(data: bytes) -> str:
+    """What stands in `originals` for an image that has no file of its own, of its PNG."""
+    return _PNG + base64.b64encode(data).decode()
 
 
 def read_split(id: str) -> Split:
@@ -41,8 +82,16 @@ def open_split(path: Path) -> Split:
         np.load(path / "images.npy", mmap_mode="r"),
         np.load(path / "labels.npy"),
         json.loads((path / "classes.json").read_text()),
-        json.loads((path / "names.json").read_text()),
+        Rows(**json.loads((path / _ROWS).read_text())),
     )
+
+
+def split_keys(id: str) -> frozenset[str] | None:
+    """The content keys of a split; None if it is not there, or was made by a version that kept none."""
+    try:
+        return frozenset(json.loads((data_volume() / KIND / id / _ROWS).read_text())["keys"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> None:
@@ -61,13 +110,13 @@ def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[i
         _write_header(file, (count, *shape))
 
 
-def write_labels(folder: Path, labels: Sequence[str], names: Sequence[str]) -> None:
-    """Write the labels and names of the images of a split, in the images' order."""
+def write_labels(folder: Path, labels: Sequence[str], rows: Rows) -> None:
+    """Write the labels of the images of a split, and what is known of each, in the images' order."""
     classes = sorted(set(labels))
     number = {label: i for i, label in enumerate(classes)}
     np.save(folder / "labels.npy", np.array([number[label] for label in labels], np.int64))
     (folder / "classes.json").write_text(json.dumps(classes))
-    (folder / "names.json").write_text(json.dumps(list(names)))
+    (folder / _ROWS).write_text(json.dumps(asdict(rows)))
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
