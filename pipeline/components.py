@@ -29,12 +29,23 @@ def validate(
     test: str,
     data: dict,  # type: ignore[type-arg]
     validate: dict,  # type: ignore[type-arg]
+    training: dict,  # type: ignore[type-arg]
+    index: dict,  # type: ignore[type-arg]
+    gate: dict,  # type: ignore[type-arg]
 ) -> str:
     """Validate data."""
     from steps.validate.validate import validate as step
 
     splits = {"train": train, "validation": validation, "gallery": gallery, "test": test}
-    return step(splits, data, validate)
+    return step(
+        splits,
+        data,
+        validate,
+        source=data["source"],
+        factory=index["factory"],
+        embedding_size=training["embedding_size"],
+        allow_lost_classes=gate["allow_lost_classes"],
+    )
 
 
 def train(

@@ -64,6 +64,9 @@ def build_pipeline(
                 test=splits["test"],
                 data=data,
                 validate=validate,
+                training=train,
+                index=index,
+                gate=gate,
             )
             network = step.train(train_split=splits["train"], validation_split=splits["validation"], train=train)
             network.after(sound)

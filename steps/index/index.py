@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from steps.common import progress
-from steps.common.errors import StepError
 from steps.common.parameters import typed
 from steps.common.store import produce, read
 from steps.common.volumes import model_volume
@@ -37,18 +36,11 @@ def index(embeddings: str, parameters: Index) -> str:
     def build(folder: Path) -> dict[str, Any]:
         import faiss
 
+        from steps.common.faiss_index import build as build_index
+
         source = read(model_volume(), "embeddings", embeddings).path
         vectors = np.load(source / "embeddings.npy")
-        try:
-            made = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-            made.train(vectors)
-            made.add(vectors)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise StepError(
-                f"index.factory is {factory!r}, and FAISS cannot make that index of {len(vectors)} embeddings of "
-                f"{vectors.shape[1]}: {reason}"
-            ) from error
+        made = build_index(vectors, factory)
         faiss.write_index(made, str(folder / "index.faiss"))
         shutil.copyfile(source / "labels.json", folder / "labels.json")
         return {"vectors": made.ntotal}

@@ -8,11 +8,12 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,28 +32,44 @@ _TABLE = (
 
 @dataclass(frozen=True)
 class Content:
-    """An image's key, in hexadecimal, and its thumbnail, uint8 [SIDE * SIDE * 3] as bytes; or why it has neither."""
+    """An image's key, in hexadecimal, and its thumbnail, if it was read from a file; or why it has neither."""
 
     key: str = ""
     thumbnail: bytes = b""
     trouble: BadImage | None = None
 
 
+class _Row(NamedTuple):
+    """A line of the cache."""
+
+    path: str
+    stat: str
+    max_pixels: int
+    key: str
+    thumbnail: bytes
+
+
 def of_pixels(pixels: NDArray[np.uint8]) -> Content:
     """The content of pixels uint8 [H, W] or [H, W, 3]."""
-    colours = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+    colours = _colours(pixels)
     height, width = colours.shape[:2]
-    digest = hashlib.sha256(f"{width} x {height}:".encode() + np.ascontiguousarray(colours).data)
-    small = Image.fromarray(colours).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return Content(digest.hexdigest()[:32], small.tobytes())
+    digest = hashlib.sha256(f"{width} x {height}:".encode())
+    digest.update(np.ascontiguousarray(colours).data)
+    return Content(digest.hexdigest()[:32])
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> bytes:
+    """The thumbnail of pixels uint8 [H, W] or [H, W, 3]: uint8 [SIDE * SIDE * 3] as bytes."""
+    return Image.fromarray(_colours(pixels)).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def of_bytes(data: bytes, max_pixels: int) -> Content:
     """The content of an image file's bytes, upright, transparent pixels on white; its trouble if it is no image."""
     try:
-        return of_pixels(np.asarray(upright(read_header(data, max_pixels), "RGB")))
+        pixels = np.asarray(upright(read_header(data, max_pixels), "RGB"))
     except BadImage as error:
         return Content(trouble=error)
+    return replace(of_pixels(pixels), thumbnail=thumbnail(pixels))
 
 
 def of_files(
@@ -72,20 +89,25 @@ def of_files(
     found: list[Content | None] = []
     for path, (stat, _) in zip(paths, stats, strict=True):
         row = known.get(os.fspath(path))
-        same = row is not None and row[0] == stat and row[1] == max_pixels
-        found.append(Content(row[2], row[3]) if row is not None and same else None)
+        found.append(
+            Content(row.key, row.thumbnail) if row and (row.stat, row.max_pixels) == (stat, max_pixels) else None
+        )
     missing = [row for row, content in enumerate(found) if content is None]
-    fresh: list[tuple[str, str, int, str, bytes]] = []
+    fresh: list[_Row] = []
     with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda row: _read(paths[row], max_pixels), missing)
-        for count, (row, content) in enumerate(zip(missing, read, strict=True), 1):
-            found[row] = content
-            stat, changed = stats[row]
+        read = pool.map(lambda number: _read(paths[number], max_pixels), missing)
+        for count, (number, content) in enumerate(zip(missing, read, strict=True), 1):
+            found[number] = content
+            stat, changed = stats[number]
             if content.trouble is None and now - changed > _RACY_SECONDS * 10**9:
-                fresh.append((os.fspath(paths[row]), stat, max_pixels, content.key, content.thumbnail))
+                fresh.append(_Row(os.fspath(paths[number]), stat, max_pixels, content.key, content.thumbnail))
             on_progress(count, len(missing))
     _store(cache, fresh)
     return [content for content in found if content is not None]
+
+
+def _colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def _read(path: Path, max_pixels: int) -> Content:
@@ -106,7 +128,7 @@ def _stat(path: Path) -> tuple[str, int]:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}", changed
 
 
-def _load(cache: Path) -> dict[str, tuple[str, int, str, bytes]]:
+def _load(cache: Path) -> dict[str, _Row]:
     if not cache.exists():
         return {}
     try:
@@ -114,12 +136,11 @@ def _load(cache: Path) -> dict[str, tuple[str, int, str, bytes]]:
             rows = connection.execute("select path, stat, max_pixels, key, thumbnail from content").fetchall()
     except sqlite3.Error:
         return {}
-    return {path: (stat, limit, key, thumbnail) for path, stat, limit, key, thumbnail in rows}
+    return {row[0]: _Row(*row) for row in rows}
 
 
-def _store(cache: Path, rows: Iterable[tuple[str, str, int, str, bytes]]) -> None:
+def _store(cache: Path, rows: Sequence[_Row]) -> None:
     """Add rows; what goes wrong with that costs time in the next run and nothing else."""
-    rows = list(rows)
     if not rows:
         return
     for anew in (False, True):

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +29,8 @@ def near_copies(
     rows = np.arange(count) if new is None else new
     if limit <= 0 or count < 2 or not len(rows):
         return []
+    import faiss
+
     vectors = thumbnails.astype(np.float32)
     index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
     if count > _FLAT_UP_TO:

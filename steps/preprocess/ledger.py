@@ -30,6 +30,7 @@ class Ledger:
     """The draws remembered under one name."""
 
     def __init__(self, folder: Path, draw: str) -> None:
+        self.folder = folder
         self._path = folder / f"{draw}.txt"
 
     @property

@@ -1,8 +1,9 @@
 """The parameters of preprocess: the section `data` of `params.yaml`, with the parameters of every source."""
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from steps.common.parameters import Count, Fraction, ImageFormat, NoEffect, Seed
 from steps.preprocess.sources import SOURCES
@@ -34,7 +35,22 @@ class Data(ImageFormat, extra="forbid"):
     max_unreadable: Annotated[int, Field(ge=0), NoEffect()] = Field(
         description="with more unreadable images than this the run fails"
     )
+    near_copy: Annotated[float, Field(ge=0, le=255)] = Field(
+        2.0, description="grey levels by which thumbnails of copies may differ, in the mean; 0: off"
+    )
+    group: str | None = Field(
+        None, description="a pattern; images whose path matches it with the same text stay in one split"
+    )
     seed: Seed = Field(description="draws the splits")
+
+    @field_validator("group")
+    @classmethod
+    def _is_a_pattern(cls, group: str | None) -> str | None:
+        try:
+            re.compile(group or "")
+        except re.error as error:
+            raise ValueError(f"is {group!r}, and no regular expression ({error})") from error
+        return group
 
     @model_validator(mode="after")
     def _leaves_images_to_train(self) -> "Data":

@@ -21,6 +21,10 @@ class Found:
     labels: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
+    def read(self, row: int) -> bytes:
+        """The bytes of a file."""
+        return self.paths[row].read_bytes()
+
 
 def scan(root: Path, warn: Callable[[str], None]) -> dict[str, Found]:
     """List `<root>/{train,gallery,test}/<label>/<image>`; links to folders and files are followed, each once.

@@ -15,3 +15,4 @@ class Validate(Parameters):
         description="largest to smallest class of the training split"
     )
     max_duplicate_fraction: Share = Field(description="of the images of a split")
+    max_shrink: Share = Field(0.5, description="of a class, from one run to the next")

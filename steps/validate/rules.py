@@ -99,6 +99,15 @@ def check_classes(splits: Splits) -> Iterator[str]:
             yield _broken(name, f"its classes are in {known}", f"{unknown[:_NAMED]} are not", file)
 
 
+def per_class(splits: Splits) -> dict[str, int]:
+    """The number of images of each class that the source has: in any split, each content once."""
+    keys: dict[str, set[str]] = {}
+    for split in splits.values():
+        for label, key in zip(split.labels.tolist(), split.rows.keys, strict=True):
+            keys.setdefault(split.classes[label], set()).add(key)
+    return {label: len(found) for label, found in sorted(keys.items())}
+
+
 def summary(split: Split) -> dict[str, Any]:
     """Return the number of images, their shape, the range and mean of their pixels, and the images of each class."""
     per_class = Counter(split.labels.tolist())

@@ -3,36 +3,32 @@
 The command line loads `params.yaml` with these classes, so a source imports its libraries within `read`.
 """
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from steps.common.digest import digest
 from steps.common.parameters import Parameters
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images not yet decoded: each one's label, its name for messages, and a key, equal only for equal content.
+    """Images not yet decoded: a label for each, and a name for messages.
 
-    `get(row)` returns the bytes of an image file, or grey pixels uint8 [H, W].
+    `get(row)` returns the bytes of an image file, or pixels uint8 [H, W] or [H, W, 3]. `paths` are the files, if they
+    lie on the data volume: then a file that did not change is not read again.
     """
 
     labels: Sequence[str]
     names: Sequence[str]
-    keys: Sequence[str]
     get: "Callable[[int], bytes | NDArray[np.uint8]]"
-
-    @property
-    def digest(self) -> str:
-        """Digest of all labels, names and contents."""
-        return digest(sorted(zip(self.labels, self.names, self.keys, strict=True)))
+    paths: "Sequence[Path] | None" = None
 
 
 Parts = dict[str, Part]
@@ -49,7 +45,7 @@ class Source(Parameters):
 
     @abstractmethod
     def read(self) -> Parts:
-        """Read labels, names and keys, and decode nothing.
+        """Read labels and names, and decode nothing.
 
         Returns:
             The parts `train` and, if the source has them, `gallery` and `test`.
@@ -64,6 +60,5 @@ def array_part(prefix: str, images: "NDArray[np.uint8]", labels: "NDArray[np.uin
     return Part(
         labels=[str(label) for label in labels],
         names=[f"{prefix}#{row}" for row in range(len(images))],
-        keys=[hashlib.sha256(image.tobytes()).hexdigest() for image in images],
         get=images.__getitem__,
     )

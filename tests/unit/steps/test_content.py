@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from steps.preprocess import content
-from steps.preprocess.content import of_bytes, of_files, of_pixels
+from steps.preprocess.content import Content, of_bytes, of_files, of_pixels, thumbnail
 
 MAX_PIXELS = 1_000_000
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -21,6 +21,10 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def found(pixels: np.ndarray) -> Content:
+    return Content(of_pixels(pixels).key, thumbnail(pixels))
 
 
 def test_the_same_picture_in_another_file_has_the_same_key() -> None:
@@ -36,9 +40,9 @@ def test_the_same_picture_in_another_file_has_the_same_key() -> None:
         saved(image.convert("RGBA")),
         saved(image.transpose(Image.Transpose.ROTATE_90), exif=turned),
     ]
-    assert {of_bytes(file, MAX_PIXELS) for file in files} == {of_pixels(PIXELS)}
+    assert {of_bytes(file, MAX_PIXELS) for file in files} == {found(PIXELS)}
     assert of_bytes(saved(grey), MAX_PIXELS) == of_bytes(saved(grey.convert("RGB")), MAX_PIXELS)
-    assert of_bytes(saved(grey), MAX_PIXELS) == of_pixels(PIXELS[:, :, 0])
+    assert of_bytes(saved(grey), MAX_PIXELS) == found(PIXELS[:, :, 0])
 
 
 def test_another_picture_or_another_shape_has_another_key() -> None:
@@ -49,8 +53,8 @@ def test_another_picture_or_another_shape_has_another_key() -> None:
 
 
 def test_what_is_no_image_has_its_trouble_and_no_key() -> None:
-    found = of_bytes(b"hello", MAX_PIXELS)
-    assert (found.key, found.trouble and found.trouble.rule) == ("", "not-an-image")
+    nothing = of_bytes(b"hello", MAX_PIXELS)
+    assert (nothing.key, nothing.trouble and nothing.trouble.rule) == ("", "not-an-image")
     assert of_bytes(saved(Image.fromarray(PIXELS)), 599).trouble is not None
 
 
@@ -74,7 +78,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, file: Path, reads: list[Path]) -> None:
     cache = tmp_path / "cache/content.sqlite"
     first = of_files([file], cache, MAX_PIXELS)
-    assert of_files([file], cache, MAX_PIXELS) == first == [of_pixels(PIXELS)]
+    assert of_files([file], cache, MAX_PIXELS) == first == [found(PIXELS)]
     assert reads == [file]
     of_files([file], cache, 599)
     assert reads == [file, file]
@@ -94,7 +98,7 @@ def test_a_file_that_changed_under_its_name_size_and_time_is_read_again(
     time.sleep(0.02)
     file.write_bytes(data)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert of_files([file], cache, MAX_PIXELS) == [of_pixels(PIXELS[::-1].copy())]
+    assert of_files([file], cache, MAX_PIXELS) == [found(PIXELS[::-1].copy())]
 
 
 def test_what_was_written_just_now_is_not_trusted(

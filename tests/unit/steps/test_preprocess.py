@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from steps.preprocess.split import stratify
 
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.preprocess.preprocess import preprocess
 from steps.preprocess.sources import mnist
 from steps.preprocess.sources.sample import SAMPLE
-from steps.preprocess.split import stratify
 from tests.support.examples import PARAMS, write_images
 
 DATA = PARAMS["data"]
