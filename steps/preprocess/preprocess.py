@@ -58,7 +58,8 @@ def preprocess(parameters: Data) -> dict[str, str]:
                     [(one.item.part, one.item.row) for one in planned],
                     collected.parts,
                     known,
-                    **parameters.image_format(),
+                    image_size=parameters.image_size,
+                    channels=parameters.channels,
                     max_pixels=parameters.max_pixels,
                 ),
             )
