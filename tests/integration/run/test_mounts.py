@@ -64,7 +64,8 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
     with mounted("preprocess", volumes, monkeypatch):
         ids = preprocess(data)
     with mounted("validate", volumes, monkeypatch):
-        validate(ids, data, PARAMS["validate"])
+        others = {"embedding_size": PARAMS["train"]["embedding_size"], "factory": PARAMS["index"]["factory"]}
+        validate(ids, data, PARAMS["validate"], source=data["source"], allow_lost_classes=[], **others)
     with mounted("train", volumes, monkeypatch):
         network = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 2})
     with mounted("embed", volumes, monkeypatch):

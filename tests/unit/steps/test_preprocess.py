@@ -76,7 +76,7 @@ def test_a_folder_with_gallery_and_test_uses_them(volumes: Path) -> None:
     ids = preprocess(FOLDER)
     assert len({ids[name] for name in ids}) == 4
     assert {len(read_split(ids[name])) for name in ("gallery", "test")} == {36}
-    assert read_split(ids["gallery"]).names[0].startswith("gallery/a/")
+    assert read_split(ids["gallery"]).names[0].startswith("gallery/")
 
 
 def test_a_new_gallery_class_changes_the_gallery_alone(volumes: Path) -> None:

@@ -1,5 +1,6 @@
 """Validate: every rule that is broken is named with split, value and file."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from steps.common import store
-from steps.common.dataset import write_images, write_labels
+from steps.common.dataset import Rows, write_images, write_labels
 from steps.common.errors import StepError
 from steps.common.store import produce
 from steps.validate.validate import validate
@@ -17,6 +18,7 @@ from tests.support.examples import PARAMS
 
 Images = dict[str, Any]
 IMAGES = {"image_size": 8, "channels": 1}
+OTHERS = {"source": "folder", "factory": "Flat", "embedding_size": 64, "allow_lost_classes": []}
 
 
 def content(seed: int, count: int = 6) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def check(volumes: Path) -> Callable[..., str]:
 
             def build(folder: Path, split: Images = split) -> dict[str, Any]:
                 write_images(folder / "images.npy", [split["images"]], split["images"].shape[1:])
-                write_labels(folder, split["labels"], split["names"])
+                keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in split["images"]]
+                write_labels(folder, split["labels"], Rows(split["names"], keys, keys, [""] * len(keys)))
                 for file, array in split.get("arrays", {}).items():
                     np.save(folder / file, array)
                 return {}
@@ -49,6 +52,7 @@ def check(volumes: Path) -> Callable[..., str]:
             ids,
             {key: rules.get(key, value) for key, value in IMAGES.items()},
             {key: rules.get(key, value) for key, value in PARAMS["validate"].items()},
+            **{key: rules.get(key, value) for key, value in OTHERS.items()},
         )
 
     return check
@@ -149,3 +153,62 @@ def test_images_all_alike_are_named(check: Callable[..., str]) -> None:
 def test_a_test_class_that_no_gallery_image_has_is_named(check: Callable[..., str]) -> None:
     message = broken(check, lambda s: s["test"].update(labels=["x", "z"] * 3))
     assert "test: its classes are in gallery; found ['z'] are not" in message
+
+
+def with_classes(**counts: int) -> Callable[[dict[str, Images]], None]:
+    """Splits whose training and gallery images have these classes; a number of images each."""
+
+    def change(splits: dict[str, Images]) -> None:
+        labels = [label for label, count in counts.items() for _ in range(count)]
+        for number, name in enumerate(("train", "gallery")):
+            images = content(10 + number, 2 * len(labels))["images"][: len(labels)]
+            splits[name] = {"images": images, "labels": labels, "names": [f"{name}/{i}" for i in range(len(labels))]}
+        for name in ("validation", "test"):
+            splits[name]["labels"] = list(counts)[:1] * 6
+
+    return change
+
+
+LIMITS = {"max_class_ratio": 100.0}
+
+
+def test_a_class_that_vanished_fails_until_it_may(
+    check: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(with_classes(x=20, y=20, z=6), **LIMITS)
+    for _ in range(2):  # the last data that were sound stay what it is compared with
+        with pytest.raises(StepError, match="class 'z' vanished: 12 images before, 0 now") as refused:
+            check(with_classes(x=20, y=20), **LIMITS)
+    assert "gate.allow_lost_classes" in str(refused.value)
+    assert "z          12       0" in capsys.readouterr().out
+    check(with_classes(x=20, y=20), allow_lost_classes=["z"], **LIMITS)
+    check(with_classes(x=20, y=20), **LIMITS)
+
+
+@pytest.mark.parametrize(("left", "sound"), [(10, True), (9, False)])
+def test_a_class_that_shrank_too_much_fails(check: Callable[..., str], left: int, sound: bool) -> None:
+    check(with_classes(x=20, y=20), **LIMITS)
+    if sound:
+        check(with_classes(x=20, y=left), **LIMITS)
+    else:
+        with pytest.raises(StepError, match=r"class 'y' shrank by more than validate\.max_shrink \(0\.5\)"):
+            check(with_classes(x=20, y=left), **LIMITS)
+
+
+def test_another_source_is_not_compared(check: Callable[..., str]) -> None:
+    check(with_classes(x=20, y=20, z=6), **LIMITS)
+    check(with_classes(x=20, y=20), source="sample", **LIMITS)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"source": "folder", "classes": {"x": "many"}}'])
+def test_a_damaged_record_of_the_last_data_is_none(check: Callable[..., str], volumes: Path, damage: str) -> None:
+    check(with_classes(x=20, y=20, z=6), **LIMITS)
+    (volumes / "data/last-data.json").write_text(damage)
+    check(with_classes(x=20, y=20), **LIMITS)
+
+
+def test_an_index_that_cannot_be_made_is_refused_before_training(check: Callable[..., str]) -> None:
+    with pytest.raises(StepError, match=r"index\.factory is 'IVF64,Flat', and FAISS cannot make that index of 6"):
+        check(factory="IVF64,Flat")
+    with pytest.raises(StepError, match=r"index\.factory is 'PQ8', and its similarities are no cosines"):
+        check(factory="PQ8")
