@@ -13,7 +13,14 @@ R = TypeVar("R")
 
 
 def typed(step: Callable[P, R]) -> Callable[P, R]:
-    """Check and convert a step's arguments; StepError names each that is wrong, unknown or missing."""
+    """Check and convert the arguments of a step.
+
+    Args:
+        step: The step's function.
+
+    Returns:
+        The function, which raises a StepError that names each argument that is wrong, unknown or missing.
+    """
     checked = validate_call(step)
 
     @wraps(step)

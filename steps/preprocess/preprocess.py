@@ -22,13 +22,14 @@ from steps.common.errors import StepError
 from steps.common.events import emit
 from steps.common.parameters import typed
 from steps.common.png import encode_png
-from steps.common.store import Artefact, produce
+from steps.common.store import Artefact, holds_only_older, produce
 from steps.common.volumes import data_volume
 from steps.preprocess import sources
 from steps.preprocess.split import stratify
 
 STEP = "preprocess"
 _PIECE = 1024  # images decoded before they are written
+_ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 _NAMED = 20  # unreadable images named on the screen; all are in the manifest
 
 
@@ -61,6 +62,8 @@ def preprocess(
         shape: dict[str, Any] = {"image_size": image_size, "channels": channels, "max_pixels": max_pixels}
         drawn = {**held_out, "seed": seed}
 
+        if holds_only_older(data_volume(), KIND):
+            emit(Warned(_ANEW, STEP))
         made: dict[str, Artefact] = {}
         for split in ("train", "validation", "gallery", "test"):
             if split not in rows:
