@@ -123,7 +123,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _matrix(_: argparse.Namespace) -> int:
-    """Print the names of all images as JSON, or hand them to the next steps where GitHub Actions has a file for them."""
+    """Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step."""
     from pipeline.images.matrix import write_matrix
 
     write_matrix()

@@ -8,7 +8,7 @@ from pipeline.images.tag import NAMES
 
 
 def write_matrix() -> None:
-    """Write the names, as `images`, to the outputs of the step of GitHub Actions that runs this; elsewhere print them."""
+    """Print the names; in GitHub Actions, write them as `images` to the outputs of the step."""
     names = json.dumps(NAMES)
     if path := os.environ.get("GITHUB_OUTPUT"):
         with Path(path).open("a", encoding="utf-8") as file:
