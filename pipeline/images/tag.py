@@ -31,7 +31,13 @@ def dockerfile(name: str) -> str:
 
 
 def sources(name: str) -> tuple[str, ...]:
-    """Files and folders that the Dockerfile copies into the image of a step, or of serving, relative to the root.
+    """What the Dockerfile copies into an image.
+
+    Args:
+        name: A step, or `serving`.
+
+    Returns:
+        Files and folders, relative to the root.
 
     Raises:
         ValueError: There is no image of this name.
@@ -56,7 +62,13 @@ def source_files(paths: Iterable[str], root: Path = ROOT) -> Iterator[Path]:
 
 
 def build_arguments(name: str) -> dict[str, str]:
-    """The build arguments of an image that the environment sets to something else than the Dockerfiles do.
+    """The build arguments of an image, where the environment differs from the Dockerfiles.
+
+    Args:
+        name: A step, or `serving`.
+
+    Returns:
+        Values of `BASE_IMAGE` and `TORCH`, without those that are as in the Dockerfiles.
 
     Raises:
         SettingsError: TORCH is neither cpu nor cuda.

@@ -22,7 +22,7 @@ from steps.common.errors import StepError
 from steps.common.events import emit
 from steps.common.parameters import typed
 from steps.common.png import encode_png
-from steps.common.store import Artefact, produce
+from steps.common.store import Artefact, holds_only_older, produce
 from steps.common.volumes import data_volume
 from steps.preprocess.parameters import Data
 from steps.preprocess.sources.source import Part
@@ -31,6 +31,7 @@ from steps.preprocess.split import stratify
 STEP = "preprocess"
 _PIECE = 1024  # images decoded, then written, at a time
 _DRAWING = ("validation_fraction", "test_fraction", "seed")  # decide only the splits drawn from training images
+_ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 _NAMED = 20  # unreadable images named on the screen; all are in the manifest
 
 
@@ -59,6 +60,8 @@ def preprocess(parameters: Data) -> dict[str, str]:
         decoding = {key: value for key, value in parameters.deciding().items() if key not in _DRAWING}
         drawing = {**held_out, "seed": parameters.seed}
 
+        if holds_only_older(data_volume(), KIND):
+            emit(Warned(_ANEW, STEP))
         made: dict[str, Artefact] = {}
         for split in ("train", "validation", "gallery", "test"):
             if split not in rows:

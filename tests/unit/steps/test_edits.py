@@ -83,8 +83,12 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "a comment in steps/Dockerfile": (append("steps/Dockerfile"), NONE, ALL),
     "a comment in serving/Dockerfile": (append("serving/Dockerfile"), NONE, SERVED),
     "the webhook's message": (replace("steps/report/report.py", "was not told", "did not hear"), NONE, {"validate"}),
-    "an error of the store": (replace("steps/common/store.py", "is missing or", "is gone or"), NONE, ALL),
-    "what a step says at its start": (replace("steps/common/progress.py", "Started", "Started "), NONE, ALL),
+    "an error of the store": (replace("steps/common/store.py", "is missing or incomplete", "is gone"), NONE, ALL),
+    "what a step says at its start": (
+        replace("steps/common/progress.py", r"Started\(step\)", "Started(step.upper())"),
+        NONE,
+        ALL,
+    ),
     "an error of a full disk": (replace("steps/common/files.py", "free some space", "make room"), NONE, ALL),
     "a description in the environment": (
         replace("contract/environment.py", "The folder of", "A folder of"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contract.events import Warned, parse
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.preprocess.preprocess import preprocess
@@ -224,3 +225,23 @@ def test_a_file_with_another_checksum_is_refused(volumes: Path, mirror: str, mon
 def test_the_published_files_are_pinned() -> None:
     assert len(mnist.SHA256) == 4
     assert all(len(sha256) == 64 for sha256 in mnist.SHA256.values())
+
+
+def test_a_run_on_volumes_of_an_earlier_version_says_that_it_makes_everything_anew(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> list[str]:
+        events = map(parse, capsys.readouterr().out.splitlines())
+        return [event.message for event in events if isinstance(event, Warned)]
+
+    preprocess(DATA)
+    assert told() == []
+    for path in (volumes / "data/dataset").glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        del manifest["format"]
+        path.write_text(json.dumps(manifest))
+        path.parent.rename(path.parent.with_name(path.parent.name[::-1]))
+    preprocess(DATA)
+    assert told() == ["the volumes hold results of an earlier version of this program: this run makes everything anew"]
+    preprocess({**DATA, "seed": 1})
+    assert told() == []
