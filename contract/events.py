@@ -131,9 +131,13 @@ def facts(event: Event) -> dict[str, Any]:
 
 
 def parse(text: str) -> Event | None:
-    """The event in a line of a log: a JSON object, whatever stands before and after it. None if there is none.
+    """The event in a line of a log.
 
-    A kind of event that this version does not know, and an event without what every version of its kind has, are none.
+    Args:
+        text: The line. Other text may stand before and after the JSON object, such as a time or a launcher's words.
+
+    Returns:
+        The event; None if the line has none, has one of an unknown kind, or has one that lacks a field.
     """
     start = 0
     while '"event"' in text and (found := _OBJECT.search(text, start)):

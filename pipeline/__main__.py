@@ -122,6 +122,14 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _matrix(_: argparse.Namespace) -> int:
+    """Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step."""
+    from pipeline.images.matrix import write_matrix
+
+    write_matrix()
+    return 0
+
+
 def _lock(_: argparse.Namespace) -> int:
     """Resolve every requirements.in into the requirements.txt beside it."""
     from pipeline.images.lock import lock
@@ -184,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     login = commands.add_parser("login", help="log Docker in to the registry", description=_login.__doc__)
     _add_project(login)
     login.set_defaults(command=_login)
+    matrix = commands.add_parser("matrix", help="print the names of the images, for CI", description=_matrix.__doc__)
+    matrix.set_defaults(command=_matrix)
     compare = commands.add_parser("compare", help="compare with another revision's model", description=_compare.__doc__)
     compare.add_argument("--base", required=True, help="the other revision, such as origin/master")
     _add_volumes(compare)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
@@ -12,6 +12,7 @@ from steps.deploy.parameters import Deploy
 from steps.embed.parameters import Embed
 from steps.index.parameters import Index
 from steps.preprocess.parameters import Data
+from steps.registry import STEP_NAMES, STEPS, Resources
 from steps.train.parameters import Train
 from steps.validate.parameters import Validate
 
@@ -19,8 +20,6 @@ from steps.validate.parameters import Validate
 _REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"
 
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
-Cpu = Annotated[str, Field(pattern=r"^([0-9]*\.)?[0-9]+m?$")]
-Memory = Annotated[str, Field(pattern=r"^[0-9]+([KMGTPE]i?)?$")]
 
 
 class SettingsError(Exception):
@@ -34,29 +33,20 @@ class _Section(BaseModel):
 Section = TypeVar("Section", bound=_Section)
 
 
-class Resources(_Section):
-    """What a step's pod asks for, and what it may use at most."""
-
-    cpu: Cpu
-    cpu_limit: Cpu
-    memory: Memory
-    memory_limit: Memory
-
-
-class StepResources(_Section):
-    """A pod's resources, for each step."""
-
-    preprocess: Resources
-    validate_: Annotated[Resources, Field(alias="validate")]
-    train: Resources
-    embed: Resources
-    index: Resources
-    analyse: Resources
-    deploy: Resources
+def _of_every_step(changes: Any) -> Any:
+    """Complete the resources of some steps, or some of their quantities, by those in the steps' entries."""
+    if not isinstance(changes, dict):
+        return changes
+    if unknown := [str(name) for name in changes if name not in STEP_NAMES]:
+        raise ValueError(f"there is no step {', '.join(unknown)}; the steps are {', '.join(STEP_NAMES)}")
+    given = {step.name: step.resources.model_dump() for step in STEPS}
+    return given | {
+        name: given[name] | change if isinstance(change, dict) else change for name, change in changes.items()
+    }
 
 
 class Kubeflow(_Section):
-    """How the steps' pods are made."""
+    """The settings of the steps' pods."""
 
     service_account: Annotated[str, Field(pattern=_KUBERNETES_NAME)]
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"]
@@ -67,11 +57,13 @@ class Kubeflow(_Section):
     timeout_minutes: Count
     webhook_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
     serving_namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None
-    resources: StepResources
+    resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
+        default_factory=dict, validate_default=True
+    )
 
 
 class Project(_Section):
-    """`project.yaml`: who the project is, and how it runs on Kubeflow."""
+    """`project.yaml`: the project's names, and its settings for Kubeflow."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
     title: Annotated[str, Field(min_length=1, max_length=100)]
@@ -101,14 +93,13 @@ class Params(_Section):
 def load_project(path: Path) -> Project:
     """Read `project.yaml`.
 
+    Passes on SettingsError (the file is missing or wrong).
+
     Args:
         path: The file.
 
     Returns:
         Its settings.
-
-    Raises:
-        SettingsError: if the file is missing or wrong.
     """
     return _load(path, Project)
 
@@ -116,14 +107,13 @@ def load_project(path: Path) -> Project:
 def load_params(path: Path) -> Params:
     """Read `params.yaml`.
 
+    Passes on SettingsError (the file is missing or wrong).
+
     Args:
         path: The file.
 
     Returns:
         The parameters, in a section for each step.
-
-    Raises:
-        SettingsError: if the file is missing or wrong.
     """
     return _load(path, Params)
 

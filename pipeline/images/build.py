@@ -14,7 +14,7 @@ from pipeline.images.docker import Docker
 from pipeline.images.progress import Work
 from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
 from pipeline.settings import Project, SettingsError
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES, TASKS
 
 
 def references(project: Project) -> dict[str, str]:
@@ -24,7 +24,7 @@ def references(project: Project) -> dict[str, str]:
 
 def needed(project: Project) -> tuple[str, ...]:
     """The images that a run on Kubeflow needs: each step's, and serving's if deploy rolls it out."""
-    return (*STEPS, SERVING) if project.kubeflow.serving_namespace else STEPS
+    return (*STEP_NAMES, SERVING) if project.kubeflow.serving_namespace else STEP_NAMES
 
 
 def build_images(project: Project, names: Iterable[str], console: Console) -> Work:
@@ -59,7 +59,7 @@ def _ensure(docker: Docker, images: Mapping[str, str], name: str, work: Work, he
         work.note(name, image, "there", size)
         return
     arguments = build_arguments(name)
-    if name == "deploy":
+    if name != SERVING and TASKS[name].on_serving:
         arguments["SERVING_IMAGE"] = images[SERVING]
         if SERVING in held and docker.size(images[SERVING]) is None:
             with work.doing(SERVING, images[SERVING], "pulled") as say:

@@ -10,16 +10,19 @@ from pathlib import Path
 
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
-from steps.common.digest import STEPS, digest, file_sha256
+from steps.common.digest import digest, file_sha256
+from steps.registry import STEPS, TASKS, TORCH
 
 SERVING = "serving"
-# In the order of building: deploy's image stands on serving's.
-NAMES = (*(step for step in STEPS if step != "deploy"), SERVING, "deploy")
+# In the order of building: some steps' images are built on that of serving.
+NAMES = (
+    *(step.name for step in STEPS if not step.on_serving),
+    SERVING,
+    *(step.name for step in STEPS if step.on_serving),
+)
 
-_TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt")
-_SERVING = ("contract", "serving", *_TORCH)
+_SERVING = ("contract", "serving", *TORCH)
 _STEP = ("contract", "steps/__init__.py", "steps/common")
-_EXTRA = {"validate": ("steps/report",), "train": _TORCH, "embed": _TORCH, "analyse": _TORCH, "deploy": _SERVING}
 
 
 def dockerfile(name: str) -> str:
@@ -28,14 +31,23 @@ def dockerfile(name: str) -> str:
 
 
 def sources(name: str) -> tuple[str, ...]:
-    """Files and folders that the Dockerfile copies into the image of a step, or of serving, relative to the root.
+    """What the Dockerfile copies into an image.
+
+    Args:
+        name: A step, or `serving`.
+
+    Returns:
+        Files and folders, relative to the root.
 
     Raises:
         ValueError: There is no image of this name.
     """
     if name not in NAMES:
         raise ValueError(f"no image is called {name!r}; the images are {', '.join(NAMES)}")
-    return _SERVING if name == SERVING else (*_STEP, f"steps/{name}", *_EXTRA.get(name, ()))
+    if name == SERVING:
+        return _SERVING
+    step = TASKS[name]
+    return (*_STEP, f"steps/{name}", *step.sources, *(_SERVING if step.on_serving else ()))
 
 
 def source_files(paths: Iterable[str], root: Path = ROOT) -> Iterator[Path]:
@@ -50,7 +62,13 @@ def source_files(paths: Iterable[str], root: Path = ROOT) -> Iterator[Path]:
 
 
 def build_arguments(name: str) -> dict[str, str]:
-    """The build arguments of an image that the environment sets to something else than the Dockerfiles do.
+    """The build arguments of an image, where the environment differs from the Dockerfiles.
+
+    Args:
+        name: A step, or `serving`.
+
+    Returns:
+        Values of `BASE_IMAGE` and `TORCH`, without those that are as in the Dockerfiles.
 
     Raises:
         SettingsError: TORCH is neither cpu nor cuda.

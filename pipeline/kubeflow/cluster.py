@@ -34,7 +34,7 @@ def namespace() -> str:
 
 def check_claims(place: str) -> str:
     """Says that the claims are bound in a namespace; SettingsError if one is not, UnknownError if that is not known."""
-    from pipeline.kubeflow.compile import CLAIMS  # brings kfp
+    from steps.registry import CLAIMS
 
     wanted = list(CLAIMS.values())
     claims = {one["metadata"]["name"]: one["status"].get("phase") for one in _kubectl("get", "pvc", "-n", place)}

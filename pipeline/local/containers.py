@@ -10,7 +10,8 @@ import shlex
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 from unittest import mock
@@ -24,18 +25,33 @@ from kfp.local import docker_task_handler
 from pipeline.images.docker import GID, UID, USER
 from pipeline.local.subprocesses import run_with
 from pipeline.settings import SettingsError
+from steps.registry import Step
 
 _FROM_THE_USER = Path("data", "images")  # only ever read
 
 
 def run_in_containers(
-    pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO, *, volumes: list[Path], network: bool
+    pipeline: Callable[..., Any],
+    arguments: dict[str, Any],
+    output: TextIO,
+    *,
+    volumes: list[Path],
+    steps: Mapping[str, Step],
+    online: Collection[str],
 ) -> None:
-    """Run the pipeline's steps in their images; what they and kfp print goes to `output`.
+    """Run the pipeline's steps in their images.
 
-    Each of `volumes` is mounted at the root under its own name. Raises RuntimeError as kfp does if a step fails.
+    Args:
+        pipeline: The pipeline.
+        arguments: Its arguments.
+        output: Where the output of the steps and of kfp goes.
+        volumes: The folders of the volumes. A step has those of its entry, at the root, under their own names.
+        steps: The step of each image.
+        online: The names of the steps that need the network; the others have none.
+
+    kfp raises RuntimeError if a step fails.
     """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _exit_status():
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _exit_status(steps, online):
         root = Path(folder)
         root.chmod(0o777)  # a container's user writes there what a step returns
         runner = local.DockerRunner(
@@ -43,7 +59,6 @@ def run_in_containers(
             read_only=True,
             tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - the container's own
             mounts=[Mount(f"/{path.name}", str(path), type="bind") for path in volumes],
-            network_mode="bridge" if network else "none",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             init=True,  # ends what a step started and left
@@ -78,19 +93,30 @@ def _below(volume: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _exit_status() -> Iterator[None]:
+def _exit_status(steps: Mapping[str, Step], online: Collection[str]) -> Iterator[None]:
     """Know how each container ended, and leave none running.
 
     kfp 2.17.0 lets the engine remove a container that ended, and where it is gone before kfp asks, takes it for a
     success.
     """
-    with mock.patch.object(docker_task_handler, "run_docker_container", _run_container):
+    with mock.patch.object(docker_task_handler, "run_docker_container", partial(_run_container, steps, online)):
         yield
 
 
 def _run_container(
-    client: DockerClient, image: str, command: list[str], volumes: dict[str, Any], **options: Any
+    steps: Mapping[str, Step],
+    online: Collection[str],
+    client: DockerClient,
+    image: str,
+    command: list[str],
+    volumes: dict[str, Any],
+    *,
+    mounts: list[Mount],
+    **options: Any,
 ) -> int:
+    step = steps[image]
+    options["mounts"] = [mount for mount in mounts if mount["Target"] in step.mounts]
+    options["network_mode"] = "bridge" if step.name in online else "none"
     name = f"step-{uuid.uuid4().hex}"  # known before it is there, so that an interrupted run can end it, too
     try:
         container = client.containers.run(image, command, name=name, volumes=volumes, detach=True, **options)

@@ -17,9 +17,9 @@ from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
-from steps.common.digest import STEPS
 from steps.common.pointer import MODEL_STORE, read_pointer
 from steps.common.volumes import data_volume, deploy_volume, model_volume
+from steps.registry import STEP_NAMES, STEPS
 
 _LOGS_KEPT = 20
 
@@ -27,9 +27,9 @@ _LOGS_KEPT = 20
 def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> Outcome:
     """Run the seven steps in subprocesses, or in containers of their images; RunError if one fails."""
     if docker:
-        build_images(project, STEPS, console)
+        build_images(project, STEP_NAMES, console)
     log = _prepare(volumes)
-    execute = _in_containers(params) if docker else run_in_subprocesses
+    execute = _in_containers(project, params) if docker else run_in_subprocesses
     reason: Exception | None = None
     with _disk_full_told(log), log.open("w") as file, Screen(console) as screen:
         output = EventLog(file, screen.on_event)
@@ -64,12 +64,14 @@ def _unwritable(error: OSError, path: Path, remedy: str) -> RunError:
     )
 
 
-def _in_containers(params: Params) -> Callable[..., None]:
+def _in_containers(project: Project, params: Params) -> Callable[..., None]:
     from pipeline.local.containers import give_to_containers, run_in_containers
 
     volumes = [data_volume(), model_volume(), deploy_volume()]
     give_to_containers(volumes)
-    return partial(run_in_containers, volumes=volumes, network=params.data.chosen_source().needs_network)
+    images = references(project)
+    online = {step.name for step in STEPS if step.needs_network(params)}
+    return partial(run_in_containers, volumes=volumes, steps={images[step.name]: step for step in STEPS}, online=online)
 
 
 def _prepare(volumes: Path) -> Path:

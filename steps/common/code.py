@@ -152,10 +152,7 @@ def _plain(file: Path) -> str:
 
 
 def _form(node: Any) -> Any:
-    """A syntax tree as a JSON value: without places, docstrings and descriptions, and alike in every Python version.
-
-    Fields that are empty are left out, since newer versions have more of them (`type_params`).
-    """
+    """A syntax tree as a JSON value: no line numbers, docstrings and descriptions, and the same in every Python."""
     if isinstance(node, list):
         return [_form(each) for each in node if not _is_prose(each)]
     if isinstance(node, ast.Constant):
@@ -163,6 +160,7 @@ def _form(node: Any) -> Any:
         return [type(node.value).__name__, value]
     if not isinstance(node, ast.AST):
         return node
+    # Empty fields are left out below, since newer versions of Python have more of them (`type_params`).
     fields = {name: value for name, value in ast.iter_fields(node) if name not in ("ctx", "type_comment")}
     if isinstance(node, ast.JoinedStr):
         fields["values"] = list(_joined(node.values))

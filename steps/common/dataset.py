@@ -71,7 +71,14 @@ def png_original(data: bytes) -> str:
 
 
 def read_split(id: str) -> Split:
-    """The split of this id, its files checked against their SHA-256s."""
+    """The split of this id; StepError if a file is missing or was changed.
+
+    Args:
+        id: The id, as preprocess gave it.
+
+    Returns:
+        The split, its files checked against their SHA-256.
+    """
     return open_split(read(data_volume(), KIND, id).path)
 
 
@@ -95,10 +102,15 @@ def split_keys(id: str) -> frozenset[str] | None:
 
 
 def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> None:
-    """Write pieces uint8 [n, *shape] as one `.npy` file; how many images come is known only at the end.
+    """Write images as one `.npy` file, whose number is known only at the end.
 
-    Written in order, so a full disk is an error, where writing through a memory map would be killed. NumPy leaves
-    room in the header for the count to grow.
+    The file is written in order: a full disk is then an error, while a write through a memory map would be killed.
+    NumPy leaves room in the header for the number.
+
+    Args:
+        path: The file.
+        pieces: Images uint8 [n, *shape], any number at a time.
+        shape: The shape of one image.
     """
     count = 0
     with path.open("wb") as file:

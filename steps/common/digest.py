@@ -5,16 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-STEPS = ("preprocess", "validate", "train", "embed", "index", "analyse", "deploy")
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
 
 def digest(value: Any) -> str:
-    """Digest of a JSON value; the order of keys does not count.
-
-    Raises:
-        ValueError: A number in it is not finite.
-    """
+    """Digest of a JSON value, in hexadecimal; the order of keys does not count."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 

@@ -2,4 +2,4 @@
 
 
 class StepError(Exception):
-    """A step cannot go on, and its message tells the user why and what to do about it."""
+    """A step cannot go on; the message says why, and what to do."""

@@ -1,4 +1,4 @@
-"""Where an artefact comes from: follows the manifests on the data and model volumes from ids to their inputs."""
+"""The lineage of an artefact: follows the manifests on the data and model volumes from ids to their inputs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,15 @@ _KEPT = ("step", "code", "libraries", "parameters", "inputs", "created")
 
 
 def lineage(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Every artefact that led to these ids, and these: by id its kind, step, parameters, inputs and time of birth."""
+    """These artefacts and all that they were made of.
+
+    Args:
+        ids: The artefacts' ids.
+
+    Returns:
+        For each id the kind, and of the manifest the step, code, libraries, parameters, inputs and time; None for what
+        the manifest of an earlier version does not have.
+    """
     found: dict[str, dict[str, Any]] = {}
     waiting = list(ids)
     while waiting:

@@ -12,7 +12,10 @@ def encode_png(pixels: NDArray[np.uint8], *, compress_level: int = 6) -> bytes:
 
     Args:
         pixels: uint8 [H, W] or [H, W, 1], which is grey, or [H, W, 3], which is RGB.
-        compress_level: From 0, none and fast, to 9, as zlib has it.
+        compress_level: zlib's, from 0 (none, fast) to 9.
+
+    Returns:
+        The file's bytes.
     """
     buffer = BytesIO()
     grey = pixels.ndim == 3 and pixels.shape[2] == 1

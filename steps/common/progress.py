@@ -1,4 +1,4 @@
-"""How a step begins and ends: says so to whoever watches and, on Kubeflow, records it for the run's report."""
+"""Says that a step starts and how it ends; on Kubeflow records the end on the model volume, for the run's report."""
 
 import io
 from collections.abc import Iterator
@@ -15,7 +15,17 @@ from steps.common.volumes import model_volume
 
 @contextmanager
 def running(step: str) -> Iterator[None]:
-    """Frame a step's work: say that it started, and, where it fails for a reason a user can mend, the reason."""
+    """Say that a step starts and, if it fails, why.
+
+    Args:
+        step: The step.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StepError: The step raised it.
+    """
     emit(Started(step))
     try:
         yield

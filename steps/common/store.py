@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from contract.events import Waiting, Warned
+from contract.events import Waiting
 from steps.common.code import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
@@ -71,6 +71,14 @@ def find(volume: Path, kind: str, id: str) -> Artefact | None:
 def read(volume: Path, kind: str, id: str) -> Artefact:
     """The artefact, each file checked against its SHA-256.
 
+    Args:
+        volume: The volume's folder.
+        kind: The kind of the artefact.
+        id: Its id.
+
+    Returns:
+        The artefact.
+
     Raises:
         StepError: It is missing or damaged.
     """
@@ -105,6 +113,9 @@ def produce(
         build: Writes the artefact's files into a folder; gives facts about it, which the manifest keeps.
         code: The modules that decide the artefact, with all that they import; by default the whole step.
 
+    Returns:
+        The artefact, which says whether it was there before.
+
     Raises:
         StepError: The volume is full or cannot be written. The message names the path.
     """
@@ -113,7 +124,6 @@ def produce(
     if found := find(volume, kind, id):
         return found
     shelf = volume / kind
-    _tell_of_older_ones(shelf)
     with writing(shelf), _only_builder(shelf, id) as locked:
         if found := find(volume, kind, id):
             return found
@@ -137,6 +147,17 @@ def produce(
     return Artefact(made.path, made.manifest, unchanged=False)
 
 
+def holds_only_older(volume: Path, kind: str) -> bool:
+    """Whether all artefacts of this kind are of an earlier version of this program, whose ids nothing has any more."""
+    formats = []
+    for path in (volume / kind).glob(f"[!.]*/{MANIFEST}"):
+        try:
+            formats.append(json.loads(path.read_text()).get("format", 0))
+        except (OSError, ValueError, AttributeError):
+            continue
+    return bool(formats) and max(formats) < FORMAT
+
+
 def _recipe(
     step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None], code: Sequence[str]
 ) -> dict[str, Any]:
@@ -148,20 +169,6 @@ def _recipe(
         "parameters": dict(parameters),
         "inputs": dict(inputs),
     }
-
-
-def _tell_of_older_ones(shelf: Path) -> None:
-    """Say that something is made anew if all that the shelf holds was made before there were formats."""
-    older = 0
-    for path in shelf.glob(f"[!.]*/{MANIFEST}"):
-        try:
-            if "format" in json.loads(path.read_text()):
-                return
-        except (OSError, ValueError, TypeError):
-            continue
-        older += 1
-    if older:
-        emit(Warned(f"{shelf}: made by an earlier version of this program, so this one makes it anew"))
 
 
 def _complete(folder: Path, manifest: dict[str, Any]) -> None:
@@ -193,10 +200,13 @@ def _publish(folder: Path, final: Path) -> None:
 
 @contextmanager
 def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
-    """Wait while another run builds the same artefact, so that no work is done twice; yields whether locks work.
+    """Wait while another run builds the same artefact, so that no work is done twice.
 
-    The kernel drops the lock when its holder dies. Where the file system has no locks both build, and the rename
-    decides: slower, never wrong.
+    The kernel drops the lock when its holder dies. On a file system without locks both build, and the first rename
+    wins: slower, never wrong.
+
+    Yields:
+        Whether the file system has locks.
     """
     path = shelf / f".{id}"
     lock = FileLock(path, fallback_to_soft=False)

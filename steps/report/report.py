@@ -14,7 +14,16 @@ _SECONDS = 20
 
 
 def report(name: str, state: str, error: str) -> str:
-    """Send SUCCESS, REJECTED or FAILED with the reason; what goes wrong with that is printed and changes no result."""
+    """Send SUCCESS, REJECTED or FAILED with the reason. An error of the webhook is printed and fails nothing.
+
+    Args:
+        name: The project's name.
+        state: The state of the run, as Kubeflow has it.
+        error: The run's error, if it failed.
+
+    Returns:
+        What was sent.
+    """
     text = f"{name}: {_ending(state, error)}"
     print(text, flush=True)
     try:
@@ -40,7 +49,7 @@ def _ending(state: str, error: str) -> str:
 
 
 def _recorded(run: str, step: str) -> Finished | None:
-    """What a step of the run said at its end; an image of the version before recorded it without `event` and `step`."""
+    """What a step of the run said at its end. An earlier version recorded it without `event` and `step`."""
     try:
         said = json.loads((model_volume() / "runs" / run / f"{step}.json").read_text())
         event = parse(json.dumps({"event": "finished", "step": step, **said}))

@@ -1,4 +1,4 @@
-"""The volumes that each step mounts on Kubeflow: it uses all of them, and does its work where the others are not."""
+"""The volumes that each step mounts on Kubeflow: it uses all of them, and works without the others."""
 
 import os
 import sys
@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.kubeflow.compile import MOUNTS
 from steps.analyse.analyse import analyse
 from steps.deploy.deploy import deploy
 from steps.embed.embed import embed
 from steps.index.index import index
 from steps.preprocess.preprocess import preprocess
+from steps.registry import TASKS
 from steps.report.report import report
 from steps.train.train import train
 from steps.validate.validate import validate
@@ -32,10 +32,10 @@ def _audit(event: str, values: tuple[Any, ...]) -> None:
 
 @contextmanager
 def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a step see its own volumes alone; afterwards, that it has touched each of them and made no other."""
+    """Give a step its own volumes alone, and check afterwards that it used each of them and made no other."""
     view, touched = volumes.parent / step, set[str]()
     view.mkdir()
-    for path in MOUNTS[step]:
+    for path in TASKS[step].mounts:
         (view / path[1:]).symlink_to(volumes / path[1:])
 
     def watch(path: str) -> None:
@@ -48,8 +48,8 @@ def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield
     finally:
         _watched.clear()
-    assert {f"/{name}" for name in touched} == set(MOUNTS[step]), step
-    assert {f"/{path.name}" for path in view.iterdir()} == set(MOUNTS[step]), step
+    assert {f"/{name}" for name in touched} == set(TASKS[step].mounts), step
+    assert {f"/{path.name}" for path in view.iterdir()} == set(TASKS[step].mounts), step
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from pipeline.images.tag import NAMES, tag
 from pipeline.settings import load_params
 from steps.common import code, store
 from steps.common.code import deciding_code
-from steps.common.digest import STEPS
 from steps.deploy.deploy import ARCHIVE
+from steps.registry import STEP_NAMES
 
 Edit = Callable[[Path], None]
 
@@ -31,12 +31,12 @@ READS: dict[str, tuple[str, ...]] = {
     "deploy": ("train", "index"),
 }
 SECTIONS = {"preprocess": "data", "analyse": "gate"}  # the others' parameters are in a section of the step's name
-ALL, NONE = set(STEPS), set[str]()
+ALL, NONE = set(STEP_NAMES), set[str]()
 FROM_TRAIN = {"train", "embed", "index", "analyse", "deploy"}
 FROM_INDEX = {"index", "analyse", "deploy"}
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 SERVED = {"serving", "deploy"}
-EVERY_IMAGE = {*STEPS, "serving"}
+EVERY_IMAGE = {*STEP_NAMES, "serving"}
 
 
 def append(file: str, text: str = "# a comment\n") -> Edit:
@@ -83,8 +83,12 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "a comment in steps/Dockerfile": (append("steps/Dockerfile"), NONE, ALL),
     "a comment in serving/Dockerfile": (append("serving/Dockerfile"), NONE, SERVED),
     "the webhook's message": (replace("steps/report/report.py", "was not told", "did not hear"), NONE, {"validate"}),
-    "an error of the store": (replace("steps/common/store.py", "is missing or", "is gone or"), NONE, ALL),
-    "what a step says at its start": (replace("steps/common/progress.py", "Started", "Started "), NONE, ALL),
+    "an error of the store": (replace("steps/common/store.py", "is missing or incomplete", "is gone"), NONE, ALL),
+    "what a step says at its start": (
+        replace("steps/common/progress.py", r"Started\(step\)", "Started(step.upper())"),
+        NONE,
+        ALL,
+    ),
     "an error of a full disk": (replace("steps/common/files.py", "free some space", "make room"), NONE, ALL),
     "a description in the environment": (
         replace("contract/environment.py", "The folder of", "A folder of"),

@@ -1,4 +1,4 @@
-"""Collect and preprocess: splits that follow from content, images of any kind, downloads that go on."""
+"""Collect and preprocess: splits drawn by content, images of any format, downloads that resume."""
 
 import gzip
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contract.events import Warned, parse
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.preprocess.preprocess import preprocess
@@ -89,7 +90,7 @@ def test_a_new_gallery_class_changes_the_gallery_alone(volumes: Path) -> None:
     assert "new" in read_split(after["gallery"]).classes
 
 
-def test_images_of_any_kind_are_brought_to_size(volumes: Path) -> None:
+def test_images_of_any_format_are_scaled(volumes: Path) -> None:
     folder = volumes / "data/images/train"
     write_images(folder, {"a": "0", "b": "1"})
     Image.new("RGB", (50, 31), "red").save(folder / "a/colour.jpg")
@@ -109,7 +110,7 @@ def test_unreadable_images_are_named_and_counted(volumes: Path, capsys: pytest.C
     assert sum(len(read_split(ids[name])) for name in ("train", "validation", "test")) == 36
 
 
-def test_hidden_files_are_no_data_and_misplaced_ones_are_named(
+def test_hidden_files_are_ignored_and_misplaced_ones_are_named(
     volumes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = volumes / "data/images/train"
@@ -188,7 +189,7 @@ def test_too_many_unreadable_images_fail_the_run(volumes: Path) -> None:
         preprocess({**FOLDER, "max_unreadable": 2})
 
 
-def test_a_missing_folder_says_where_images_go(volumes: Path) -> None:
+def test_the_error_for_a_missing_folder_says_where_images_go(volumes: Path) -> None:
     with pytest.raises(StepError, match=r"images/train is missing: .*put images into train/<label>/"):
         preprocess(FOLDER)
     (volumes / "data/images/train").mkdir(parents=True)
@@ -197,7 +198,7 @@ def test_a_missing_folder_says_where_images_go(volumes: Path) -> None:
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """Serves files with ranges, and breaks the first transfer off half-way."""
+    """Serves files and ranges of them, and closes the first connection half-way."""
 
     files: dict[str, bytes]
     requests: list[str | None]
@@ -265,3 +266,23 @@ def test_a_file_with_another_checksum_is_refused(volumes: Path, mirror: str, mon
 def test_the_published_files_are_pinned() -> None:
     assert len(mnist.SHA256) == 4
     assert all(len(sha256) == 64 for sha256 in mnist.SHA256.values())
+
+
+def test_a_run_on_volumes_of_an_earlier_version_says_that_it_makes_everything_anew(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> list[str]:
+        events = map(parse, capsys.readouterr().out.splitlines())
+        return [event.message for event in events if isinstance(event, Warned)]
+
+    preprocess(DATA)
+    assert told() == []
+    for path in (volumes / "data/dataset").glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        del manifest["format"]
+        path.write_text(json.dumps(manifest))
+        path.parent.rename(path.parent.with_name(path.parent.name[::-1]))
+    preprocess(DATA)
+    assert told() == ["the volumes hold results of an earlier version of this program: this run makes everything anew"]
+    preprocess({**DATA, "seed": 1})
+    assert told() == []

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from contract.events import Waiting, Warned, parse
+from contract.events import Waiting, parse
 from contract.paths import ROOT
 from steps.common import store
 from steps.common.code import Code
@@ -163,24 +163,18 @@ def test_whoever_waits_says_so_and_no_lock_stays(tmp_path: Path, capfd: pytest.C
     assert [path.name for path in (tmp_path / "kind").iterdir()] == [made.id]
 
 
-def test_what_an_earlier_version_made_is_made_anew_and_that_is_said_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_manifests_of_an_earlier_version_are_read_and_told_from_those_of_this_one(tmp_path: Path) -> None:
+    assert not store.holds_only_older(tmp_path, "kind")
     old = tmp_path / "kind" / "0123456789abcdef"
     old.mkdir(parents=True)
     manifest = {"step": "index", "step_digest": "1", "parameters": {}, "inputs": {}, "facts": {}, "files": {}}
     (old / "manifest.json").write_text(json.dumps(manifest))
-    assert not make(tmp_path).unchanged
-    told = f"{tmp_path}/kind: made by an earlier version of this program, so this one makes it anew"
-    assert parse(capsys.readouterr().out) == Warned(told)
-    assert not make(tmp_path, parameters={"other": 1}).unchanged
-    assert capsys.readouterr().out == ""
+    (tmp_path / "kind" / "damaged").mkdir()
+    (tmp_path / "kind" / "damaged" / "manifest.json").write_text("[]")
     assert read(tmp_path, "kind", old.name).manifest["step_digest"] == "1"
-
-
-def test_a_new_volume_has_nothing_to_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store.holds_only_older(tmp_path, "kind")
     assert make(tmp_path).manifest["format"] == store.FORMAT
-    assert capsys.readouterr().out == ""
+    assert not store.holds_only_older(tmp_path, "kind")
 
 
 def test_a_changed_file_is_refused_by_name(tmp_path: Path) -> None:
