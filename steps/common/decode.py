@@ -37,7 +37,8 @@ def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray
     """The pixels of an image file.
 
     It is the first frame of an animation, turned upright as its EXIF says, with transparent pixels on white and deeper
-    greys scaled to 8 bits. An image that already has the size is not resampled. BadImage if the bytes are no usable image.
+    greys scaled to 8 bits. An image that already has the size is not resampled. BadImage if the bytes are no usable
+    image.
 
     Args:
         data: The file's bytes.
