@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from contract.errors import InputError
+
 # A step checks its parameters again with the function's signature; here stands what values are allowed.
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -19,7 +21,7 @@ Cpu = Annotated[str, Field(pattern=r"^([0-9]*\.)?[0-9]+m?$")]
 Memory = Annotated[str, Field(pattern=r"^[0-9]+([KMGTPE]i?)?$")]
 
 
-class SettingsError(Exception):
+class SettingsError(InputError):
     """A settings file is wrong; the message names file, key, value and rule."""
 
 

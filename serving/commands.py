@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from contract.errors import InputError
 from serving import client
 from serving.log import Log
 from serving.pointer import check_archive, read_pointer
 
-WRONG_INPUT = 2
+WRONG_INPUT = InputError.exit_status
 
 
-class UsageError(Exception):
+class UsageError(InputError):
     """What the user asked for cannot be done as asked; the message says why, and what to do."""
 
 

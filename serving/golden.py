@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from contract.errors import ProjectError
 from serving import client
 
 DISTANCE_TOLERANCE = 1e-4  # a batch of another size adds up floats in another order, and so does ONNX Runtime
@@ -16,7 +17,7 @@ DISTANCE_TOLERANCE = 1e-4  # a batch of another size adds up floats in another o
 _SHOWN = 500  # characters of an answer
 
 
-class GoldenError(Exception):
+class GoldenError(ProjectError):
     """An archive has no golden predictions that can be read, or a server does not repeat them."""
 
 

@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.errors import InputError
+
 _ANEW = "remove it and run make run, which writes it anew"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class PointerError(Exception):
+class PointerError(InputError):
     """The pointer names no model that can be served; the message says why, and what to do."""
 
 

@@ -1,15 +1,14 @@
 """The images of the steps and of serving: builds what the engine lacks, and pushes what the registry lacks.
 
-An image's tag says what is in it, so an image that exists is the right one and is never built again.
+An image's tag is the digest of its sources, so an image that exists is the right one and is never built again.
 """
 
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from contract.paths import ROOT
+from pipeline.git import GitError, git
 from pipeline.images.docker import Docker
 from pipeline.images.progress import Work
 from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
@@ -90,17 +89,17 @@ def _labels(name: str) -> dict[str, str]:
     labels = {
         "title": name,
         "version": tag(name),
-        "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
-        "source": _without_credentials(_git("remote", "get-url", "origin")),
+        "revision": _git_or_unknown("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "source": _without_credentials(_git_or_unknown("remote", "get-url", "origin")),
     }
-    return {f"org.opencontainers.image.{key}": value or "unknown" for key, value in labels.items()}
+    return {f"org.opencontainers.image.{key}": value for key, value in labels.items()}
 
 
-def _git(*words: str) -> str:
+def _git_or_unknown(*words: str) -> str:
     try:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
-    except OSError:
-        return ""
+        return git(*words)
+    except GitError:
+        return "unknown"
 
 
 def _without_credentials(url: str) -> str:

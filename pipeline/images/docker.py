@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
+from contract.errors import InputError, ProjectError
 from contract.paths import ROOT
 
 UID = GID = 1000  # whom every container runs as; the Dockerfiles say the same
@@ -17,11 +18,11 @@ _HOW = (
 )
 
 
-class DockerMissingError(Exception):
+class DockerMissingError(InputError):
     """There is no engine to work with; the message says why, and how to get it."""
 
 
-class DockerError(Exception):
+class DockerError(ProjectError):
     """The engine could not do what was asked; the message says what it answered."""
 
 

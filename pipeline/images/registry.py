@@ -6,6 +6,8 @@ from http import HTTPStatus
 import requests
 from docker import auth
 
+from contract.errors import InputError
+
 _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -14,7 +16,7 @@ _SECONDS = 20
 _DOCKER_HUB = "registry-1.docker.io"
 
 
-class RegistryError(Exception):
+class RegistryError(InputError):
     """The registry does not say whether it holds an image; the message says why, and what to do."""
 
 

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import kfp_server_api as api
 import urllib3
 
+from contract.errors import InputError
+
 _SECONDS = 30  # that one answer may take
 _PAGE = 50
 _RETRIES = 4  # of what only asks, or never arrived
@@ -23,7 +25,7 @@ _TRANSIENT = (
 )
 
 
-class KubeflowError(Exception):
+class KubeflowError(InputError):
     """The server refuses, or is not there; the message says what to do."""
 
 

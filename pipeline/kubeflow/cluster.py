@@ -10,30 +10,31 @@ from typing import Any
 
 import yaml
 
+from contract.errors import InputError
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
 
 _SECONDS = 20
 
 
-class UnknownError(Exception):
+class KubectlError(InputError):
     """What to ask, or how, is not known here; the message says what to do."""
 
 
-def namespace() -> str:
-    """Where infra/pv-pvc puts the claims; UnknownError if it does not say."""
+def claims_namespace() -> str:
+    """Where infra/pv-pvc puts the claims; KubectlError if it does not say."""
     path = ROOT / "infra/pv-pvc/kustomization.yaml"
     try:
         literals = yaml.safe_load(path.read_text(encoding="utf-8"))["configMapGenerator"][0]["literals"]
         return str(dict(text.split("=", 1) for text in literals)["namespace"])
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise UnknownError(
+        raise KubectlError(
             f"{path} does not say the namespace ({error}): restore namespace= among its literals"
         ) from error
 
 
 def check_claims(place: str) -> str:
-    """Says that the claims are bound in a namespace; SettingsError if one is not, UnknownError if that is not known."""
+    """Says that the claims are bound in a namespace; SettingsError if one is not, KubectlError if that is not known."""
     from pipeline.kubeflow.compile import CLAIMS  # brings kfp
 
     wanted = list(CLAIMS.values())
@@ -52,7 +53,7 @@ def check_claims(place: str) -> str:
 
 
 def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
-    """Says that a node with these labels has so many GPUs; SettingsError if none has, UnknownError if not known."""
+    """Says that a node with these labels has so many GPUs; SettingsError if none has, KubectlError if not known."""
     selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
     nodes = _kubectl("get", "nodes", *selector)
     most = max((int(one["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for one in nodes), default=0)
@@ -65,7 +66,7 @@ def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
 
 
 def check_serving(place: str) -> str:
-    """Says that a namespace has the Deployment that deploy rolls; SettingsError if not, UnknownError if not known."""
+    """Says that a namespace has the Deployment that deploy rolls; SettingsError if not, KubectlError if not known."""
     if "torchserve" not in [one["metadata"]["name"] for one in _kubectl("get", "deployments", "-n", place)]:
         raise SettingsError(
             f"namespace {place} has no Deployment torchserve, which deploy rolls to each new model: kubectl apply -k "
@@ -86,4 +87,4 @@ def _kubectl(*words: str) -> list[dict[str, Any]]:
         said = (done.stderr.strip().splitlines() or ["no word"])[-1]
     except (OSError, subprocess.TimeoutExpired, ValueError, LookupError) as error:
         said = str(error)
-    raise UnknownError(f"kubectl {' '.join(words)} failed ({said}): choose the cluster with kubectl config use-context")
+    raise KubectlError(f"kubectl {' '.join(words)} failed ({said}): choose the cluster with kubectl config use-context")

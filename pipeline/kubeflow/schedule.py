@@ -1,6 +1,5 @@
 """The recurring run, and the last runs: reads and writes them on the server."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,21 +9,7 @@ from pipeline.kubeflow import watch
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.submit import upload
 from pipeline.pipeline import arguments
-from pipeline.settings import Params, Project, SettingsError
-
-_FIELD = r"(\*|\?|[\dA-Za-z]+(-[\dA-Za-z]+)?)(/\d+)?"
-_CRON = re.compile(rf"({_FIELD}(,{_FIELD})*)(\s+{_FIELD}(,{_FIELD})*){{4,5}}")
-
-
-def cron(text: str) -> str:
-    """A cron line of five fields, as crontab has it, or six with seconds before; as Kubeflow takes it, with six."""
-    fields = text.split()
-    if not _CRON.fullmatch(" ".join(fields)):
-        raise SettingsError(
-            f"--cron: is {text!r}; it must have five fields, such as '0 3 * * *': minute, hour, day, month, day of the "
-            "week"
-        )
-    return " ".join(["0", *fields] if len(fields) == 5 else fields)
+from pipeline.settings import Params, Project
 
 
 def schedule(server: Kubeflow, project: Project, params: Params, revision: str, line: str) -> str:

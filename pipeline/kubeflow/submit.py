@@ -39,8 +39,8 @@ def check_images(project: Project) -> None:
 
 def check_claims(server: Kubeflow) -> None:
     """SettingsError if a claim is not bound; nothing where kubectl cannot ask, as where it knows no cluster."""
-    with contextlib.suppress(cluster.UnknownError):
-        cluster.check_claims(server.namespace or cluster.namespace())
+    with contextlib.suppress(cluster.KubectlError):
+        cluster.check_claims(server.namespace or cluster.claims_namespace())
 
 
 def upload(server: Kubeflow, project: Project, revision: str) -> Submitted:
@@ -100,8 +100,8 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
 def _give_up(server: Kubeflow, run_id: str, deadline: float) -> NoReturn:
     server.stop(run_id)
     where = ""
-    with contextlib.suppress(cluster.UnknownError):
-        where = f" -n {server.namespace or cluster.namespace()}"
+    with contextlib.suppress(cluster.KubectlError):
+        where = f" -n {server.namespace or cluster.claims_namespace()}"
     raise KubeflowError(
         f"no pod of the run has started within {deadline / 60:g} minutes, so it was stopped: see that the claims "
         f"{', '.join(CLAIMS.values())} are bound (kubectl get pvc{where}; kubectl apply -k infra/pv-pvc makes them) "

@@ -38,7 +38,7 @@ class EventLog(io.StringIO):
         return len(text)
 
 
-class Screen:
+class RunDisplay:
     """Follows one run: shows progress on the console, and remembers what the closing lines tell."""
 
     def __init__(self, console: Console) -> None:
@@ -59,7 +59,7 @@ class Screen:
         )
         self._task: TaskID | None = None
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "RunDisplay":
         if self.console.is_terminal:
             self._progress.start()
         return self

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.errors import ProjectError
 
-class UnknownClassError(Exception):
+
+class UnknownClassError(ProjectError):
     """The jar is of another TorchServe than the one that the changes are written for."""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from contract.errors import InputError, ProjectError
 from serving.torchserve import bad_requests as forms
 from serving.torchserve import batching, grpc
 from serving.torchserve.class_patch import UnknownClassError, write_changed
@@ -28,11 +29,11 @@ _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the name of a s
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
 
-class TorchServeError(Exception):
+class TorchServeError(ProjectError):
     """TorchServe cannot serve the model; the message says why, and what to do."""
 
 
-class AddressError(TorchServeError):
+class AddressError(TorchServeError, InputError):
     """The address that shall answer predictions cannot be used."""
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from contract.errors import ProjectError
 from serving.torchserve.batching import DELAY_MILLISECONDS
 
 _SECONDS = 30
 
 
-class ManagementError(Exception):
+class ManagementError(ProjectError):
     """TorchServe refuses, or does not answer."""
 
 

@@ -110,7 +110,7 @@ def test_a_dockerfile_that_fails_says_why(pipeline: Callable, tmp_path: Path) ->
     (tree / "steps/validate/requirements.txt").write_text("no such package\n")
     done = pipeline("images", "validate", root=tree)
     assert done.returncode == 1
-    assert done.stderr.startswith("docker build failed:")
+    assert done.stderr.startswith("error: docker build failed:")
     assert "Invalid requirement: 'no such package'" in done.stderr
 
 

@@ -94,7 +94,7 @@ def test_a_step_that_refuses_its_input_fails_the_run(pipeline: Run, params: Path
     before = (ran / "deploy-model/current.json").read_bytes()
     done = pipeline("run", "--runner", "docker", "--params", tmp_path / "params.yaml", "--volumes", ran)
     assert done.returncode == 1
-    assert done.stderr.startswith("validate failed: ")
+    assert done.stderr.startswith("error: validate failed: ")
     assert "Traceback" not in done.stderr
     assert (ran / "deploy-model/current.json").read_bytes() == before
 

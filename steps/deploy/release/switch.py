@@ -30,6 +30,8 @@ _OF_THE_SWITCH = ("rolled_back", "switched", "rollout")
 class RolledBackError(StepError):
     """The pods could not be brought to a version; the message says how far they are back at the one before."""
 
+    exit_status = 1
+
 
 @contextmanager
 def alone() -> Iterator[Pointer | None]:

@@ -167,7 +167,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert said == "interrupted; what was finished is kept, and another run goes on from there\n"
+    assert said == "interrupted: finished work is kept, and the same command goes on from there\n"
     deadline = time.monotonic() + 20
     while subprocess.run(["pgrep", "--session", str(process.pid)], check=False, capture_output=True).returncode == 0:
         assert time.monotonic() < deadline, "a step runs on"

@@ -87,7 +87,7 @@ def test_serving_in_an_image_needs_docker(
     monkeypatch.setenv("PATH", str(deployed))
     project = str(ROOT / "project.yaml")
     assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", "0"]) == 2
-    assert capsys.readouterr().err.startswith("Docker is needed, and ")
+    assert capsys.readouterr().err.startswith("error: Docker is needed, and ")
 
 
 def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:

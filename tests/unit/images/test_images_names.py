@@ -122,7 +122,7 @@ def test_without_docker_it_is_said_how_to_get_it(tmp_path: Path, command: list[s
     words = [sys.executable, "-m", "pipeline", *command]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Docker is needed, and ")
+    assert done.stderr.startswith("error: Docker is needed, and ")
     assert "https://docs.docker.com/engine/install/" in done.stderr
     assert not (tmp_path / "volumes").exists()
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline import __main__ as pipeline
+from pipeline import commands
+from pipeline.__main__ import main
 from pipeline.images.build import references
 from pipeline.images.kustomization import KUSTOMIZATIONS, pin
 from pipeline.settings import SettingsError, load_project
@@ -83,9 +84,9 @@ def test_the_command_says_what_it_wrote(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipeline.images.kustomization.pin", lambda project: pin(project, tree))
-    monkeypatch.setattr(pipeline, "ROOT", tree)
+    monkeypatch.setattr(commands, "ROOT", tree)
     (tree / SERVING).write_text((tree / SERVING).read_text().replace("newTag: ", "newTag: old # "))
-    assert pipeline.main(["pin"]) == 0
+    assert main(["pin"]) == 0
     assert f"{SERVING}: pinned\n" in capsys.readouterr().out
-    assert pipeline.main(["pin"]) == 0
+    assert main(["pin"]) == 0
     assert capsys.readouterr().out == ""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.kubeflow.cluster import namespace
+from pipeline.kubeflow.cluster import claims_namespace
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 
@@ -72,7 +72,7 @@ def test_each_thing_that_is_not_well_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([], f"namespace {namespace()} has no claim data-pvc, train-model-pvc, deploy-model-pvc: make"),
+        ([], f"namespace {claims_namespace()} has no claim data-pvc, train-model-pvc, deploy-model-pvc: make"),
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {"phase": "Lost"}}], "is not bound (Lost)"),
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {}}], "deploy-model-pvc in namespace"),
     ],
@@ -110,4 +110,4 @@ def test_runs_in_another_namespace_than_the_claims_are_not_well(
 ) -> None:
     monkeypatch.setenv("KFP_NAMESPACE", "mine")
     said = doctor(tmp_path, Kfp(namespaces=("mine",)), BOUND)
-    assert f"runs would be in namespace mine and infra/pv-pvc makes the claims in {namespace()}" in said["Kubeflow"]
+    assert f"in namespace mine, and infra/pv-pvc makes their claims in {claims_namespace()}: set" in said["Kubeflow"]

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from pipeline.kubeflow.client import Kubeflow, KubeflowError, LoginError, TransientError
-from pipeline.kubeflow.schedule import cron, schedule, unschedule
+from pipeline.kubeflow.schedule import schedule, unschedule
 from pipeline.kubeflow.submit import submit
-from pipeline.settings import SettingsError
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, PARAMS, PROJECT, Run, made
@@ -107,17 +106,6 @@ def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
     assert [one["trigger"]["cron_schedule"]["cron"] for one in kfp.recurring] == ["0 0 3 * * *"]
     assert run("unschedule").stdout == "schedule removed\n"
     assert kfp.recurring == []
-
-
-@pytest.mark.parametrize("text", ["", "* * * *", "a b c d e f g", "0 3 * * * ; rm", "daily", "0 0 0 3 * * *"])
-def test_a_cron_line_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="--cron: is "):
-        cron(text)
-
-
-@pytest.mark.parametrize("text", ["*/5 * * * *", "0 3 1,15 * MON-FRI", "0 0 3 * * ?"])
-def test_a_cron_line_has_seconds_for_kubeflow(text: str) -> None:
-    assert len(cron(text).split()) == 6
 
 
 def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, server: Server) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.events import Finished, Verdict, line
 from contract.paths import ROOT
-from pipeline.local.compare import table
+from pipeline.local.compare import comparison, verdict_in
+from pipeline.outcome import Outcome
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,9 +37,8 @@ def test_a_login_without_docker_says_what_is_needed(tmp_path: Path) -> None:
 
 
 def test_models_stand_side_by_side() -> None:
-    theirs = "accuracy      0.9800 on the test split\nworst class   a|b, 0.9000\n\nDEPLOYED 1: good\n"
-    ours = "accuracy      0.9900 on the test split\nworst class   c, 0.9500\n\nDEPLOYED 2: better\n"
-    assert table("master", theirs, ours).splitlines() == [
+    theirs, ours = Verdict(0.98, "a|b", 0.9, True, "good"), Verdict(0.99, "c", 0.95, True, "better")
+    assert comparison("master", theirs, ours, Outcome("DEPLOYED", "2: better")).splitlines() == [
         "| | master | this |",
         "|---|---|---|",
         "| accuracy | 0.9800 on the test split | 0.9900 on the test split |",
@@ -45,6 +46,16 @@ def test_models_stand_side_by_side() -> None:
         "",
         "DEPLOYED 2: better",
     ]
+
+
+def test_the_verdict_of_another_revision_is_read_from_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    verdict = Verdict(0.98, "7", 0.9, True, "good")
+    log.write_text(f"[KFP Executor] starting\n{line(Finished('analyse', verdict=verdict))}\n")
+    assert verdict_in(log) == verdict
+    log.write_text("[KFP Executor] starting\n")
+    assert verdict_in(log) is None
+    assert "| accuracy | - | 0.9800 on the test split |" in comparison("old", None, verdict, Outcome("REJECTED", "bad"))
 
 
 def test_a_revision_that_is_not_there_is_refused(tmp_path: Path) -> None:

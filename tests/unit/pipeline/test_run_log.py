@@ -15,7 +15,7 @@ from pipeline.settings import load_params, load_project
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
 def test_a_full_disk_is_named_with_what_to_do(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_prepare", lambda _: Path("/dev/full"))
+    monkeypatch.setattr(run_module, "_prepare_volumes", lambda _: Path("/dev/full"))
     project, params = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
     with pytest.raises(RunError, match=r"^/dev/full cannot be written \(No space left on device\): free some space"):
         run(project, params, volumes, Console(file=io.StringIO()))

