@@ -97,7 +97,7 @@ COMMANDS = (
     _kubeflow(
         "unschedule",
         "remove the schedule",
-        description="Remove the recurring run. Runs that it started go on.",
+        description="Remove the recurring run. Kubernetes deletes a run in progress with it.",
     ),
     _kubeflow(
         "status",

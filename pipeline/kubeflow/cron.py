@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from croniter import croniter
-from croniter.croniter import DOW_ALPHAS, M_ALPHAS, CroniterBadDateError, CroniterError
+from croniter.croniter import DOW_ALPHAS, M_ALPHAS, CroniterBadDateError
 
 from pipeline.settings import SettingsError
 
@@ -54,17 +54,16 @@ def kubeflow_cron(text: str) -> str:
         others[position] = text_of_field
         if not _SYNTAX.fullmatch(text_of_field) or not croniter.is_valid(_plain(others), second_at_beginning=True):
             allowed = f"{field.first} to {field.last}{field.names}"
-            raise _refusal(
-                text, f"its {field.name} is {text_of_field!r}, which must be {allowed}, *, or a list of these"
+            raise SettingsError(
+                f"--cron: is {text!r}; its {field.name} is {text_of_field!r}, which must be {allowed}, *, or "
+                "a list of these"
             )
     try:
         # As robfig/cron: where day or day of the week begins with *, both must match; else one of them.
         runs = croniter(_plain(fields), datetime.now(UTC), second_at_beginning=True, implement_cron_bug=True)
         runs.get_next()
     except CroniterBadDateError as error:
-        raise _refusal(text, "it would never run: none of its months has such a day") from error
-    except CroniterError as error:
-        raise _refusal(text, str(error)) from error
+        raise SettingsError(f"--cron: is {text!r}; it would never run: none of its months has such a day") from error
     *values, seconds = croniter.expand(_plain(fields), second_at_beginning=True)[0]
     return " ".join(map(_as_robfig_takes_it, _FIELDS, fields, [seconds, *values]))
 
@@ -75,10 +74,9 @@ def _split(text: str) -> list[str]:
         return ["0", *(",".join(map(str, value)) for value in values)]
     fields = text.split()
     if len(fields) not in (5, 6):
-        raise _refusal(
-            text,
-            "it must have five fields, such as '0 3 * * *' (minute, hour, day, month, day of the week), six with "
-            "seconds first, or be a nickname such as @daily",
+        raise SettingsError(
+            f"--cron: is {text!r}; it must have five fields, such as '0 3 * * *' (minute, hour, day, month, day of the "
+            "week), six with seconds first, or be a nickname such as @daily",
         )
     return ["0", *fields] if len(fields) == 5 else fields
 
@@ -101,7 +99,3 @@ def _as_robfig_takes_it(field: _Field, text: str, values: list[int | str]) -> st
 
 def _number(text: str) -> int:
     return int(_NAMES.get(text.lower(), text))
-
-
-def _refusal(text: str, rule: str) -> SettingsError:
-    return SettingsError(f"--cron: is {text!r}; {rule}")

@@ -219,7 +219,7 @@ def test_the_command_writes_the_package(tmp_path: Path) -> None:
 
 
 def test_what_is_no_package_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="ends with .yaml"):
+    with pytest.raises(SettingsError, match="its name must end with .yaml"):
         write_package(PROJECT, tmp_path / "package.txt")
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="cannot be written"):

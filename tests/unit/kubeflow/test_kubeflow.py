@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.kubeflow.client import Kubeflow, KubeflowError, LoginError, TransientError
+from pipeline.kubeflow.client import Kubeflow
+from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
 from pipeline.kubeflow.schedule import schedule, unschedule
 from pipeline.kubeflow.submit import submit
 from tests.stand_ins.kfp import Kfp, look
@@ -135,7 +136,7 @@ def test_what_is_no_kubeflow_server_is_said_so(server: Server) -> None:
 def test_a_namespace_is_used_where_there_are_many(server: Server, kfp: Kfp) -> None:
     kfp.namespaces = ("mine",)
     host = f"http://{server.address}"
-    with pytest.raises(KubeflowError, match="--namespace or KFP_NAMESPACE"):
+    with pytest.raises(KubeflowError, match="set --namespace or KFP_NAMESPACE"):
         Kubeflow(host, "right", None)
     with pytest.raises(LoginError, match="the namespace 'other'.* set KFP_NAMESPACE to one that exists"):
         Kubeflow(host, "right", "other").check()

@@ -45,7 +45,7 @@ def test_a_server_that_cannot_be_used_is_said_so(run: Run, kfp: Kfp, more: dict[
     ("given", "message"),
     [
         ("other", "does not let this token use the namespace 'other'"),
-        ("", "say which with --namespace or"),
+        ("", "no namespace is given: set --namespace or"),
     ],
 )
 def test_an_unknown_namespace_is_refused(run: Run, kfp: Kfp, given: str, message: str) -> None:
