@@ -127,15 +127,15 @@ def _tasks(run: Any) -> list[Any]:
 
 def _with_pods(run: Any, task: Any) -> Iterator[Any]:
     """A task and its executors, the child tasks that run the step."""
-    by_pod = {one.pod_name: one for each in _tasks(run) if each.pod_name}
-    by_id = {one.task_id: one for each in _tasks(run)}
+    by_pod = {each.pod_name: each for each in _tasks(run) if each.pod_name}
+    by_id = {each.task_id: each for each in _tasks(run)}
     waiting, seen = [task], set()
     while waiting:
-        one = waiting.pop(0)
-        if one.task_id in seen:
+        found = waiting.pop(0)
+        if found.task_id in seen:
             continue
-        seen.add(one.task_id)
-        yield one
-        children = [by_pod.get(child.pod_name) or by_id.get(child.task_id) for child in one.child_tasks or ()]
+        seen.add(found.task_id)
+        yield found
+        children = [by_pod.get(child.pod_name) or by_id.get(child.task_id) for child in found.child_tasks or ()]
         # Other children are the next steps; an executor is `executor`, or `executor(1)` for a retry.
         waiting += [child for child in children if child and (child.display_name or "").startswith("executor")]
