@@ -90,7 +90,7 @@ def test_a_killed_step_fails_the_run_by_name_and_the_next_goes_on(tmp_path: Path
     again = run(volumes, QUICK)
     assert last_line(again).startswith("DEPLOYED ")
     assert "preprocess" not in made_anew(again)
-    assert "going on after epoch" in again.stdout or "epoch 1/2" in again.stdout
+    assert "resuming after epoch" in again.stdout or "epoch 1/2" in again.stdout
 
 
 @pytest.mark.slow
