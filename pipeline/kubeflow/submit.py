@@ -126,7 +126,7 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
     Raises:
         RunError: The run failed, was stopped, or goes on after the deadline, or the token is no longer valid.
     """
-    end, states, trouble, begun = time.monotonic() + deadline, dict[str, str](), "", False
+    end, states, trouble, started = time.monotonic() + deadline, dict[str, str](), "", False
     while True:
         try:
             run, trouble = server.run(run_id), ""
@@ -135,12 +135,12 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
         except LoginError as error:
             raise RunError(f"{error}\nthe run goes on: {server.ui(run_id)}") from error
         else:
-            begun = begun or watch.begun(run)
+            started = started or watch.has_started(run)
             _print_changes(run, states, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
             if run.state in watch.ENDED:
                 return _close(server, run, console)
         if time.monotonic() + poll > end:
-            if not begun and not trouble:
+            if not started and not trouble:
                 _stop_unstarted(server, run_id, deadline)
             running = [name for name, state in states.items() if state not in watch.ENDED]
             raise RunError(

@@ -47,7 +47,7 @@ def state(run: Any, task: Any) -> str | None:
     return _PENDING if pending and task.state == "RUNNING" else task.state
 
 
-def begun(run: Any) -> bool:
+def has_started(run: Any) -> bool:
     """Whether any pod of the run has started."""
     return any(state(run, task) not in (None, _PENDING) for task in steps(run).values())
 
