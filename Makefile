@@ -9,7 +9,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict rollback versions images image push login compare compile doctor submit schedule unschedule status test test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,9 @@ image: install  ## build one of them: make image STEP=train
 
 push: install  ## push the images that the registry lacks: make push [STEP=train]
 	@$(RUN) pipeline push $(STEP)
+
+matrix: install  ## the images as JSON, for CI's matrix
+	@$(RUN) pipeline matrix
 
 login: install  ## log Docker in to the registry, as REGISTRY_USER with REGISTRY_PASSWORD, if they are set
 	@$(RUN) pipeline login

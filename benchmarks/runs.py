@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 
 def measure() -> list[tuple[str, str]]:
@@ -21,7 +21,7 @@ def measure() -> list[tuple[str, str]]:
         first, seconds, peaks = _run(Path(folder))
         second, _, _ = _run(Path(folder))
     rows = [("first run, seconds", f"{first:.1f}"), ("second run, seconds", f"{second:.1f}")]
-    for step in STEPS:
+    for step in STEP_NAMES:
         rows.append((f"  {step}: seconds, peak MiB", f"{seconds[step]:>5.1f} {peaks[step] / 2**20:>6.0f}"))
     return rows
 
@@ -32,8 +32,8 @@ def _run(volumes: Path) -> tuple[float, dict[str, float], dict[str, int]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "--volumes", volumes], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    peaks = dict.fromkeys(STEPS, 0)
-    running = STEPS[0]
+    peaks = dict.fromkeys(STEP_NAMES, 0)
+    running = STEP_NAMES[0]
     ended = threading.Event()
 
     def watch() -> None:

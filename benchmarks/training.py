@@ -16,8 +16,8 @@ from pipeline.settings import Params
 from steps.common.dataset import KIND, Split, open_split
 from steps.common.embedding import embed_images, load_network
 from steps.common.volumes import data_volume
-from steps.preprocess import preprocess
-from steps.train.fit import Job, Recipe, fit
+from steps.preprocess.preprocess import preprocess
+from steps.train.fit import Job, fit
 
 SEEDS = range(5)
 
@@ -52,25 +52,24 @@ def volumes(folder: str) -> Any:
 def _one_seed(params: Params, seed: int, folder: Path) -> tuple[float, float]:
     """Accuracy and images per second, everything drawn by this seed: splits, weights, order, augmentation."""
     splits = _splits(params, seed)
-    recipe = Recipe(**{**params.train.model_dump(exclude={"in_memory_mb"}), "seed": seed})
+    parameters = params.train.model_copy(update={"seed": seed})
     target = folder / f"network-{seed}"
     target.mkdir()
-    job = Job(recipe, splits["train"].path, splits["validation"].path, target, folder / f"{seed}.pt", 1 << 30)
+    job = Job(parameters, splits["train"].path, splits["validation"].path, target, folder / f"{seed}.pt")
     began = time.perf_counter()
     fit(job)
-    rate = recipe.epochs * len(splits["train"]) / (time.perf_counter() - began)
+    rate = parameters.epochs * len(splits["train"]) / (time.perf_counter() - began)
     return _accuracy(load_network(target), splits), rate
 
 
 def _plain(params: Params) -> tuple[float, float]:
     splits = _splits(params, seed=0)
-    recipe = Recipe(**params.train.model_dump(exclude={"in_memory_mb"}))
-    network, rate = train_plainly(splits["train"], recipe, epochs=2)
+    network, rate = train_plainly(splits["train"], params.train, epochs=2)
     return rate, _accuracy(network, splits)
 
 
 def _splits(params: Params, seed: int) -> dict[str, Split]:
-    ids = preprocess(**{**params.data.model_dump(), "source": "sample", "seed": seed})
+    ids = preprocess(params.data.model_copy(update={"source": "sample", "seed": seed}))
     return {name: open_split(data_volume() / KIND / id) for name, id in ids.items()}
 
 

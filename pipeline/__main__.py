@@ -72,6 +72,11 @@ COMMANDS = (
         description="Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD.",
     ),
     _here(
+        "matrix",
+        "print the names of the images, for CI",
+        description="Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step.",
+    ),
+    _here(
         "compare",
         "compare this model with the model of another revision",
         argument("--base", required=True, help="the other revision, such as origin/master"),

@@ -76,6 +76,14 @@ def login(options: Namespace) -> int:
     return 0
 
 
+def matrix(_: Namespace) -> int:
+    """Print the names of the images, for CI."""
+    from pipeline.images.matrix import write_matrix
+
+    write_matrix()
+    return 0
+
+
 def compare(options: Namespace) -> int:
     """Compare this model with the model of another revision."""
     from pipeline.local.compare import compare

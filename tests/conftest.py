@@ -25,19 +25,19 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A model trained for two epochs on the sample, up to its index: ids and volumes. To be read only."""
-    from steps.embed import embed
-    from steps.index import index
-    from steps.preprocess import preprocess
-    from steps.train import train
+    from steps.embed.embed import embed
+    from steps.index.index import index
+    from steps.preprocess.preprocess import preprocess
+    from steps.train.train import train
 
     volumes = tmp_path_factory.mktemp("small-model")
     before = os.environ.get("VOLUMES")
     os.environ["VOLUMES"] = str(volumes)
     try:
-        ids: dict[str, Any] = preprocess(**PARAMS["data"])
-        ids["network"] = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 2})
-        ids["embeddings"] = embed(ids["gallery"], ids["network"], **PARAMS["embed"])
-        ids["index"] = index(ids["embeddings"], **PARAMS["index"])
+        ids: dict[str, Any] = preprocess(PARAMS["data"])
+        ids["network"] = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 2})
+        ids["embeddings"] = embed(ids["gallery"], ids["network"], PARAMS["embed"])
+        ids["index"] = index(ids["embeddings"], PARAMS["index"])
     finally:
         os.environ.pop("VOLUMES")
         if before is not None:

@@ -13,7 +13,7 @@ from pipeline.images.docker import Docker
 from pipeline.images.progress import ImageProgress
 from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
 from pipeline.settings import Project, SettingsError
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES, TASKS
 
 
 def references(project: Project) -> dict[str, str]:
@@ -23,7 +23,7 @@ def references(project: Project) -> dict[str, str]:
 
 def needed(project: Project) -> tuple[str, ...]:
     """The names of the images that a run on Kubeflow needs: each step, and serving if deploy rolls it out."""
-    return (*STEPS, SERVING) if project.kubeflow.serving_namespace else STEPS
+    return (*STEP_NAMES, SERVING) if project.kubeflow.serving_namespace else STEP_NAMES
 
 
 def build_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
@@ -83,7 +83,7 @@ def _ensure(
         progress.record(name, image, "there", size)
         return
     arguments = build_arguments(name)
-    if name == "deploy":
+    if name != SERVING and TASKS[name].on_serving:
         arguments["SERVING_IMAGE"] = images[SERVING]
         if SERVING in held and docker.size(images[SERVING]) is None:
             with progress.working(SERVING, images[SERVING], "pulled") as show:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from contract.errors import ProjectError
 from contract.paths import ROOT
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 _UV = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--fork-strategy=fewest"]
 _UV += ["--python-version=3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate"]
@@ -24,7 +24,7 @@ def locks() -> list[Path]:
     Returns:
         The paths, relative to the root; the first has every version that the others take.
     """
-    folders = ["serving", "steps/common", *(f"steps/{step}" for step in STEPS)]
+    folders = ["serving", "steps/common", *(f"steps/{step}" for step in STEP_NAMES)]
     torch = [Path("steps/torch-dependencies.txt"), Path("steps/torch-cuda.txt")]
     return [Path(EVERYTHING), *(Path(folder, EVERYTHING) for folder in folders), *torch, KFP]
 

@@ -10,16 +10,19 @@ from pathlib import Path
 
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
-from steps.common.digest import STEPS, digest, file_sha256
+from steps.common.digest import digest, file_sha256
+from steps.registry import STEPS, TASKS, TORCH
 
 SERVING = "serving"
-# In the order of building: deploy's image stands on serving's.
-NAMES = (*(step for step in STEPS if step != "deploy"), SERVING, "deploy")
+# In the order of building: some steps' images are built on that of serving.
+NAMES = (
+    *(step.name for step in STEPS if not step.on_serving),
+    SERVING,
+    *(step.name for step in STEPS if step.on_serving),
+)
 
-_TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt")
-_SERVING = ("contract", "serving", *_TORCH)
+_SERVING = ("contract", "serving", *TORCH)
 _STEP = ("contract", "steps/__init__.py", "steps/common")
-_EXTRA = {"validate": ("steps/report",), "train": _TORCH, "embed": _TORCH, "analyse": _TORCH, "deploy": _SERVING}
 
 
 def dockerfile(name: str) -> str:
@@ -41,7 +44,10 @@ def sources(name: str) -> tuple[str, ...]:
     """
     if name not in NAMES:
         raise ValueError(f"no image is called {name!r}; the images are {', '.join(NAMES)}")
-    return _SERVING if name == SERVING else (*_STEP, f"steps/{name}", *_EXTRA.get(name, ()))
+    if name == SERVING:
+        return _SERVING
+    step = TASKS[name]
+    return (*_STEP, f"steps/{name}", *step.sources, *(_SERVING if step.on_serving else ()))
 
 
 def source_files(paths: Iterable[str], root: Path = ROOT) -> Iterator[Path]:

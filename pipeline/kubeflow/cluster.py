@@ -13,6 +13,7 @@ import yaml
 from contract.errors import InputError
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
+from steps.registry import CLAIMS
 
 _SECONDS = 20
 
@@ -52,8 +53,6 @@ def check_claims(namespace: str) -> str:
     Raises:
         SettingsError: A claim is missing or not bound.
     """
-    from pipeline.kubeflow.compile import CLAIMS  # brings kfp
-
     wanted = list(CLAIMS.values())
     claims = {each["metadata"]["name"]: each["status"].get("phase") for each in _kubectl("get", "pvc", "-n", namespace)}
     if missing := [name for name in wanted if name not in claims]:

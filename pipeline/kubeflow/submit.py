@@ -15,12 +15,13 @@ from pipeline.images.build import needed, references
 from pipeline.images.registry import Registry
 from pipeline.kubeflow import cluster, watch
 from pipeline.kubeflow.client import Kubeflow
-from pipeline.kubeflow.compile import CLAIMS, write_package
+from pipeline.kubeflow.compile import write_package
 from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
 from pipeline.kubeflow.job_summary import write_summary
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments
 from pipeline.settings import Params, Project, SettingsError
+from steps.registry import CLAIMS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from contract.events import Event, Failed, Finished, parse
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.outcome import Outcome
-from pipeline.pipeline import DISPLAY_NAMES
+from steps.registry import STEP_NAMES, STEPS
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
@@ -26,9 +26,9 @@ def steps(run: Any) -> dict[str, Any]:
     Returns:
         The task of each step that the server has created so far, by the step's name.
     """
-    names = {**{name: name for name in DISPLAY_NAMES}, **{text: name for name, text in DISPLAY_NAMES.items()}}
+    names = {name: step.name for step in STEPS for name in (step.name, step.title)}
     found = {names[task.display_name]: task for task in _tasks(run) if task.display_name in names}
-    return {name: found[name] for name in DISPLAY_NAMES if name in found}
+    return {name: found[name] for name in STEP_NAMES if name in found}
 
 
 def state(run: Any, task: Any) -> str | None:

@@ -10,7 +10,8 @@ import shlex
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 from unittest import mock
@@ -24,12 +25,19 @@ from kfp.local import docker_task_handler
 from pipeline.images.docker import GID, UID, USER
 from pipeline.local.subprocesses import run_with
 from pipeline.settings import SettingsError
+from steps.registry import Step
 
 _USER_IMAGES = Path("data", "images")  # the steps only read them
 
 
 def run_in_containers(
-    pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO, *, volumes: list[Path], network: bool
+    pipeline: Callable[..., Any],
+    arguments: dict[str, Any],
+    output: TextIO,
+    *,
+    volumes: list[Path],
+    steps: Mapping[str, Step],
+    online: Collection[str],
 ) -> None:
     """Run the pipeline's steps in containers of their images.
 
@@ -39,10 +47,11 @@ def run_in_containers(
         pipeline: The pipeline, as `build_pipeline` returns it.
         arguments: Its arguments.
         output: Where the output of the steps and of kfp goes.
-        volumes: The folders of the volumes; each is mounted at `/<its name>`.
-        network: Whether the containers have a network.
+        volumes: The folders of the volumes; a step's volumes are mounted at `/<their name>`.
+        steps: The step of each image.
+        online: The names of the steps whose containers have a network.
     """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _containers_waited_for():
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _containers_waited_for(steps, online):
         root = Path(folder)
         root.chmod(0o777)  # the containers' user writes the outputs of the steps there
         runner = local.DockerRunner(
@@ -50,7 +59,6 @@ def run_in_containers(
             read_only=True,
             tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - the container's own
             mounts=[Mount(f"/{path.name}", str(path), type="bind") for path in volumes],
-            network_mode="bridge" if network else "none",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             init=True,  # reaps the processes that a step leaves
@@ -92,18 +100,29 @@ def _below(volume: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _containers_waited_for() -> Iterator[None]:
+def _containers_waited_for(steps: Mapping[str, Step], online: Collection[str]) -> Iterator[None]:
     """Take the exit status of each container from Docker, and remove the container.
 
     kfp 2.17.0 lets the engine remove a container at its end, and takes a container that is gone for a success.
     """
-    with mock.patch.object(docker_task_handler, "run_docker_container", _run_container):
+    with mock.patch.object(docker_task_handler, "run_docker_container", partial(_run_container, steps, online)):
         yield
 
 
 def _run_container(
-    client: DockerClient, image: str, command: list[str], volumes: dict[str, Any], **options: Any
+    steps: Mapping[str, Step],
+    online: Collection[str],
+    client: DockerClient,
+    image: str,
+    command: list[str],
+    volumes: dict[str, Any],
+    *,
+    mounts: list[Mount],
+    **options: Any,
 ) -> int:
+    step = steps[image]
+    options["mounts"] = [mount for mount in mounts if mount["Target"] in step.mounts]
+    options["network_mode"] = "bridge" if step.name in online else "none"
     name = f"step-{uuid.uuid4().hex}"  # set before it exists, so that an interrupted run can remove it
     try:
         container = client.containers.run(image, command, name=name, volumes=volumes, detach=True, **options)

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from contract.events import Epoch, Event, Failed, Finished, Progress, Resumed, Started, Waiting, Warned, parse
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 
 class EventLog(io.StringIO):
@@ -112,7 +112,7 @@ class RunDisplay:
     def table(self) -> Table:
         """A row for each step: its seconds or `unchanged`, and what it made."""
         table = Table("step", "seconds", Column("made", no_wrap=True), box=None, pad_edge=False)
-        for step in STEPS:
+        for step in STEP_NAMES:
             if event := self.finished.get(step):
                 seconds = "unchanged" if event.unchanged else f"{self.seconds[step]:.1f}"
                 table.add_row(step, seconds, Text(event.made))

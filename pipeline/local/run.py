@@ -20,9 +20,9 @@ from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
-from steps.common.digest import STEPS
 from steps.common.pointer import MODEL_STORE, read_pointer
 from steps.common.volumes import data_volume, deploy_volume, model_volume
+from steps.registry import STEP_NAMES, STEPS
 
 LOGS = "logs"  # the folder, below the volumes, of each run's log: run-<time>-<process id>.log
 _LOGS_KEPT = 20
@@ -56,9 +56,9 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
         RunError: A step failed, or the volumes cannot be written.
     """
     if docker:
-        build_images(project, STEPS, console)
+        build_images(project, STEP_NAMES, console)
     log = _prepare_volumes(volumes)
-    execute = _container_runner(params) if docker else run_in_subprocesses
+    execute = _container_runner(project, params) if docker else run_in_subprocesses
     reason: Exception | None = None
     with _report_full_disk(log), log.open("w") as file, RunDisplay(console) as display:
         output = EventLog(file, display.on_event)
@@ -93,12 +93,14 @@ def _not_writable(error: OSError, path: Path, remedy: str) -> RunError:
     )
 
 
-def _container_runner(params: Params) -> Callable[..., None]:
+def _container_runner(project: Project, params: Params) -> Callable[..., None]:
     from pipeline.local.containers import give_to_containers, run_in_containers
 
     volumes = [data_volume(), model_volume(), deploy_volume()]
     give_to_containers(volumes)
-    return partial(run_in_containers, volumes=volumes, network=params.data.source == "mnist")
+    images = references(project)
+    online = {step.name for step in STEPS if step.needs_network(params)}
+    return partial(run_in_containers, volumes=volumes, steps={images[step.name]: step for step in STEPS}, online=online)
 
 
 def _prepare_volumes(volumes: Path) -> Path:

@@ -19,7 +19,8 @@ from steps.common.digest import digest
 
 PACKAGES = ("contract", "serving", "steps")
 # Modules that store, name, check and report what others compute. They decide no result, so a change of theirs makes
-# nothing anew, and neither does what they import. Every module that is not listed counts.
+# nothing anew, and neither does what they import. Every module that is not listed counts. The parameters of a step are
+# part of an id by their values, and the images of a source by their digest, so their modules are not.
 PLUMBING = (
     "contract",
     "steps.common.code",
@@ -28,12 +29,13 @@ PLUMBING = (
     "steps.common.events",
     "steps.common.files",
     "steps.common.lineage",
-    "steps.common.parameters",
     "steps.common.pointer",
     "steps.common.progress",
     "steps.common.store",
     "steps.common.volumes",
+    "steps.preprocess.sources",
 )
+_PARAMETERS = "parameters"
 # Libraries that check, fetch, lock, measure or send, and compute nothing that a result holds.
 CARRIERS = {"filelock", "httpx", "kubernetes", "pooch", "prometheus_client", "psutil", "pydantic", "pydantic_settings"}
 CARRIERS |= {"requests", "ts", "urllib3"}
@@ -106,7 +108,8 @@ def _file(root: Path, module: str) -> Path | None:
 
 
 def _is_plumbing(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
+    is_listed = any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
+    return is_listed or module.rpartition(".")[2] == _PARAMETERS
 
 
 def _imported(tree: ast.AST, root: Path, path: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-STEPS = ("preprocess", "validate", "train", "embed", "index", "analyse", "deploy")
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
 

@@ -161,7 +161,7 @@ def holds_only_older(volume: Path, kind: str) -> bool:
 def _recipe(
     step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None], code: Sequence[str]
 ) -> dict[str, Any]:
-    decides = deciding_code(*(code or (f"steps.{step}",)))
+    decides = deciding_code(*(code or (f"steps.{step}.{step}",)))
     return {
         "step": step,
         "code": decides.digest,

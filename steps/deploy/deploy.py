@@ -16,10 +16,11 @@ from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
-from steps.common.parameters import typed
+from steps.common.parameters import ImageFormat, typed
 from steps.common.pointer import MODEL_STORE, rolled_back
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
+from steps.deploy.parameters import Deploy
 from steps.deploy.release import audit
 from steps.deploy.release.switch import Pointer, alone, switch
 
@@ -28,20 +29,7 @@ ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved 
 
 
 @typed
-def deploy(
-    network: str,
-    index: str,
-    verdict: str,
-    *,
-    name: str,
-    image_size: int,
-    channels: int,
-    max_pixels: int,
-    polarity: str,
-    max_instances: int,
-    neighbours: int,
-    keep: int,
-) -> str:
+def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFormat, parameters: Deploy) -> str:
     """The version now served: of the network and index of these ids, which the verdict must have found better.
 
     Of the archives in the model store the newest `keep` stay, and the current one always; older ones go to `backup/`.
@@ -50,10 +38,9 @@ def deploy(
         judged = read(model_volume(), "verdict", verdict)
         if judged.facts["better"] is not True or (judged.facts["network"], judged.facts["index"]) != (network, index):
             raise StepError(f"verdict {verdict} does not let this model be deployed: {judged.facts['reason']}")
-        served = {"name": name, "image_size": image_size, "channels": channels}
-        served |= {"neighbours": neighbours, "max_pixels": max_pixels, "max_instances": max_instances}
         evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"])
-        served |= {"polarity": polarity, "unknown_distance": evaluation.facts["unknown_distance"]}
+        served = {"name": name, **images.image_format(), **parameters.deciding()}
+        served |= {"unknown_distance": evaluation.facts["unknown_distance"]}
         archive = _archive(served, network, index, judged)
         pointer = {
             "name": name,
@@ -66,7 +53,7 @@ def deploy(
         if image := Environment().serving_image:
             pointer["image"] = image
         with alone() as current:
-            return _point(current, pointer, archive, judged, keep)
+            return _point(current, pointer, archive, judged, parameters.keep)
 
 
 def _point(current: Pointer | None, pointer: Pointer, archive: Artefact, judged: Artefact, keep: int) -> str:

@@ -13,7 +13,7 @@ from contract.paths import ROOT
 from pipeline.images.docker import USER
 from pipeline.images.tag import NAMES, source_files, sources, tag
 from steps.common.code import deciding_code
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.support.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
@@ -23,7 +23,7 @@ def test_an_image_that_is_there_is_not_built_again(pipeline: Callable, images: d
     done = pipeline("images")
     assert done.returncode == 0
     assert table(done.stdout) == dict.fromkeys(NAMES, "there")
-    assert set(images) == {*STEPS, "serving"}
+    assert set(images) == {*STEP_NAMES, "serving"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,9 +33,9 @@ def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str],
     assert held == {file.relative_to(ROOT): file.read_bytes() for file in source_files(sources(name))}
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEP_NAMES)
 def test_a_step_in_its_image_gives_its_results_the_ids_that_they_have_here(images: dict[str, str], step: str) -> None:
-    module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}"
+    module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}.{step}"
     code = f"from steps.common.code import deciding_code; print(deciding_code({module!r}))"
     done = docker("run", "--rm", "--network=none", images[step], "python3", "-c", code)
     assert done.stdout.strip() == str(deciding_code(module))

@@ -11,7 +11,7 @@ import requests
 import yaml
 
 from pipeline.images.tag import NAMES
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.engine_tools import docker
@@ -19,7 +19,7 @@ from tests.support.workflow_run import act, commit, copied, git, prepared, push
 
 pytestmark = pytest.mark.docker
 
-GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+GATED = {step: "SUCCEEDED" for step in STEP_NAMES if step != "deploy"}
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_a_push_builds_what_changed_and_nothing_else(tree: Path, kfp: tuple[Kfp,
     assert [name for name in NAMES if second[name] != first[name]] == ["deploy"]
 
     specs: list[Any] = [version["pipeline_spec"]["pipeline_spec"]["deploymentSpec"] for version in kfp[0].versions]
-    used = [{name: spec["executors"][f"exec-{name}"]["container"]["image"] for name in STEPS} for spec in specs]
-    assert [name for name in STEPS if used[0][name] != used[1][name]] == ["deploy"]
+    used = [{name: spec["executors"][f"exec-{name}"]["container"]["image"] for name in STEP_NAMES} for spec in specs]
+    assert [name for name in STEP_NAMES if used[0][name] != used[1][name]] == ["deploy"]
     assert len(kfp[0].runs) == 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 
@@ -20,7 +20,7 @@ SAID: dict[str, Any] = {
     "analyse": {"id": "v1", "verdict": VERDICT, "classes": ["a|b", "c"], "confusion": [[9, 1], [0, 8]]},
     "deploy": {"version": "abc"},
 }
-GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+GATED = {step: "SUCCEEDED" for step in STEP_NAMES if step != "deploy"}
 DEPLOYED = [look("RUNNING", preprocess="RUNNING"), look("SUCCEEDED", **GATED, deploy="SUCCEEDED")]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.support.examples import PARAMS
 
 Done = subprocess.CompletedProcess[str]
@@ -33,7 +33,7 @@ def run(volumes: Path, change: dict[str, dict[str, Any]], root: Path = ROOT) -> 
 def seconds(done: Done) -> dict[str, str]:
     """The second column of the closing table, by step."""
     rows = re.findall(r"^(\w+) +(unchanged|-|\d+\.\d) +\S", done.stdout, re.MULTILINE)
-    return {step: value for step, value in rows if step in STEPS}
+    return {step: value for step, value in rows if step in STEP_NAMES}
 
 
 def made_anew(done: Done) -> set[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.workflow_run import commit, prepared, push, put_test
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+GATED = {step: "SUCCEEDED" for step in STEP_NAMES if step != "deploy"}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 from tests.stand_ins.kubernetes import Cluster
@@ -23,7 +23,7 @@ from tests.support.switching import answers, kubeconfig
 @pytest.fixture
 def kfp() -> Kfp:
     made = Kfp()
-    made.script, made.logs = list(DEPLOYED), {f"pod-{step}": log(step) for step in STEPS}
+    made.script, made.logs = list(DEPLOYED), {f"pod-{step}": log(step) for step in STEP_NAMES}
     return made
 
 

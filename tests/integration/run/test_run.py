@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
-from steps.preprocess.sources import SAMPLE
+from steps.preprocess.sources.sample import SAMPLE
+from steps.registry import STEP_NAMES
 from tests.support.examples import write_images
 from tests.support.pipeline_run import QUICK, Done, last_line, made_anew, run, run_command, seconds, tree
 
@@ -36,7 +36,7 @@ def copy(volumes: Path, tmp_path: Path) -> Path:
 def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, Done]) -> None:
     volumes, done = first
     assert last_line(done).startswith("DEPLOYED ")
-    assert made_anew(done) == set(STEPS)
+    assert made_anew(done) == set(STEP_NAMES)
     assert "epoch 2/2: loss " in done.stdout
     assert "KFP Executor" not in done.stdout + done.stderr
     pointer = json.loads((volumes / "deploy-model/current.json").read_text())
@@ -80,7 +80,7 @@ def test_changed_epochs_train_anew_and_preprocess_nothing(first: tuple[Path, Don
     served = json.loads((volumes / "deploy-model/current.json").read_text())
     done = run(volumes, {"train": {"epochs": 5}})
     assert last_line(done).startswith("DEPLOYED "), "five epochs beat two on the same test split"
-    assert made_anew(done) == set(STEPS) - {"preprocess", "validate"}
+    assert made_anew(done) == set(STEP_NAMES) - {"preprocess", "validate"}
     assert f"beats the champion's {served['accuracy']:.4f}" in last_line(done)
     assert json.loads((volumes / "deploy-model/current.json").read_text())["accuracy"] > served["accuracy"]
 

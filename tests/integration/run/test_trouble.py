@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
 from steps.common.store import MANIFEST, read
+from steps.registry import STEP_NAMES
 from tests.support.pipeline_run import QUICK, last_line, made_anew, run, run_command, seconds
 
 
@@ -48,7 +48,7 @@ def leftovers(volumes: Path) -> list[Path]:
 @pytest.mark.parametrize("delay", [0.0, 0.6, 1.8])
 def test_a_run_killed_in_every_step_ends_as_if_nothing_had_happened(tmp_path: Path, delay: float) -> None:
     volumes = tmp_path / "volumes"
-    for step in STEPS:
+    for step in STEP_NAMES:
         killed = start(volumes)
         try:
             wait_for(volumes / "logs", f'{{"event": "started", "step": "{step}"}}', killed)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.workflow_run import commit, copied, prepared, push, put_test
 
-GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+GATED = {step: "SUCCEEDED" for step in STEP_NAMES if step != "deploy"}
 
 
 @pytest.fixture

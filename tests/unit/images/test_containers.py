@@ -8,20 +8,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.types import Mount
 
 from contract.paths import ROOT
 from pipeline import __main__ as pipeline
 from pipeline.images.docker import GID, UID, USER
-from pipeline.local.containers import give_to_containers
-from pipeline.settings import SettingsError
+from pipeline.local.containers import _run_container, give_to_containers
+from pipeline.settings import SettingsError, load_params
 from serving import __main__ as serving
 from serving import canary
 from serving.golden import Golden, Item
+from steps.registry import CLAIMS, STEPS, Step
 from tests.support.model_archive import CLASSES, NAME, VERSION, archive, write_model
 
 
@@ -57,6 +60,46 @@ def test_world_writable_volumes_are_unchanged(data: Path, monkeypatch: pytest.Mo
     before = {path: path.stat().st_uid for path in data.rglob("*")}
     give_to_containers([data])
     assert {path: path.stat().st_uid for path in data.rglob("*")} == before
+
+
+class Engine:
+    """An engine whose containers end at once; it remembers how they were started."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, Any] = {}
+        self.containers, self.api = self, self
+
+    def run(self, image: str, command: list[str], **options: Any) -> "Engine":
+        self.started = options
+        return self
+
+    def logs(self, stream: bool) -> Iterator[bytes]:
+        yield b"said\n"
+
+    def wait(self) -> dict[str, int]:
+        return {"StatusCode": 3}
+
+    def remove_container(self, name: str, force: bool) -> None: ...
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_a_container_has_the_volumes_of_its_step_and_no_network_that_it_does_not_need(
+    step: Step, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, volumes = Engine(), [Mount(f"/{volume}", f"/on/this/machine/{volume}", type="bind") for volume in CLAIMS]
+    start = partial(_run_container, {"an-image:1": step}, {"preprocess"})
+    assert start(client=engine, image="an-image:1", command=[], volumes={}, mounts=volumes, init=True) == 3
+    assert tuple(mount["Target"] for mount in engine.started["mounts"]) == step.mounts
+    assert engine.started["network_mode"] == ("bridge" if step.name == "preprocess" else "none")
+    assert engine.started["init"] is True
+    assert capsys.readouterr().out == "said\n"
+
+
+@pytest.mark.parametrize(("source", "online"), [("sample", set()), ("folder", set()), ("mnist", {"preprocess"})])
+def test_only_a_source_that_downloads_needs_the_network(source: str, online: set[str]) -> None:
+    params = load_params(ROOT / "params.yaml")
+    chosen = params.model_copy(update={"data": params.data.model_copy(update={"source": source})})
+    assert {step.name for step in STEPS if step.needs_network(chosen)} == online
 
 
 @pytest.fixture

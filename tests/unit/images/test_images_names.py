@@ -14,7 +14,7 @@ from pipeline.images.build import references
 from pipeline.images.docker import USER
 from pipeline.images.tag import NAMES, tag
 from pipeline.settings import SettingsError, load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 PROJECT = yaml.safe_load((ROOT / "project.yaml").read_text())
@@ -30,7 +30,7 @@ def _no_build_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reference_ends_with_the_tag() -> None:
     project = load_project(ROOT / "project.yaml")
     names = references(project)
-    assert set(names) == {*STEPS, "serving"}
+    assert set(names) == {*STEP_NAMES, "serving"}
     for name, image in names.items():
         assert image == f"{project.registry}/{project.name}-{name}:{tag(name)}"
 
@@ -92,7 +92,7 @@ def pins(lock: str) -> set[str]:
 
 def test_every_package_of_a_shared_layer_is_in_the_locks_of_its_images() -> None:
     common, torch = pins("steps/common/requirements.txt"), pins("steps/torch-dependencies.txt")
-    for step in STEPS:
+    for step in STEP_NAMES:
         assert common <= pins(f"steps/{step}/requirements.txt"), step
     for name in WITH_TORCH:
         folder = name if name == "serving" else f"steps/{name}"

@@ -11,7 +11,7 @@ import pytest
 from contract.paths import ROOT
 from pipeline.images import tag as tags
 from pipeline.images.tag import NAMES, dockerfile, source_files, sources, tag
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 IMAGES = set(NAMES)
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
@@ -47,10 +47,10 @@ def changed(tree: Path, change: Callable[[], object]) -> set[str]:
         ("steps/deploy/deploy.py", {"deploy"}),
         ("steps/index/requirements.txt", {"index"}),
         ("steps/preprocess/sample.npz", {"preprocess"}),
-        ("steps/common/store.py", set(STEPS)),
-        ("steps/common/kfp.txt", set(STEPS)),
-        ("steps/__init__.py", set(STEPS)),
-        ("steps/Dockerfile", set(STEPS)),
+        ("steps/common/store.py", set(STEP_NAMES)),
+        ("steps/common/kfp.txt", set(STEP_NAMES)),
+        ("steps/__init__.py", set(STEP_NAMES)),
+        ("steps/Dockerfile", set(STEP_NAMES)),
         ("steps/torch.txt", WITH_TORCH),
         ("steps/torch-cuda.txt", WITH_TORCH),
         ("steps/torch-dependencies.txt", WITH_TORCH),

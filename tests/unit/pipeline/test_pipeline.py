@@ -12,9 +12,9 @@ from contract.events import Event, Resumed, Started
 from contract.paths import ROOT
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
-from pipeline.pipeline import DISPLAY_NAMES, arguments, build_pipeline
+from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import load_params, load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES, STEPS
 
 PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
 
@@ -22,7 +22,7 @@ PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "param
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    pipeline = build_pipeline(PROJECT, {step: f"registry.example/{step}:1" for step in STEPS})
+    pipeline = build_pipeline(PROJECT, {step: f"registry.example/{step}:1" for step in STEP_NAMES})
     compiler.Compiler().compile(pipeline, str(path))
     spec: dict[str, Any] = yaml.safe_load(path.read_text())
     return spec
@@ -35,16 +35,18 @@ def tasks(compiled: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_step_has_its_image_and_its_display_name(compiled: dict[str, Any]) -> None:
-    steps = {name: task for name, task in tasks(compiled) if name in STEPS}
-    assert set(steps) == set(STEPS)
-    assert {name: task["taskInfo"]["name"] for name, task in steps.items()} == DISPLAY_NAMES
+    steps = {name: task for name, task in tasks(compiled) if name in STEP_NAMES}
+    assert set(steps) == set(STEP_NAMES)
+    assert {name: task["taskInfo"]["name"] for name, task in steps.items()} == {step.name: step.title for step in STEPS}
     executors = compiled["deploymentSpec"]["executors"]
-    for step in STEPS:
+    for step in STEP_NAMES:
         assert executors[f"exec-{step}"]["container"]["image"] == f"registry.example/{step}:1"
 
 
 def test_no_task_at_any_depth_is_cached(compiled: dict[str, Any]) -> None:
-    assert [name for name, task in tasks(compiled) if name in STEPS and task["cachingOptions"].get("enableCache")] == []
+    assert [
+        name for name, task in tasks(compiled) if name in STEP_NAMES and task["cachingOptions"].get("enableCache")
+    ] == []
 
 
 def test_no_step_installs_anything(compiled: dict[str, Any]) -> None:

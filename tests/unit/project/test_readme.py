@@ -9,7 +9,7 @@ import yaml
 
 from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -47,8 +47,8 @@ def test_every_path_exists() -> None:
 
 
 def test_steps_are_the_steps() -> None:
-    assert " → ".join(STEPS) in README
-    assert [row[0] for row in table("What a run does")] == list(STEPS)
+    assert " → ".join(STEP_NAMES) in README
+    assert [row[0] for row in table("What a run does")] == list(STEP_NAMES)
 
 
 @pytest.mark.parametrize(("section", "key", "value"), re.findall(r"`([a-z]+)\.([a-z_]+)`\s\((.+?)\)", README))
@@ -74,7 +74,7 @@ def test_the_server_is_where_it_says() -> None:
 def test_the_run_shown_ends_as_a_run_ends() -> None:
     shown = next(block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "step  " in block)
     steps = shown.split("\n\n")[0].splitlines()[1:]
-    assert [line.split()[0] for line in steps] == list(STEPS)
+    assert [line.split()[0] for line in steps] == list(STEP_NAMES)
     assert [line[:13].strip() for line in shown.split("\n\n")[1].splitlines()] == [
         *("accuracy", "worst class", "served model", "prediction", "report", "log")
     ]

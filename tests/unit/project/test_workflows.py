@@ -1,5 +1,7 @@
 """The workflows: valid, pinned, thin, with the least permissions, and no secret outside the job that needs it."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -56,8 +58,8 @@ def test_actions_are_pinned_and_commands_are_make_targets(path: Path) -> None:
         assert re.fullmatch(r"(\./\S+|[\w./-]+@[0-9a-f]{40})", action)
     if path in WORKFLOWS and path.stem != "template":
         targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        for command in re.findall(r"run: (?!echo \"::notice::)(.+)", text):
-            words = command.split("STEP=")[0].split()
+        for command in re.findall(r"run: (?!echo \"::notice::)([^}\n]+)", text):
+            words = command.split()
             assert words[0] == "make"
             assert set(words[1:]) <= targets
 
@@ -96,7 +98,19 @@ def test_nothing_is_submitted_unless_tests_and_images_are_well() -> None:
     conditions = [part["if"] for job in jobs.values() for part in (job, *job["steps"]) if "if" in part]
     assert conditions == ["vars.KFP_HOST == ''", "vars.KFP_HOST != ''"]  # neither asks for what failed to go on
     assert jobs["images"]["if"] == "vars.KFP_HOST != ''"
-    assert sorted(jobs["images"]["strategy"]["matrix"]["image"]) == sorted(NAMES)
+    assert jobs["images"]["strategy"]["matrix"]["image"] == "${{ fromJSON(needs.test.outputs.images) }}"
+    assert jobs["test"]["outputs"] == {"images": "${{ steps.tested.outputs.images }}"}
     assert set(workflow["on"]) == {"push", "schedule", "workflow_dispatch", "repository_dispatch"}
     assert workflow["on"]["push"] == {"branches": ["master"]}
     assert workflow["concurrency"]["cancel-in-progress"] == "false"
+
+
+@pytest.mark.parametrize("in_actions", [True, False])
+def test_the_matrix_has_every_image(tmp_path: Path, in_actions: bool) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "GITHUB_OUTPUT"}
+    outputs = {"GITHUB_OUTPUT": str(tmp_path / "outputs")} if in_actions else {}
+    command = [sys.executable, "-m", "pipeline", "matrix"]
+    done = subprocess.run(command, cwd=ROOT, env={**environment, **outputs}, capture_output=True, text=True, check=True)
+    names = (tmp_path / "outputs").read_text().removeprefix("images=") if in_actions else done.stdout
+    assert json.loads(names) == list(NAMES)
+    assert done.stdout == ("" if in_actions else names)

@@ -13,20 +13,18 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from steps.analyse import Analysis, analyse
+from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.evaluate import _draw, confusion_matrix
 from steps.analyse.verdict import Score, judge
 from steps.common import store
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.common.pointer import write_pointer
-from steps.embed import embed
-from steps.index import index
-from steps.preprocess import preprocess
-from steps.train import train
-from tests.support.examples import PARAMS
-
-GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+from steps.embed.embed import embed
+from steps.index.index import index
+from steps.preprocess.preprocess import preprocess
+from steps.train.train import train
+from tests.support.examples import PARAMS, judging
 
 
 def verdict(accuracy: float | None, champion: float | None = None, worst: float | None = 0.9, **more: Any) -> Any:
@@ -40,7 +38,7 @@ def verdict(accuracy: float | None, champion: float | None = None, worst: float 
     [
         (0.8, "accuracy 0.8000 is not above the baseline 0.8000"),
         (0.1, "is not above the baseline"),
-        (math.nan, "accuracy is nan, which is no share from 0 to 1"),
+        (math.nan, "accuracy is nan, which is not a share from 0 to 1"),
         (math.inf, "accuracy is inf"),
         (1.01, "accuracy is 1.01"),
         (-0.5, "accuracy is -0.5"),
@@ -102,7 +100,7 @@ def test_the_picture_takes_any_labels_and_any_number(tmp_path: Path, classes: li
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
-    return analyse(model["test"], model[network], model[idx], model["validation"], **{**GATE, **change})
+    return analyse(model["test"], model[network], model[idx], model["validation"], **judging(**change))
 
 
 def test_the_evaluation_agrees_with_a_plain_search(model: dict[str, Any]) -> None:
@@ -127,7 +125,7 @@ def test_golden_images_are_of_every_class_and_the_worst_mistakes_are_sure(model:
     golden = json.loads((evaluation / "golden.json").read_text())
     assert sorted(item["expected"] for item in golden) == sorted("0123456789" * 2)
     mistakes = json.loads((evaluation / "mistakes.json").read_text())
-    assert 0 < len(mistakes) <= GATE["mistakes"]
+    assert 0 < len(mistakes) <= PARAMS["analyse"]["mistakes"]
     assert all(item["label"] != item["expected"] for item in mistakes)
     distances = [item["distance"] for item in mistakes]
     assert distances == sorted(distances)
@@ -164,8 +162,8 @@ def test_a_network_of_nans_is_rejected_not_an_error(model: dict[str, Any]) -> No
     network = store.produce(
         model["volumes"] / "model", "network", "train", parameters={}, inputs={"nan": "1"}, build=build
     ).id
-    embeddings = embed(model["gallery"], network, **PARAMS["embed"])
-    bad = {**model, "network": network, "index": index(embeddings, factory="Flat")}
+    embeddings = embed(model["gallery"], network, PARAMS["embed"])
+    bad = {**model, "network": network, "index": index(embeddings, {"factory": "Flat"})}
     analysis = run(bad)
     assert not analysis.verdict.better
     assert analysis.verdict.accuracy <= 0.8
@@ -197,7 +195,7 @@ def crippled(model: dict[str, Any]) -> dict[str, Any]:
     few = store.produce(
         model["volumes"] / "model", "embeddings", "embed", parameters={}, inputs={"few": "1"}, build=build
     )
-    return {**model, "index": index(few.id, factory="Flat")}
+    return {**model, "index": index(few.id, {"factory": "Flat"})}
 
 
 def test_a_worse_challenger_is_rejected_and_a_better_one_is_not(model: dict[str, Any]) -> None:
@@ -256,9 +254,13 @@ def test_a_champion_of_another_image_size_or_colour_is_scored_in_its_own(
     serve(model, model["network"], model["index"])
     same = json.loads((run(model).report.parent / "verdict.json").read_text())["accuracy"]
     write_mar_settings(model, image_size=28, channels=1)
-    ids = preprocess(**{**PARAMS["data"], **change})
-    network = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 1, "widths": [2, 2]})
-    worse = {**ids, "network": network, "index": index(embed(ids["gallery"], network, batch_size=500), factory="Flat")}
+    ids = preprocess({**PARAMS["data"], **change})
+    network = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 1, "widths": [2, 2]})
+    worse = {
+        **ids,
+        "network": network,
+        "index": index(embed(ids["gallery"], network, PARAMS["embed"]), PARAMS["index"]),
+    }
     verdict = run(worse, baseline=0.1, worst_class_floor=0.0).verdict
     assert not verdict.better
     champion = re.search(r"the champion's (0\.\d+)", verdict.reason)

@@ -12,10 +12,11 @@ from contract.paths import ROOT
 from pipeline.images.tag import source_files, sources
 from steps.common import code
 from steps.common.code import PACKAGES, PLUMBING, deciding_code
-from steps.common.digest import STEPS, digest
+from steps.common.digest import digest
 from steps.deploy.deploy import ARCHIVE
+from steps.registry import STEP_NAMES
 
-MODULES = {**{step: (f"steps.{step}",) for step in STEPS}, "deploy": ARCHIVE}
+MODULES = {**{step: (f"steps.{step}.{step}",) for step in STEP_NAMES}, "deploy": ARCHIVE}
 
 
 def project(root: Path, files: dict[str, str]) -> Path:

@@ -15,8 +15,8 @@ from pipeline.images.tag import NAMES, tag
 from pipeline.settings import load_params
 from steps.common import code, store
 from steps.common.code import deciding_code
-from steps.common.digest import STEPS
 from steps.deploy.deploy import ARCHIVE
+from steps.registry import STEP_NAMES
 
 Edit = Callable[[Path], None]
 
@@ -31,12 +31,12 @@ READS: dict[str, tuple[str, ...]] = {
     "deploy": ("train", "index"),
 }
 SECTIONS = {"preprocess": "data", "analyse": "gate"}  # the others' parameters are in a section of the step's name
-ALL, NONE = set(STEPS), set[str]()
+ALL, NONE = set(STEP_NAMES), set[str]()
 FROM_TRAIN = {"train", "embed", "index", "analyse", "deploy"}
 FROM_INDEX = {"index", "analyse", "deploy"}
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 SERVED = {"serving", "deploy"}
-EVERY_IMAGE = {*STEPS, "serving"}
+EVERY_IMAGE = {*STEP_NAMES, "serving"}
 
 
 def append(file: str, text: str = "# a comment\n") -> Edit:
@@ -74,9 +74,9 @@ def other_modes(tree: Path) -> None:
 
 EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "a comment in a step": (append("steps/train/fit.py"), NONE, {"train"}),
-    "a docstring": (replace("steps/index/index.py", '"""The id of', '"""An id of'), NONE, {"index"}),
+    "a docstring": (replace("steps/index/index.py", '"""Make a', '"""Makes a'), NONE, {"index"}),
     "formatting": (
-        replace("steps/embed/embed.py", r"parameters=\{\},", "parameters={\n            },"),
+        replace("steps/embed/embed.py", r"(parameters=)(parameters.deciding\(\)),", r"\1(\n\2\n),"),
         NONE,
         {"embed"},
     ),
@@ -123,6 +123,16 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
         FROM_INDEX,
         ALL,
     ),
+    "the range of a parameter": (replace("steps/train/parameters.py", "lt=1.5", "lt=1.4"), NONE, {"train"}),
+    "a source": (
+        both(
+            write("steps/preprocess/sources/web.py", "NEW = 1\n"),
+            append("steps/preprocess/sources/__init__.py", "import steps.preprocess.sources.web\n"),
+        ),
+        NONE,
+        {"preprocess"},
+    ),
+    "how a source is downloaded": (append("steps/preprocess/download.py", "\nNEW = 1\n"), NONE, {"preprocess"}),
     "a test": (append("tests/unit/steps/test_code.py"), NONE, NONE),
     "a page of the docs": (append("docs/serving.md", "More.\n"), NONE, NONE),
     "the pipeline": (append("pipeline/pipeline.py", "\nNEW = 1\n"), NONE, NONE),

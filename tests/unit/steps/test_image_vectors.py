@@ -15,7 +15,7 @@ from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from steps.common.dataset import read_split
-from steps.preprocess import preprocess
+from steps.preprocess.preprocess import preprocess
 from tests.support import image_vectors
 from tests.support.examples import PARAMS
 from tests.support.model_archive import write_model
@@ -46,7 +46,7 @@ def test_preprocess_makes_these_pixels(volumes: Path, size: int, channels: int) 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     settings = {"source": "folder", "image_size": size, "channels": channels, "validation_fraction": 0.1}
-    split = read_split(preprocess(**{**PARAMS["data"], **settings})["test"])
+    split = read_split(preprocess({**PARAMS["data"], **settings})["test"])
     found = {Path(name).name: pixels for name, pixels in zip(split.names, split.images, strict=True)}
     assert set(found) == set(VECTORS)
     wrong = [name for name, (_, pixels) in VECTORS.items() if not close(found[name], pixels[size, channels], name)]

@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steps.analyse import Analysis, analyse
+from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.calibrate import unknown_distance
 from steps.common.dataset import read_split
-from tests.support.examples import PARAMS
-
-SETTINGS = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+from tests.support.examples import judging
 
 
 def run(model: dict[str, Any], **change: Any) -> Analysis:
-    return analyse(model["test"], model["network"], model["index"], model["validation"], **{**SETTINGS, **change})
+    return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**change))
 
 
 def evaluation(model: dict[str, Any], analysis: Analysis) -> dict[str, Any]:
@@ -83,7 +81,7 @@ def test_golden_answers_hold_the_unknown_ones_and_none_that_a_rounding_decides(m
 
 
 def test_digits_are_known_and_what_is_none_is_further_away(model: dict[str, Any]) -> None:
-    """With two epochs of training, roughly; how well it tells them after all is `make bench`'s to say."""
+    """Only roughly after two epochs, and how far depends on the processor; `make bench` measures it."""
     from steps.analyse.evaluate import nearest
 
     distance = evaluation(model, run(model))["facts"]["unknown_distance"]
@@ -91,4 +89,5 @@ def test_digits_are_known_and_what_is_none_is_further_away(model: dict[str, Any]
     digits = read_split(model["test"]).images
     of_digits, of_inverted = (nearest(*stored, images, 500)[0] for images in (digits, 255 - digits))
     assert (of_digits > distance).mean() < 0.03
-    assert (of_inverted > distance).mean() > 0.2
+    assert (of_inverted > distance).mean() > (of_digits > distance).mean()
+    assert np.median(of_inverted) > 2 * np.median(of_digits)
