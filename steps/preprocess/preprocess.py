@@ -29,9 +29,9 @@ from steps.preprocess.sources.source import Part
 from steps.preprocess.split import stratify
 
 STEP = "preprocess"
-_ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 _PIECE = 1024  # images decoded, then written, at a time
 _DRAWING = ("validation_fraction", "test_fraction", "seed")  # decide only the splits drawn from training images
+_ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 _NAMED = 20  # unreadable images named on the screen; all are in the manifest
 
 
