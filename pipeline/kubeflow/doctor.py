@@ -76,7 +76,7 @@ def _images(project: Project) -> str:
     registry, images = Registry(project.registry), references(project)
     missing = [name for name in needed(project) if not registry.has(images[name])]
     if missing:
-        return f"{project.registry} answers; make push has yet to push {', '.join(missing)}"
+        return f"{project.registry} answers; it lacks {', '.join(missing)}, which make push pushes"
     return f"{project.registry} has every image"
 
 

@@ -73,7 +73,7 @@ def _refusal(error: api.ApiException, host: str, namespace: str | None) -> Kubef
         case HTTPStatus.CONFLICT:
             return AlreadyExistsError(f"{host} has it already ({answer}): give the project another name")
         case status if status and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(f"{host} is in trouble ({answer}): try again, or look at its log")
+            return TransientError(f"{host} fails ({answer}): try again, or look at its log")
     return KubeflowError(f"{host} refuses the request ({answer})")
 
 

@@ -127,12 +127,12 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
     Raises:
         RunError: The run failed, was stopped, or goes on after the deadline, or the token is no longer valid.
     """
-    end, states, trouble, started = time.monotonic() + deadline, dict[str, str](), "", False
+    end, states, outage, started = time.monotonic() + deadline, dict[str, str](), "", False
     while True:
         try:
-            run, trouble = server.run(run_id), ""
+            run, outage = server.run(run_id), ""
         except TransientError as error:
-            trouble = f"; {error}"
+            outage = f"; {error}"
         except LoginError as error:
             raise RunError(f"{error}\nthe run goes on: {server.ui(run_id)}") from error
         else:
@@ -141,11 +141,11 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
             if run.state in watch.ENDED:
                 return _close(server, run, console)
         if time.monotonic() + poll > end:
-            if not started and not trouble:
+            if not started and not outage:
                 _stop_unstarted(server, run_id, deadline)
             running = [name for name, state in states.items() if state not in watch.ENDED]
             raise RunError(
-                f"the run has not ended within {deadline / 60:g} minutes{trouble}; it goes on, now in "
+                f"the run has not ended within {deadline / 60:g} minutes{outage}; it goes on, now in "
                 f"{', '.join(running) or 'no step'}: {server.ui(run_id)}"
             )
         time.sleep(poll)

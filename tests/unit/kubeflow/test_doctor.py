@@ -62,7 +62,7 @@ def test_every_failed_check_says_what_to_do(tmp_path: Path) -> None:
     kfp = Kfp(token="another")
     kfp.images = set()
     said = doctor(tmp_path, kfp, None, gpus=1)
-    assert "make push has yet to push preprocess" in said["images"]
+    assert "answers; it lacks preprocess" in said["images"]
     assert said["Kubeflow"].startswith("NOT OK  Kubeflow: http")
     assert "set KFP_TOKEN" in said["Kubeflow"]
     assert "(connection refused): choose the cluster" in said["claims"]

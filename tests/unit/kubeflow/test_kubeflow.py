@@ -28,7 +28,7 @@ def test_a_transient_error_is_retried(connected: Kubeflow, kfp: Kfp, trouble: li
 
 def test_a_lasting_error_is_raised_after_the_retries(connected: Kubeflow, kfp: Kfp) -> None:
     kfp.trouble = [503] * 9
-    with pytest.raises(TransientError, match="in trouble .503: trouble."):
+    with pytest.raises(TransientError, match=" fails .503: trouble."):
         connected.check()
     assert len(kfp.trouble) == 4  # and one is not asked for ever
 
