@@ -94,14 +94,13 @@ class Params(_Section):
 def load_project(path: Path) -> Project:
     """Read `project.yaml`.
 
+    Passes on SettingsError (the file is missing or wrong).
+
     Args:
         path: The file.
 
     Returns:
         Its settings.
-
-    Raises:
-        SettingsError: if the file is missing or wrong.
     """
     return _load(path, Project)
 
@@ -109,14 +108,13 @@ def load_project(path: Path) -> Project:
 def load_params(path: Path) -> Params:
     """Read `params.yaml`.
 
+    Passes on SettingsError (the file is missing or wrong).
+
     Args:
         path: The file.
 
     Returns:
         The parameters, in a section for each step.
-
-    Raises:
-        SettingsError: if the file is missing or wrong.
     """
     return _load(path, Params)
 

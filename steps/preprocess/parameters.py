@@ -15,6 +15,12 @@ def _with_sources(kind: type[Kind]) -> type[Kind]:
     """Add the fields of every source to a class, and let its `source` be any of their names.
 
     None of them decides an id: the images that a source gives do.
+
+    Args:
+        kind: The class with the other fields.
+
+    Returns:
+        The class with all of them, under the same name.
     """
     fields: dict[str, Any] = {"source": (Annotated[Literal[tuple(SOURCES)], NoEffect()], kind.model_fields["source"])}
     for source in SOURCES.values():

@@ -1,4 +1,4 @@
-"""The volumes that each step mounts on Kubeflow: it uses all of them, and does its work where the others are not."""
+"""The volumes that each step mounts on Kubeflow: it uses all of them, and works without the others."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def _audit(event: str, values: tuple[Any, ...]) -> None:
 
 @contextmanager
 def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a step see its own volumes alone; afterwards, that it has touched each of them and made no other."""
+    """Give a step its own volumes alone, and check afterwards that it used each of them and made no other."""
     view, touched = volumes.parent / step, set[str]()
     view.mkdir()
     for path in TASKS[step].mounts:

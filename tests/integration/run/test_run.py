@@ -105,7 +105,7 @@ def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Do
         shutil.copytree(ROOT / name, root / name)
     shutil.copy(ROOT / "project.yaml", root)
     with (root / "steps/index/index.py").open("a") as code:
-        code.write("# edited\n")
+        code.write("\nEDITED = True\n")
     done = run(volumes, QUICK, root)
     assert made_anew(done) == {"index", "analyse", "deploy"} - ({"deploy"} if "REJECTED" in last_line(done) else set())
     assert last_line(done).startswith("REJECTED "), "the same embeddings score the same, which is not better"

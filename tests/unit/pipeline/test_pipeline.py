@@ -1,4 +1,4 @@
-"""The graph: seven steps, each in its image, without kfp's cache, and a gate of two conditions."""
+"""The graph: each step in its image, no cache of kfp, and a gate of two conditions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def tasks(compiled: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from dag.get("dag", {}).get("tasks", {}).items()
 
 
-def test_every_step_has_its_image_and_its_display_name(compiled: dict[str, Any]) -> None:
+def test_every_step_has_its_image_and_its_title(compiled: dict[str, Any]) -> None:
     steps = {name: task for name, task in tasks(compiled) if name in STEP_NAMES}
     assert set(steps) == set(STEP_NAMES)
     assert {name: task["taskInfo"]["name"] for name, task in steps.items()} == {step.name: step.title for step in STEPS}

@@ -1,4 +1,4 @@
-"""The settings files: wrong ones get file, key, value and rule, status 2 and no traceback."""
+"""The settings files: an error names file, key, value and rule, with status 2 and no traceback."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ def test_the_files_of_this_repository_load() -> None:
 
 
 def wrong(tmp_path: Path, key: str, value: Any) -> str:
-    """What is said where `key`, a dotted path, has this value."""
+    """The error message if `key`, a dotted path, has this value."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     *sections, last = key.split(".")
     section = params
@@ -45,6 +45,7 @@ def wrong(tmp_path: Path, key: str, value: Any) -> str:
         ("trian", {}, "trian: there is no such key"),
         ("train.epochs", "ten", "train.epochs: is 'ten'; input should be a valid integer"),
         ("train.epochs", 2.5, "train.epochs: is 2.5; input should be a valid integer"),
+        ("train.epochs", 22.0, "train.epochs: is 22.0; input should be a valid integer"),
         ("train.epochs", True, "train.epochs: is True; input should be a valid integer"),
         ("train.epochs", 0, "train.epochs: is 0; input should be greater than or equal to 1"),
         ("train", None, "train: is None; it must hold keys with values"),
@@ -73,7 +74,7 @@ def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "train: [", "\x00", "a: b: c", "name: 2020-99-99", "name: 0x_"])
-def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_settings_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "project.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError, match="project.yaml: "):
@@ -81,7 +82,7 @@ def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "Digits", "a b", "-a", "a-", "a--b", "ä", "../x", "a_b", "1a", "a" * 41, "a.b"])
-def test_a_name_that_is_no_image_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_be_an_image_name_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "project.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "project.yaml").read_text()), "name": name}))
     with pytest.raises(SettingsError, match="name: is "):

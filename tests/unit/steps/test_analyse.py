@@ -1,4 +1,4 @@
-"""Analyse: the gate can say no, the champion is scored on the same images, the report stands alone."""
+"""Analyse: the gate can reject, the champion is scored on the same images, the report is self-contained."""
 
 import json
 import math
@@ -45,7 +45,7 @@ def verdict(accuracy: float | None, champion: float | None = None, worst: float 
         (None, "accuracy is None"),
     ],
 )
-def test_an_accuracy_that_is_no_good_never_deploys(accuracy: float | None, reason: str) -> None:
+def test_a_missing_or_impossible_accuracy_never_deploys(accuracy: float | None, reason: str) -> None:
     judged = verdict(accuracy)
     assert not judged.better
     assert reason in judged.reason
@@ -75,12 +75,12 @@ def test_a_champion_without_a_score_is_beaten_by_any_that_has_one() -> None:
     assert verdict(0.85, champion=math.nan).better
 
 
-def test_the_champion_need_not_beat_itself() -> None:
+def test_the_champion_need_not_be_better_than_itself() -> None:
     assert verdict(0.9, champion=0.9, is_champion=True).better
     assert not verdict(0.7, champion=0.7, is_champion=True).better
 
 
-def test_a_model_that_was_rolled_back_stays_out_however_good_it_is() -> None:
+def test_a_model_that_was_rolled_back_is_rejected_at_any_accuracy() -> None:
     judged = verdict(0.99, champion=0.9, rolled_back="v2 was rolled back on Monday: make rollback VERSION=v2 ...")
     assert not judged.better
     assert judged.reason == "accuracy 0.9900, but v2 was rolled back on Monday: make rollback VERSION=v2 ..."
@@ -93,7 +93,7 @@ def test_confusion_rows_are_true_and_columns_predicted() -> None:
 
 
 @pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(500)]])
-def test_the_picture_takes_any_labels_and_any_number(tmp_path: Path, classes: list[str]) -> None:
+def test_the_picture_can_show_any_labels_in_any_number(tmp_path: Path, classes: list[str]) -> None:
     _draw(np.eye(len(classes), dtype=np.int64), classes, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert max(picture.size) < 2500
@@ -131,7 +131,7 @@ def test_golden_images_are_of_every_class_and_the_worst_mistakes_are_sure(model:
     assert distances == sorted(distances)
 
 
-def test_the_report_stands_alone(model: dict[str, Any]) -> None:
+def test_the_report_is_self_contained(model: dict[str, Any]) -> None:
     analysis = run(model)
     page = analysis.report.read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -149,7 +149,7 @@ def test_scoring_again_scores_nothing(model: dict[str, Any], capsys: pytest.Capt
     assert '"unchanged": true' in capsys.readouterr().out
 
 
-def test_a_network_of_nans_is_rejected_not_an_error(model: dict[str, Any]) -> None:
+def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -> None:
     folder = model["volumes"] / "model/network" / model["network"]
     weights = {name: tensor * math.nan for name, tensor in load_file(folder / "weights.safetensors").items()}
 
@@ -183,7 +183,7 @@ def serve(model: dict[str, Any], network: str, idx: str) -> None:
 
 
 def crippled(model: dict[str, Any]) -> dict[str, Any]:
-    """The model with an index of only a few of its gallery's embeddings: a little worse than the whole."""
+    """The model with an index of a few embeddings of its gallery: a little worse."""
     source = model["volumes"] / "model/embeddings" / model["embeddings"]
     labels = json.loads((source / "labels.json").read_text())
 
@@ -239,7 +239,7 @@ def test_what_is_served_is_not_rejected_for_another_version_of_it(model: dict[st
 
 
 def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> None:
-    """Even where the store no longer has its network and index."""
+    """Even if the store no longer has its network and index."""
     worse = crippled(model)
     serve(model, worse["network"], worse["index"])
     shutil.rmtree(model["volumes"] / "model/index" / worse["index"])
@@ -250,7 +250,7 @@ def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> No
 def test_a_champion_of_another_image_size_or_colour_is_scored_in_its_own(
     model: dict[str, Any], change: dict[str, int]
 ) -> None:
-    """As the server would bring what it is sent to the size and colours of the model it serves."""
+    """The server, too, converts images to the format of its model."""
     serve(model, model["network"], model["index"])
     same = json.loads((run(model).report.parent / "verdict.json").read_text())["accuracy"]
     write_mar_settings(model, image_size=28, channels=1)

@@ -1,4 +1,4 @@
-"""One set of image files and their pixels, held against preprocess and against the server: both see the same image."""
+"""Image files with their pixels: preprocess and the server decode them alike."""
 
 import importlib.util
 import io
@@ -24,7 +24,7 @@ VECTORS = image_vectors.load()
 
 
 def close(pixels: Any, expected: Any, name: str) -> bool:
-    """Equal, or as near as two releases of a lossy decoder are."""
+    """Equal, but for what two releases of a lossy decoder may differ by."""
     lossy = name.endswith((".jpeg", "colour.webp"))
     return bool(np.abs(pixels.astype(int) - expected).max() <= (3 if lossy else 0))
 

@@ -1,4 +1,4 @@
-"""Collect and preprocess: splits that follow from content, images of any kind, downloads that go on."""
+"""Collect and preprocess: splits drawn by content, images of any format, downloads that resume."""
 
 import functools
 import gzip
@@ -63,7 +63,7 @@ def test_numbers_that_kfp_made_floats_give_the_same_ids(volumes: Path) -> None:
     assert preprocess(floats) == preprocess(DATA)
 
 
-def test_the_same_image_is_never_on_both_sides() -> None:
+def test_copies_of_an_image_are_in_one_split() -> None:
     labels = ["a"] * 40 + ["b"] * 40
     keys = [str(i // 4) for i in range(80)]
     rows = stratify(labels, keys, {"test": 0.3}, rest="train", seed=0)
@@ -105,7 +105,7 @@ def test_a_new_gallery_class_changes_the_gallery_alone(volumes: Path) -> None:
     assert "new" in read_split(after["gallery"]).classes
 
 
-def test_images_of_any_kind_are_brought_to_size(volumes: Path) -> None:
+def test_images_of_any_format_are_scaled(volumes: Path) -> None:
     folder = volumes / "data/images/train"
     write_images(folder, {"a": "0", "b": "1"})
     Image.new("RGB", (50, 31), "red").save(folder / "a/colour.jpg")
@@ -125,7 +125,7 @@ def test_unreadable_images_are_named_and_counted(volumes: Path, capsys: pytest.C
     assert sum(len(read_split(ids[name])) for name in ("train", "validation", "test")) == 36
 
 
-def test_hidden_files_are_no_data_and_misplaced_ones_are_named(
+def test_hidden_files_are_ignored_and_misplaced_ones_are_named(
     volumes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = volumes / "data/images/train"
@@ -148,7 +148,7 @@ def test_too_many_unreadable_images_fail_the_run(volumes: Path) -> None:
         preprocess({**FOLDER, "max_unreadable": 2})
 
 
-def test_a_missing_folder_says_where_images_go(volumes: Path) -> None:
+def test_the_error_for_a_missing_folder_says_where_images_go(volumes: Path) -> None:
     with pytest.raises(StepError, match=r"images/train is missing: .*put images into train/<label>/"):
         preprocess(FOLDER)
     (volumes / "data/images/train").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_a_missing_folder_says_where_images_go(volumes: Path) -> None:
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """Serves files with ranges, and breaks the first transfer off half-way."""
+    """Serves files and ranges of them, and closes the first connection half-way."""
 
     files: dict[str, bytes]
     requests: list[str | None]

@@ -67,7 +67,7 @@ def test_arcface_rises_with_the_angle_everywhere_and_its_gradient_is_finite() ->
     assert embeddings.grad.isfinite().all()
 
 
-def test_augmentation_by_nothing_changes_nothing() -> None:
+def test_augmentation_with_limits_of_zero_changes_nothing() -> None:
     images = torch.randint(256, (5, 9, 9, 3), dtype=torch.uint8)
     assert torch.allclose(augment(images, torch.Generator(), **STILL), images.float(), atol=1e-2)
 
@@ -163,7 +163,7 @@ train(sys.argv[1], sys.argv[2], {**params, "epochs": 2})
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(
+def test_a_killed_training_resumes_and_ends_like_an_uninterrupted_one(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, *splits], cwd=ROOT, capture_output=True, check=False)
@@ -200,7 +200,7 @@ def test_memory_does_not_change_the_id(
     assert '"unchanged": true' in capsys.readouterr().out
 
 
-def test_a_training_that_diverges_says_what_to_do(volumes: Path, splits: tuple[str, str]) -> None:
+def test_a_diverging_training_says_what_to_do(volumes: Path, splits: tuple[str, str]) -> None:
     with pytest.raises(StepError, match=r"the loss is nan in epoch \d: lower train.learning_rate"):
         train(*splits, {**QUICK, "learning_rate": 1e38})
     assert not list((volumes / "model/network").glob("[!.]*"))
@@ -220,7 +220,7 @@ def test_the_schedule_works_for_any_number_of_steps(steps: int, warmup: float) -
     assert rates[-1] < parameters.learning_rate / 100
 
 
-def test_a_damaged_checkpoint_is_no_dead_end(
+def test_training_starts_anew_from_a_damaged_checkpoint(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit, "_save_checkpoint", lambda path, *_: None)

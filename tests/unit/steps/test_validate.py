@@ -1,4 +1,4 @@
-"""Validate: every rule that is broken is named with split, value and file."""
+"""Validate: the error for a broken rule names split, rule, value and file."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def content(seed: int, count: int = 6) -> dict[str, Any]:
 
 @pytest.fixture
 def check(volumes: Path) -> Callable[..., str]:
-    """Writes four sound splits, changed by the caller, and validates them."""
+    """Writes four valid splits, changed by the caller, and validates them."""
 
     def check(change: Callable[[dict[str, Images]], None] = lambda splits: None, **rules: Any) -> str:
         splits: dict[str, Images] = {
@@ -60,7 +60,7 @@ def broken(check: Callable[..., str], change: Callable[[dict[str, Images]], None
     return str(error.value)
 
 
-def test_sound_splits_get_a_report(check: Callable[..., str], volumes: Path) -> None:
+def test_valid_splits_get_a_report(check: Callable[..., str], volumes: Path) -> None:
     report = json.loads((volumes / "data/validation" / check() / "report.json").read_text())
     assert report["train"]["images"] == 6
     assert report["test"]["per_class"] == {"x": 3, "y": 3}
