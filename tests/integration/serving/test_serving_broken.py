@@ -88,7 +88,7 @@ BROKEN: dict[Callable[[Volumes], None], tuple[int, str]] = {
     broken_handler: (1, f"{BAD}.mar does not load; the end of its log, "),
     broken_network: (1, f"{BAD}.mar does not load; the end of its log, "),
     wrong_model: (1, f"version {BAD} found '{BAD} upper right'"),
-    another_version: (1, f"{BAD}.mar is of version {TWO}, and not of {BAD}: deploy it anew"),
+    another_version: (1, f"{BAD}.mar is of version {TWO}, and not of {BAD}: run make run"),
     missing_archive: (2, f"{BAD}.mar, which cannot be read (No such file or directory): restore it"),
     no_pointer: (2, "nothing is deployed yet, "),
     half_a_pointer: (2, "current.json is damaged (JSONDecodeError("),

@@ -104,7 +104,7 @@ def test_bad_items_among_many_at_once_cost_the_others_nothing(server: TorchServe
 
 def test_an_answer_of_another_version_or_label_or_distance_is_not_ready(server: TorchServe) -> None:
     golden = read_golden(server.mar)
-    assert golden.canary(server.url)
+    assert golden.is_answered(server.url)
     [item, *_] = golden.items
     for wrong in (
         replace(golden, version="2"),
@@ -112,7 +112,7 @@ def test_an_answer_of_another_version_or_label_or_distance_is_not_ready(server: 
         replace(golden, items=(replace(item, distance=0.01),)),
     ):
         with pytest.raises(GoldenError, match=rf"it answers .*{CLASSES[0]}.* where version {wrong.version} found"):
-            wrong.canary(server.url)
+            wrong.is_answered(server.url)
 
 
 def test_only_loopback_is_listened_on_and_nothing_can_be_registered(server: TorchServe) -> None:

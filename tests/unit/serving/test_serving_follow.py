@@ -125,7 +125,7 @@ def test_a_running_server_says_what_is_broken_and_keeps_its_version(
     breaks, _, words = BROKEN[broken]
     breaks(volume)
     for _ in range(3):
-        follower.look()
+        follower.poll()
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
@@ -150,7 +150,7 @@ def test_what_nobody_thought_of_ends_no_server(
     mar = add(volume, NEW)
     point(volume, NEW)
     for _ in range(3):
-        follower.look()
+        follower.poll()
     assert capsys.readouterr().err == f"error: LookupError('a surprise'); {OLD} is still served\n"
     assert asked == [(mar, NEW)], "it is tried again after a minute only"
 
@@ -162,11 +162,11 @@ def test_the_same_trouble_is_told_again_after_all_was_well(
         told = []
         for _ in range(2):
             breaks(volume)
-            follower.look()
-            follower.look()
+            follower.poll()
+            follower.poll()
             told.append(capsys.readouterr().err)
             point(volume, OLD)
-            follower.look()
+            follower.poll()
             assert capsys.readouterr().err == ""
         assert told[0].count("error: ") == 1
         assert told[0] == told[1]
