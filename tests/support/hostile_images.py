@@ -46,7 +46,7 @@ BOMBS = [
     + struct.pack("<HHII", 257, 4, 1, 2**31)
     + bytes(4),
     b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + struct.pack("<HHII", 256, 4, 2**30, 8) + struct.pack("<I", 8),
-    gzip.compress(bytes(1 << 20)),
+    gzip.compress(bytes(1 << 20), mtime=0),
 ]
 
 
