@@ -74,6 +74,14 @@ class Volumes:
         os.replace(new, self.volume / "current.json")
 
 
+def deployed(root: Path) -> Volumes:
+    """A deploy volume with version ONE, which the pointer names."""
+    volumes = Volumes(root)
+    volumes.add(ONE)
+    volumes.point(ONE)
+    return volumes
+
+
 class Start:
     """The process, on a free port, with a log below `folder`, and a folder for temporary files of a short name."""
 

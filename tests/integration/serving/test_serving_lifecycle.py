@@ -144,16 +144,3 @@ def test_sigterm_while_it_starts_stops_it(start: Start) -> None:
     assert (start.process.returncode, output.splitlines()[1:], error) == (0, ["stopped"], "")
     assert gone(children, within=0.5)
     assert list(start.temporary.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_torchserve_that_ends_by_itself_is_an_error(start: Start) -> None:
-    assert "ready after" in start.until_ready()
-    children = start.children()
-    [java] = [child for child in children if child.name() == "java"]
-    java.kill()
-    _, error = start.process.communicate(timeout=15)
-    assert start.process.returncode == 1
-    assert error.startswith("error: TorchServe ended by itself with status -9; the end of its log, ")
-    assert gone(children, within=0.5)
-    assert list(start.temporary.iterdir()) == []
