@@ -9,6 +9,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -16,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
+from serving.model.payload import Request
 from steps.deploy.archive import CODE, CONFIG, HANDLER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,12 @@ def png(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
+
+
+def instances(*files: bytes, **more: Any) -> Request:
+    """A request with these image files as JSON instances; `more` are further keys of the body."""
+    encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
+    return Request(json.dumps({"instances": encoded, **more}).encode(), "application/json")
 
 
 def write_model(folder: Path, version: str = VERSION) -> Path:

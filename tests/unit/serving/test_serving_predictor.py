@@ -1,11 +1,6 @@
-"""The predictor over a tiny real model, and TorchServe's entry into it: right answers, and errors of their own."""
+"""The predictor with a tiny real model: right answers, and an error of its own for each bad request."""
 
-import base64
-import importlib
 import json
-import logging
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +8,22 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from ts.protocol import otf_message_handler
 
 from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Answer, Predictor
 from steps.common import decode
-from tests.support.model_archive import CLASSES, MAX_PIXELS, NAME, UNKNOWN_DISTANCE, VERSION, picture, png, write_model
+from tests.support.model_archive import (
+    CLASSES,
+    MAX_PIXELS,
+    NAME,
+    UNKNOWN_DISTANCE,
+    VERSION,
+    instances,
+    picture,
+    png,
+    write_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +40,6 @@ def ask(predictor: Predictor, *bodies: Any) -> list[Any]:
     """What is answered to these bodies, or requests, as JSON."""
     requests = [body if isinstance(body, Request) else Request(body) for body in bodies]
     return [json.loads(answer.json) for answer in predictor.answer(requests)]
-
-
-def instances(*files: bytes, **more: Any) -> Request:
-    """A request in JSON."""
-    encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
-    return Request(json.dumps({"instances": encoded, **more}).encode(), "application/json")
 
 
 @pytest.mark.parametrize("quarter", range(4))
@@ -110,20 +108,6 @@ def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predicto
     for answer, (_, status, rule) in zip(answers[1::2], BAD, strict=True):
         assert (answer["error"]["status"], answer["error"]["rule"]) == (status, rule)
         assert answer["error"]["message"].startswith(f"{rule}: ")
-
-
-@pytest.fixture
-def sizes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images went through the network each time."""
-    seen: list[int] = []
-    network = predictor._network
-
-    def run(outputs: None, inputs: dict[str, Any]) -> Any:
-        seen.append(len(inputs["images"]))
-        return network.run(outputs, inputs)
-
-    monkeypatch.setattr(predictor, "_network", SimpleNamespace(run=run))
-    return seen
 
 
 @pytest.fixture
@@ -240,87 +224,3 @@ def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) ->
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0]}))
     with pytest.raises(ValueError, match="12 vectors in the index, 1 labels"):
         Predictor(tmp_path, decode, payload)
-
-
-@pytest.fixture
-def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """TorchServe's handler, imported as its worker does: by flat names, from the unpacked archive."""
-    flat = ("handler", "decode", "payload", "predictor", "telemetry", "socket_reads")
-    threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
-    monkeypatch.syspath_prepend(folder)
-    handler = importlib.import_module("handler")
-
-    entry = handler.Handler()
-    entry.initialize(SimpleNamespace(system_properties={"model_dir": str(folder)}))
-    yield entry
-    for name in flat:
-        assert Path(sys.modules.pop(name).__file__ or "").parent == folder
-    faiss.omp_set_num_threads(threads)
-    otf_message_handler._retrieve_buffer = reading
-    logging.root.setLevel(level)
-
-
-def handled(handler: Any, *items: tuple[dict[str, bytes], dict[str, str]]) -> list[tuple[int, str, Any]]:
-    """Status, phrase and JSON that the handler gives to items as TorchServe does, each with HTTP headers."""
-    statuses: dict[int, tuple[int, str]] = {}
-    types: dict[int, str] = {}
-
-    def properties(number: int) -> dict[str, Any]:
-        item, headers = items[number]
-        return {**{name: {"content-type": ""} for name in item}, "explain": "False", **headers}
-
-    context = SimpleNamespace(
-        set_response_status=lambda code, phrase, number: statuses.update({number: (code, phrase)}),
-        set_response_content_type=lambda number, kind: types.update({number: kind}),
-        get_all_request_header=properties,
-        get_request_id=str,
-    )
-    answers = handler.handle([item for item, _ in items], context)
-    assert set(types.values()) == {"application/json"}
-    return [(*statuses[number], json.loads(answer)) for number, answer in enumerate(answers)]
-
-
-def test_the_handler_gives_each_item_its_status(handler: Any) -> None:
-    form = {"Content-Type": "multipart/form-data; boundary=x"}
-    answers = handled(
-        handler,
-        ({"body": png(picture(1))}, {}),
-        ({"body": png(picture(1, size=102))}, {"content-type": "image/png"}),
-        ({"data": png(picture(1))}, form),
-        ({"image": png(picture(1))}, form),
-        ({}, form),
-        ({"body": b"{}"}, {"CONTENT-TYPE": "Application/JSON; charset=utf-8"}),
-        ({"7": b""}, {"Content-Type": "application/x-www-form-urlencoded"}),
-        ({}, {}),
-    )
-    assert [(status, answer.get("error", {}).get("rule")) for status, _, answer in answers] == [
-        (200, None),
-        (413, "too-many-pixels"),
-        (200, None),
-        (400, "wrong-form"),
-        (400, "wrong-form"),
-        (400, "wrong-json"),
-        (415, "wrong-type"),
-        (400, "empty"),
-    ]
-    assert [phrase for _, phrase, _ in answers][:2] == ["OK", "Request Entity Too Large"]
-
-
-@pytest.mark.parametrize("say", ["header", "field", "query", "json"])
-def test_the_polarity_reaches_the_predictor_by_every_way(handler: Any, say: str) -> None:
-    dark, value = png(255 - picture(2)), "dark-on-light"
-    item, headers = {
-        "header": ({"body": dark}, {"x-Polarity": value}),
-        "field": ({"data": dark, "polarity": value.encode()}, {"Content-Type": "multipart/form-data; boundary=x"}),
-        "query": ({"polarity": value.encode(), "body": dark}, {}),
-        "json": ({"body": instances(dark, polarity=value).body}, {"content-type": "application/json"}),
-    }[say]
-    [(status, _, answer)] = handled(handler, (item, headers))
-    assert status == 200
-    assert answer.get("predictions", [answer])[0]["label"] == CLASSES[2]
-    assert answer.get("predictions", [answer])[0]["distance"] < 0.01
-
-
-def test_the_handler_uses_one_thread(handler: Any) -> None:
-    assert handler.predictor._network.get_session_options().intra_op_num_threads == 1
-    assert faiss.omp_get_max_threads() == 1
