@@ -18,7 +18,7 @@ def random_bytes(chance: random.Random) -> Iterator[Attack]:
 
 
 def truncated(chance: random.Random) -> Iterator[Attack]:
-    cut = chance.randrange(len(IMAGE) - 12)  # Pillow can do without checksum and end after the last pixel
+    cut = chance.randrange(len(IMAGE) - 12)  # Pillow reads all pixels without the last 12 bytes
     if chance.random() < 0.5:
         return one(http(IMAGE[:cut], image_type(chance)), statuses=(200, 400))
     return one(http(IMAGE[:cut], image_type(chance), length=chance.choice([len(IMAGE), 10_000, LIMIT])), silent=True)
@@ -27,7 +27,7 @@ def truncated(chance: random.Random) -> Iterator[Attack]:
 def bombs(chance: random.Random) -> Iterator[Attack]:
     bomb = chance.choice(BOMBS)
     how = chance.randrange(3)
-    allowed = (200, 400, 413)  # what else it holds may be a good image
+    allowed = (200, 400, 413)  # some bombs hold a valid image, too
     if how == 0:
         body = json.dumps({"instances": [{"b64": base64.b64encode(bomb).decode()}] * MAX_INSTANCES}).encode()
         return one(http(body, "Content-Type: application/json"), statuses=allowed)
@@ -140,5 +140,5 @@ def multipart(chance: random.Random) -> Iterator[Attack]:
     ]
     body, kind = chance.choice(bodies), chance.choice(kinds)
     if chance.random() < 0.2:
-        body = _part(data, IMAGE)[: -chance.randrange(12, 90)]  # without its end
+        body = _part(data, IMAGE)[: -chance.randrange(12, 90)]  # cut off
     return one(http(body, f"Content-Type: {kind}"), statuses=(200, 400, 403, 413, 415))

@@ -1,4 +1,4 @@
-"""Image files that few send: bombs, which cost more than their bytes where nobody looks, and odd ones that are good."""
+"""Unusual image files: decompression bombs, and valid images in rare formats."""
 
 import gzip
 import io
@@ -51,7 +51,7 @@ BOMBS = [
 
 
 def good_but_odd() -> dict[str, tuple[bytes, str]]:
-    """Images that few send and all may, and the label that each must get."""
+    """Valid images in rare formats, and the label that each must get."""
     grey = picture(2)
     colour = Image.fromarray(grey).convert("RGB")
     files: dict[str, bytes] = {}

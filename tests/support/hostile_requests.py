@@ -45,7 +45,7 @@ def headers(chance: random.Random) -> Iterator[Attack]:
         ["Transfer-Encoding: gzip, x"],
         ["X-Request-Id: " + '\xe9"{}\x7f' * 500, "X-Polarity: 1"],
     ]
-    # Several of them are no more than odd, and the image is a good one.
+    # Some of these headers are valid, and so is the image.
     return one(http(IMAGE, *chance.choice(odd)), silent=True, statuses=(200, 400, 413, 414, 415, 417, 431))
 
 

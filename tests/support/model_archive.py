@@ -1,6 +1,6 @@
-"""A tiny real model archive, for the tests of serving: five operations over 8 x 8 grey images, and a FAISS index.
+"""A tiny real model archive for the tests of serving: a network of five operations on 8 x 8 grey images, and an index.
 
-Its four classes are the quarter of the image that is bright, so what it must answer is plain to see.
+The class is the bright quarter of the image, so the right answer is obvious.
 """
 
 import base64
@@ -25,7 +25,7 @@ CLASSES = ["upper left", "upper right", "lower left", "lower right"]
 SIZE = 8
 MAX_PIXELS = 10_000
 MAX_INSTANCES = 5
-UNKNOWN_DISTANCE = 0.3  # an evenly grey image is further than that from all of the gallery
+UNKNOWN_DISTANCE = 0.3  # an evenly grey image is farther from every gallery image
 NAME = "quarters"
 VERSION = "0123abcd"
 
@@ -52,7 +52,7 @@ def instances(*files: bytes, **more: Any) -> Request:
 
 
 def write_model(folder: Path, version: str = VERSION) -> Path:
-    """Write what the archive holds, all but MAR-INF, into a folder."""
+    """Write the files of the archive, except MAR-INF, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_network(), folder / "network.onnx")
     rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
@@ -77,7 +77,7 @@ def write_model(folder: Path, version: str = VERSION) -> Path:
 
 
 def _network() -> onnx.ModelProto:
-    """Embeds an image as the brightness of its quarters."""
+    """A network whose embedding is the brightness of the four quarters, normalised."""
     value = onnx.helper.make_tensor_value_info
     images = value("images", onnx.TensorProto.UINT8, ["n", SIZE, SIZE, 1])
     embeddings = value("embeddings", onnx.TensorProto.FLOAT, ["n", 4])

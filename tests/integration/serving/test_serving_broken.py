@@ -40,7 +40,7 @@ def broken_network(volumes: Volumes) -> None:
 
 
 def wrong_model(volumes: Volumes) -> None:
-    """Its archive says that it answers otherwise than it does."""
+    """An archive whose golden predictions do not match its model."""
     folder = write_version(volumes.root / "files", BAD)
     golden = json.loads((folder / "golden.json").read_text())
     golden[0]["label"] = golden[1]["label"]
@@ -50,7 +50,7 @@ def wrong_model(volumes: Volumes) -> None:
 
 
 def another_version(volumes: Volumes) -> None:
-    """Its archive is of another version than the pointer says."""
+    """An archive of another version than the pointer names."""
     volumes.add(BAD, write_version(volumes.root / "files", TWO))
     volumes.point(BAD)
 
@@ -71,7 +71,7 @@ def pointer_outside(volumes: Volumes) -> None:
     volumes.write_pointer(json.dumps({"name": "n", "version": BAD, "mar": "../../x.mar", "sha256": "0"}))
 
 
-# With what `start` ends with, and what it says.
+# With the exit status and the message of `start`.
 BROKEN: dict[Callable[[Volumes], None], tuple[int, str]] = {
     truncated: (2, f"{BAD}.mar has SHA-256 "),
     truncated_before_it_was_deployed: (1, f"{BAD}.mar is no archive of this project (BadZipFile("),
@@ -88,19 +88,19 @@ BROKEN: dict[Callable[[Volumes], None], tuple[int, str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("breaks", BROKEN, ids=lambda breaks: breaks.__name__)
-def test_start_says_what_is_wrong_and_is_never_ready(breaks: Callable[[Volumes], None], tmp_path: Path) -> None:
+def test_start_ends_with_the_reason_and_is_never_ready(breaks: Callable[[Volumes], None], tmp_path: Path) -> None:
     volumes = Volumes(tmp_path / "volumes")
     breaks(volumes)
     with Start(volumes.root, tmp_path) as start:
         status = start.until_ended()
-        print(start.complained().splitlines()[0])
+        print(start.errors().splitlines()[0])
         wanted, words = BROKEN[breaks]
         assert status == wanted
-        assert start.complained().startswith("error: ")
-        assert words in start.complained().splitlines()[0]
-        assert breaks is not broken_network or "network.onnx failed" in start.complained()
-        assert "Traceback" not in start.complained().split("the end of its log")[0]
-        assert "ready" not in start.said()
+        assert start.errors().startswith("error: ")
+        assert words in start.errors().splitlines()[0]
+        assert breaks is not broken_network or "network.onnx failed" in start.errors()
+        assert "Traceback" not in start.errors().split("the end of its log")[0]
+        assert "ready" not in start.output()
         assert start.probe() == 1
         assert list(start.temporary.iterdir()) == []
 
@@ -114,18 +114,18 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Start,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("breaks", BROKEN, ids=lambda breaks: breaks.__name__)
-def test_a_running_server_keeps_its_version_and_says_why(
+def test_a_running_server_keeps_its_version_and_reports_the_reason(
     breaks: Callable[[Volumes], None], following: tuple[Start, Volumes]
 ) -> None:
     start, volumes = following
     workers = [each.pid for each in start.workers()]
-    said = len(start.complained())
+    said = len(start.errors())
     shutil.rmtree(volumes.root / "files", ignore_errors=True)
     volumes.mar(BAD).unlink(missing_ok=True)
     breaks(volumes)
     try:
-        start.until(lambda: f"; {ONE} is still served" in start.complained()[said:])
-        complaint = start.complained()[said:]
+        start.until(lambda: f"; {ONE} is still served" in start.errors()[said:])
+        complaint = start.errors()[said:]
         print(complaint.splitlines()[0])
         assert BROKEN[breaks][1].partition("; the end")[0] in complaint
         assert complaint.startswith("error: ")
@@ -138,15 +138,15 @@ def test_a_running_server_keeps_its_version_and_says_why(
         ]
         assert logged[-1].strip() == complaint.strip()
         time.sleep(2.5)
-        assert complaint == start.complained()[said:], "once is enough"
+        assert complaint == start.errors()[said:], "it is reported once"
     finally:
         volumes.point(ONE)
 
 
 @pytest.mark.slow
-def test_after_all_that_a_good_version_is_taken(following: tuple[Start, Volumes]) -> None:
+def test_a_good_version_is_switched_to_afterwards(following: tuple[Start, Volumes]) -> None:
     start, volumes = following
     volumes.add(TWO)
     volumes.point(TWO)
-    start.until(lambda: f"switched from {ONE} to {TWO}" in start.said())
+    start.until(lambda: f"switched from {ONE} to {TWO}" in start.output())
     assert start.serves(TWO)

@@ -14,7 +14,9 @@ import pytest
 from tests.support.model_archive import ROOT
 from tests.support.serving_start import ONE, TWO, Start, Volumes, deployed
 
-root = pytest.mark.skipif(not shutil.which("mount") or os.geteuid() != 0, reason="needs root, to mount a small disk")
+root = pytest.mark.skipif(
+    not shutil.which("mount") or os.geteuid() != 0, reason="needs root, to mount a small file system"
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """A file system of 4 MiB, in a folder whose name leaves room for a socket's."""
+    """A file system of 4 MiB, in a folder with a path short enough for sockets."""
     with TemporaryDirectory(prefix="d-") as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", folder], check=True)
         yield Path(folder)
@@ -42,7 +44,7 @@ def fill(folder: Path, spare: int = 0) -> None:
 
 @root
 @pytest.mark.slow
-def test_a_full_disk_costs_log_lines_and_a_switch_but_no_prediction(one: Volumes, disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_fails_log_lines_and_a_switch_but_no_prediction(one: Volumes, disk: Path, tmp_path: Path) -> None:
     one.add(TWO)
     with Start(one.root, tmp_path, temporary=disk / "t", log=disk / "log") as start:
         workers = [each.pid for each in start.until_ready().workers()]
@@ -54,8 +56,8 @@ def test_a_full_disk_costs_log_lines_and_a_switch_but_no_prediction(one: Volumes
         assert start.probe() == 0
         one.point(TWO)
         try:
-            start.until(lambda: f"; {ONE} is still served" in start.complained())
-            print(start.complained()[:600])
+            start.until(lambda: f"; {ONE} is still served" in start.errors())
+            print(start.errors()[:600])
             assert start.serves(ONE)
             assert start.probe() == 0
             assert [each.pid for each in start.workers()] == workers
@@ -80,29 +82,29 @@ for number in range(60):
 
 
 @root
-def test_what_is_counted_on_a_full_disk_does_not_end_the_worker(disk: Path) -> None:
+def test_metrics_on_a_full_disk_do_not_kill_the_worker(disk: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(disk), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", COUNT], cwd=disk, env=environment, check=False)
-    assert done.returncode == 0, "SIGBUS, where a page of the files that it maps has no room"
+    assert done.returncode == 0, "SIGBUS: a page of a memory-mapped file had no disk space"
 
 
 @root
 @pytest.mark.slow
-def test_start_on_a_full_disk_says_so(one: Volumes, disk: Path, tmp_path: Path) -> None:
+def test_start_on_a_full_disk_reports_it(one: Volumes, disk: Path, tmp_path: Path) -> None:
     (disk / "t").mkdir()
-    fill(disk, spare=3 * 4096)  # with none at all another folder is found
+    fill(disk, spare=3 * 4096)  # with no space at all Python chooses another folder
     with Start(one.root, tmp_path, temporary=disk / "t") as start:
         assert start.until_ended() == 1
-        print(start.complained()[:600])
-        assert start.complained().startswith("error: ")
-        assert "No space left on device" in start.complained()
-        assert "Traceback" not in start.complained().split("the end of its log")[0]
-        assert "ready" not in start.said()
+        print(start.errors()[:600])
+        assert start.errors().startswith("error: ")
+        assert "No space left on device" in start.errors()
+        assert "Traceback" not in start.errors().split("the end of its log")[0]
+        assert "ready" not in start.output()
 
 
 @root
 @pytest.mark.slow
-def test_a_volume_that_goes_read_only_or_away_is_served_from_all_the_same(disk: Path, tmp_path: Path) -> None:
+def test_serving_continues_on_a_read_only_or_missing_volume(disk: Path, tmp_path: Path) -> None:
     volumes = Volumes(disk / "volumes")
     for version in (ONE, TWO):
         volumes.add(version)
@@ -111,12 +113,12 @@ def test_a_volume_that_goes_read_only_or_away_is_served_from_all_the_same(disk: 
         start.until_ready()
         volumes.point(TWO)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        start.until(lambda: f"switched from {ONE} to {TWO}" in start.said())
+        start.until(lambda: f"switched from {ONE} to {TWO}" in start.output())
         assert start.serves(TWO)
-        subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)  # in its place nothing
+        subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)  # an empty file system over it
         try:
-            start.until(lambda: f"; {TWO} is still served" in start.complained())
-            print(start.complained())
+            start.until(lambda: f"; {TWO} is still served" in start.errors())
+            print(start.errors())
             assert start.serves(TWO)
             assert start.probe() == 0
         finally:

@@ -26,13 +26,13 @@ MODEL = {"name": NAME, "version": VERSION}
 
 
 def status_of(port: int, attack: Attack) -> int | None:
-    """The status that is answered; None if the connection is closed without one. TimeoutError if nothing happens."""
+    """Send an attack: the status answered, None if the connection is closed without one; TimeoutError after 10 s."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        with suppress(OSError):  # it may have heard enough; its answer lies there all the same
+        with suppress(OSError):  # TorchServe may close early; its answer can still be read
             for number, piece in enumerate(attack.pieces):
                 time.sleep(attack.pause if number else 0)
                 connection.sendall(piece)
-            if attack.silent:  # more is awaited, perhaps
+            if attack.silent:  # TorchServe may be waiting for more
                 connection.shutdown(socket.SHUT_WR)
         answer = b""
         with suppress(ConnectionError):
@@ -44,14 +44,14 @@ def status_of(port: int, attack: Attack) -> int | None:
 
 
 def complete(answer: bytes) -> bool:
-    """TorchServe keeps a connection open after some answers, whatever the request says of it."""
+    """Whether the whole answer has been read: TorchServe keeps some connections open despite `Connection: close`."""
     head, end, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"^content-length: (\d+)", head, re.IGNORECASE | re.MULTILINE)
     return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def assault(server: TorchServe, seed: int, each: int) -> tuple[Counter[tuple[str, int | None]], list[str]]:
-    """How often each kind was answered with what, and what was no answer to it."""
+    """Send all attacks: how often each kind got each status, and the wrong answers."""
     wrong = []
 
     def attack(one: Attack) -> tuple[str, int | None]:
@@ -68,7 +68,7 @@ def assault(server: TorchServe, seed: int, each: int) -> tuple[Counter[tuple[str
         return Counter(attackers.map(attack, attacks(seed, each))), wrong
 
 
-def test_malformed_requests_get_4xx_and_disturb_nobody(server: TorchServe) -> None:
+def test_hostile_requests_get_4xx_and_disturb_no_client(server: TorchServe) -> None:
     odd = list(good_but_odd().values())
     images = [(png(picture(number % 4)), CLASSES[number % 4]) for number in range(4)] + odd
     stop = Event()
@@ -81,7 +81,7 @@ def test_malformed_requests_get_4xx_and_disturb_nobody(server: TorchServe) -> No
             answers[status, (answer.get("label"), answer.get("model")) == (label, MODEL)] += 1
         return answers
 
-    assault(server, seed=1, each=EACH // 3)  # what only the first requests cost is not of interest
+    assault(server, seed=1, each=EACH // 3)  # warm-up, before the memory is measured
     before = processes(server)
     memory = [process.memory_info().rss for process in before]
     with ThreadPoolExecutor(CLIENTS) as clients:
@@ -102,18 +102,18 @@ def test_malformed_requests_get_4xx_and_disturb_nobody(server: TorchServe) -> No
     assert set(valid) == {(200, True)}
     assert valid.total() >= 100
     assert [process.pid for process in processes(server)] == [process.pid for process in before]
-    assert grown[0] < 96 * MEBIBYTE, "Java's heap may still grow to what vmargs in config.properties allows"
+    assert grown[0] < 96 * MEBIBYTE, "Java's heap may grow up to its limit in config.properties"
     assert max(grown[1:]) < 48 * MEBIBYTE
 
 
 @pytest.mark.parametrize("name", good_but_odd())
-def test_odd_images_are_images(server: TorchServe, name: str) -> None:
+def test_unusual_images_are_predicted(server: TorchServe, name: str) -> None:
     image, label = good_but_odd()[name]
     status, answer = server.predict(image)
     assert (status, answer["label"]) == (200, label), answer
 
 
-def test_clients_that_send_a_byte_at_a_time_hold_nobody_up(server: TorchServe) -> None:
+def test_clients_that_send_single_bytes_delay_no_other_client(server: TorchServe) -> None:
     request = http(png(picture(3)), line=f"PUT {PATH} HTTP/1.1")
     pieces = [request[i : i + 1] for i in range(len(request))]
     slow = Attack("slow", pieces, pause=0.01)

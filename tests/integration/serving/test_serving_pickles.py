@@ -29,7 +29,7 @@ class Trap:
 
 
 def traps(marker: Path) -> dict[str, bytes]:
-    """Files that leave the marker behind when they are unpickled, as the loaders of each kind would find them."""
+    """Pickle, NumPy and PyTorch files that create the marker when they are unpickled."""
     plain = pickle.dumps(Trap(marker))
     numpy_file, torch_file = io.BytesIO(), io.BytesIO()
     np.save(numpy_file, np.array([Trap(marker)], dtype=object), allow_pickle=True)
@@ -40,7 +40,7 @@ def traps(marker: Path) -> dict[str, bytes]:
     return {"pickle": plain, "npy": numpy_file.getvalue(), "pt": torch_file.getvalue()}
 
 
-def test_the_traps_snap(tmp_path: Path) -> None:
+def test_unpickling_a_trap_creates_the_marker(tmp_path: Path) -> None:
     for kind, data in traps(tmp_path / "marker").items():
         with suppress(Exception):
             np.load(io.BytesIO(data), allow_pickle=True) if kind == "npy" else pickle.loads(
@@ -71,7 +71,7 @@ def fill_with_traps(folder: Path, kind: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("victim", [None, *VICTIMS])
 def test_a_pickle_in_an_archive_is_never_executed(tmp_path: Path, victim: str | None) -> None:
-    """Python opens two files of JSON there; ONNX Runtime and FAISS, which know no pickle, their own."""
+    """Python opens only two JSON files; ONNX Runtime and FAISS open theirs, and cannot unpickle."""
     marker = tmp_path / "marker"
     for kind, data in traps(marker).items():
         folder = write_model(tmp_path / kind)
@@ -88,7 +88,7 @@ def test_a_pickle_in_an_archive_is_never_executed(tmp_path: Path, victim: str | 
 
 
 @pytest.mark.slow
-def test_a_real_server_answers_beside_pickles_and_executes_none(tmp_path: Path) -> None:
+def test_a_real_server_ignores_pickles_in_its_archive(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     for kind, data in traps(tmp_path / "marker").items():
         fill_with_traps(folder, kind, data)

@@ -52,20 +52,20 @@ def test_no_listening_port_changes_what_is_served(server: TorchServe) -> None:
     read_golden(server.mar).check(server.url)
 
 
-def test_grpc_answers_predictions_alone(server: TorchServe) -> None:
-    named = b"\x0a" + len(NAME).to_bytes(1) + NAME.encode()  # the field 1, which is a model's name
+def test_grpc_has_no_management(server: TorchServe) -> None:
+    named = b"\x0a" + len(NAME).to_bytes(1) + NAME.encode()  # field 1: the model's name
     pings = 0
     for port in {port for _, port in listening(server)} - {server.port}:
         pings += b"Healthy" in call(port, "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping")
         for method in ("ListModels", "DescribeModel", "UnregisterModel"):
             answered = call(port, f"/org.pytorch.serve.grpc.management.ManagementAPIsService/{method}", named)
             assert answered == b"", method
-    assert pings >= 2, "or this test does not ask as it should"
+    assert pings >= 2, "both ports answer gRPC, so the calls below are right"
     read_golden(server.mar).check(server.url)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is a port of loopback")
-def test_only_its_own_user_can_reach_the_management(server: TorchServe) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="Unix sockets are used on Linux only")
+def test_only_its_own_user_can_reach_management(server: TorchServe) -> None:
     assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
     sockets = [path for path in server.folder.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
     assert [path.name for path in sockets if "management" in path.name] == ["ts_management_address"]
@@ -76,7 +76,7 @@ def test_only_its_own_user_can_reach_the_management(server: TorchServe) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not shutil.which("unshare") or os.geteuid() != 0, reason="needs root, to take the network away from it"
+    not shutil.which("unshare") or os.geteuid() != 0, reason="needs root, to start it without a network"
 )
 def test_it_starts_and_answers_without_a_network(server: TorchServe, tmp_path: Path) -> None:
     program = """

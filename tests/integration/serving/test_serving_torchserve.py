@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
-    """Started from a model store that it may only read."""
+    """Started from a read-only model store."""
     store = tmp_path_factory.mktemp("store")
     mar = archive(folder, store / "model.mar")
     store.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -64,7 +64,7 @@ def put(server: TorchServe, body: bytes, kind: str) -> tuple[int, Any]:
     return response.status, json.loads(response.read())
 
 
-def test_bad_input_gets_its_own_4xx_and_the_worker_survives(server: TorchServe) -> None:
+def test_bad_input_gets_4xx_and_the_worker_survives(server: TorchServe) -> None:
     before = [process.pid for process in processes(server)]
     side = int(MAX_PIXELS**0.5) + 1
     cases = [
@@ -86,7 +86,7 @@ def test_bad_input_gets_its_own_4xx_and_the_worker_survives(server: TorchServe) 
     assert [process.pid for process in processes(server)] == before
 
 
-def test_bad_items_among_many_at_once_cost_the_others_nothing(server: TorchServe) -> None:
+def test_bad_items_in_a_batch_do_not_fail_the_others(server: TorchServe) -> None:
     bodies = [b"no image" if number % 3 == 0 else png(picture(number % 4)) for number in range(200)]
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(server.predict, bodies))
@@ -95,7 +95,7 @@ def test_bad_items_among_many_at_once_cost_the_others_nothing(server: TorchServe
         assert got == ((400, None) if number % 3 == 0 else (200, CLASSES[number % 4]))
 
 
-def test_an_answer_of_another_version_or_label_or_distance_is_not_ready(server: TorchServe) -> None:
+def test_a_wrong_version_label_or_distance_is_not_ready(server: TorchServe) -> None:
     golden = read_golden(server.mar)
     assert golden.is_answered(server.url)
     [item, *_] = golden.items
@@ -108,7 +108,7 @@ def test_an_answer_of_another_version_or_label_or_distance_is_not_ready(server: 
             wrong.is_answered(server.url)
 
 
-def test_the_worker_has_one_thread_and_no_environment_of_ours(server: TorchServe) -> None:
+def test_the_worker_has_one_thread_and_does_not_inherit_the_environment(server: TorchServe) -> None:
     worker = processes(server)[1].environ()
     assert worker["OMP_NUM_THREADS"] == "1"
     assert not {key for key in worker if key.startswith("PYTEST")}

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """TorchServe's handler, imported as its worker does: by flat names, from the unpacked archive."""
+    """The handler, imported as TorchServe's worker does: from the unpacked archive, modules without packages."""
     flat = ("handler", "decode", "payload", "predictor", "telemetry", "socket_reads")
     threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
     monkeypatch.syspath_prepend(folder)
@@ -40,7 +40,7 @@ def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def handled(handler: Any, *items: tuple[dict[str, bytes], dict[str, str]]) -> list[tuple[int, str, Any]]:
-    """Status, phrase and JSON that the handler gives to items as TorchServe does, each with HTTP headers."""
+    """Call the handler with items and their HTTP headers, as TorchServe does: status, phrase and JSON of each."""
     statuses: dict[int, tuple[int, str]] = {}
     types: dict[int, str] = {}
 
@@ -86,7 +86,7 @@ def test_the_handler_gives_each_item_its_status(handler: Any) -> None:
 
 
 @pytest.mark.parametrize("say", ["header", "field", "query", "json"])
-def test_the_polarity_reaches_the_predictor_by_every_way(handler: Any, say: str) -> None:
+def test_the_polarity_reaches_the_predictor_from(handler: Any, say: str) -> None:
     dark, value = png(255 - picture(2)), "dark-on-light"
     item, headers = {
         "header": ({"body": dark}, {"x-Polarity": value}),

@@ -37,7 +37,7 @@ def predictor(folder: Path) -> Predictor:
 
 
 def ask(predictor: Predictor, *bodies: Any) -> list[Any]:
-    """What is answered to these bodies, or requests, as JSON."""
+    """The JSON answers to these bodies or requests."""
     requests = [body if isinstance(body, Request) else Request(body) for body in bodies]
     return [json.loads(answer.json) for answer in predictor.answer(requests)]
 
@@ -67,7 +67,7 @@ def test_distance_is_one_minus_the_cosine(predictor: Predictor) -> None:
     assert answer["similarity"] == pytest.approx(cosine, abs=1e-5)
 
 
-def test_an_image_far_from_the_whole_gallery_is_unknown_and_its_neighbours_are_told(predictor: Predictor) -> None:
+def test_an_image_far_from_the_gallery_is_unknown_and_has_neighbours(predictor: Predictor) -> None:
     grey, black = np.full((8, 8), 100, np.uint8), np.zeros((8, 8), np.uint8)
     for answer in ask(predictor, png(grey), png(black)):
         assert (answer["label"], answer["unknown"]) == ("unknown", True)
@@ -75,7 +75,7 @@ def test_an_image_far_from_the_whole_gallery_is_unknown_and_its_neighbours_are_t
         assert [near["label"] in CLASSES for near in answer["neighbours"]] == [True] * 3
 
 
-def test_without_a_distance_to_be_unknown_from_everything_has_a_label(folder: Path, tmp_path: Path) -> None:
+def test_without_an_unknown_distance_every_image_has_a_label(folder: Path, tmp_path: Path) -> None:
     for change in ({"unknown_distance": None}, {}):
         model = json.loads((folder / "model.json").read_text())
         del model["unknown_distance"]
@@ -99,7 +99,7 @@ BAD: list[tuple[Any, int, str]] = [
 ]
 
 
-def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predictor: Predictor) -> None:
+def test_a_bad_item_gets_its_own_error_and_the_others_their_answers(predictor: Predictor) -> None:
     bodies: list[Any] = []
     for number, (body, _, _) in enumerate(BAD):
         bodies += [png(picture(number % 4)), body]
@@ -112,7 +112,7 @@ def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predicto
 
 @pytest.fixture
 def passes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many embeddings each pass of the network gave, seen where the index is asked about them."""
+    """The number of embeddings in each pass, recorded at the search in the index."""
     sizes: list[int] = []
     index = predictor._index
 
@@ -131,7 +131,7 @@ def test_a_batch_goes_through_the_network_once(predictor: Predictor, passes: lis
     assert passes == [3]
 
 
-def test_a_thousand_images_do_not_go_through_the_network_at_once(predictor: Predictor, passes: list[int]) -> None:
+def test_a_thousand_images_are_predicted_in_several_passes(predictor: Predictor, passes: list[int]) -> None:
     answers = ask(predictor, *[instances(*(png(picture(i % 4)) for i in range(n, n + 5))) for n in range(200)])
     assert sum(passes) == 1000
     assert max(passes) <= 64
@@ -139,7 +139,7 @@ def test_a_thousand_images_do_not_go_through_the_network_at_once(predictor: Pred
     assert got == [[CLASSES[i % 4] for i in range(n, n + 5)] for n in range(200)]
 
 
-def test_whatever_the_decoder_raises_is_that_items_error(folder: Path) -> None:
+def test_any_error_of_the_decoder_is_an_error_of_its_item(folder: Path) -> None:
     def break_down(*_: object, **__: object) -> Any:
         raise MemoryError("too large")
 
@@ -161,7 +161,7 @@ def test_one_bad_instance_fails_its_request_and_is_named(predictor: Predictor) -
     assert other["predictions"][0]["label"] == CLASSES[1]
 
 
-def test_the_images_of_a_request_share_the_limit_of_pixels(predictor: Predictor) -> None:
+def test_the_limit_of_pixels_is_for_all_images_of_a_request(predictor: Predictor) -> None:
     half = png(picture(0, size=int((MAX_PIXELS / 2) ** 0.5)))
     [fits, exceeds] = ask(predictor, instances(half, half), instances(half, half, half))
     assert [each["label"] for each in fits["predictions"]] == [CLASSES[0]] * 2
@@ -186,7 +186,7 @@ def test_an_image_of_the_other_polarity_is_inverted(predictor: Predictor) -> Non
     assert unstated["neighbours"] != bright["neighbours"]
 
 
-def test_what_is_counted_stands_beside_the_json(predictor: Predictor) -> None:
+def test_an_answer_carries_the_values_for_the_metrics(predictor: Predictor) -> None:
     good, unknown, bad, many = predictor.answer(
         [
             Request(png(picture(1))),
@@ -201,7 +201,7 @@ def test_what_is_counted_stands_beside_the_json(predictor: Predictor) -> None:
     assert [label for label, _ in many.predictions] == CLASSES[:2]
 
 
-def test_what_an_approximate_index_does_not_find_is_left_out(folder: Path, tmp_path: Path) -> None:
+def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: Path, tmp_path: Path) -> None:
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     vectors = faiss.read_index(str(folder / "index.faiss")).reconstruct_n(0, 12)
