@@ -43,6 +43,8 @@ def prepared(project: Path, registry: str) -> Path:
     shutil.rmtree(project / "tests", ignore_errors=True)
     (project / "tests").mkdir()
     put_test(project, passes=True)
+    rules = project / "pyproject.toml"  # one test covers little
+    rules.write_text(re.sub(r"^fail_under = .*$", "fail_under = 0", rules.read_text(), flags=re.MULTILINE))
     # The packages are those of the locks, and newer than any copy of these, so that they are not installed again.
     (project / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
