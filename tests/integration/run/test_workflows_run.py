@@ -1,6 +1,6 @@
-"""The workflow of a push, run for real by act on this machine, with stand-ins of Kubeflow and the registry on loopback.
+"""act runs the workflow of a push on this machine, with stand-ins for Kubeflow and the registry on loopback.
 
-The images are all in the stand-in's registry, so that none is built; the jobs' own steps are the workflow's.
+The stand-in's registry has all images, so none is built. The jobs' steps are those of the workflow.
 """
 
 from collections.abc import Iterator
