@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS, sources
+from pipeline.images.tag import NAMES, dockerfile, sources
 from tests.support.named_files import TEXTS, named_in, repository_files, with_folders, wrong_name
 
 FILES = repository_files(ROOT)
@@ -78,9 +78,9 @@ def test_names_are_found_in_strings_and_comments_and_nowhere_else(tmp_path: Path
     assert not {"b.py", "x.json"} & {name for _, name in named_in(tmp_path, Path("a.py"))}
 
 
-@pytest.mark.parametrize("image", [*STEPS, "serving"])
+@pytest.mark.parametrize("image", NAMES)
 def test_what_an_image_is_made_of_exists(image: str) -> None:
-    assert [source for source in sources(image) if not (ROOT / source).exists()] == []
+    assert [path for path in (*sources(image), dockerfile(image)) if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("dockerfile", ["steps/Dockerfile", "serving/Dockerfile"])

@@ -1,5 +1,6 @@
 """The import contracts of pyproject.toml find a wrong import, and folders stay small."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from contract.paths import ROOT
 from tests.support.named_files import repository_files
 
+RULES = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PACKAGES = ("benchmarks", "pipeline", "steps", "serving", "contract")
 WRONG = [
     ("layers", "serving/client.py", "import steps.common.digest"),
@@ -37,16 +39,21 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def lint(folder: Path, contract: str) -> subprocess.CompletedProcess[str]:
-    """Check one contract in `folder`."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache", "--contract", contract]
+def lint(folder: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
+    """Check these contracts in `folder`, or all of them."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    command += [word for contract in contracts for word in ("--contract", contract)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_every_contract_is_kept(tree: Path) -> None:
+    done = lint(tree)
+    assert done.returncode == 0, done.stdout
+    assert {contract for contract, _, _ in WRONG} == set(re.findall(r'^id = "(.+)"$', RULES, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("contract", "file", "line"), WRONG)
 def test_a_wrong_import_breaks_its_contract(tree: Path, contract: str, file: str, line: str) -> None:
-    before = lint(tree, contract)
-    assert before.returncode == 0, before.stdout
     with (tree / file).open("a") as source:
         source.write(f"{line}\n")
     done = lint(tree, contract)
