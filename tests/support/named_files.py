@@ -37,7 +37,7 @@ def named_in(root: Path, path: Path) -> Iterator[tuple[int, str]]:
     text = (root / path).read_text(encoding="utf-8")
     for line, piece in _python_texts(text) if path.suffix == ".py" else enumerate(text.splitlines(), 1):
         for match in _NAME.finditer(piece):
-            name = match[0].rstrip(".").removeprefix("./")
+            name = match[0].rstrip("./").removeprefix("./")
             yield line, posixpath.normpath(f"{path.parent}/{name}") if name.startswith("../") else name
 
 
