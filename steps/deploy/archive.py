@@ -18,15 +18,14 @@ from steps.common.embedding import FILES as NETWORK_FILES
 from steps.deploy.export import ONNX, export_network
 
 MAR = "model.mar"
-# What the worker runs, besides the handler: it imports nothing of this repository.
+HANDLER = "serving/model/handler.py"
+# The modules beside the handler: all others of its folder, and the decoder that preprocess uses, too.
 CODE = (
-    "serving/model/predictor.py",
-    "serving/model/payload.py",
-    "serving/model/telemetry.py",
-    "serving/model/socket_reads.py",
+    *sorted(
+        f"serving/model/{path.name}" for path in (ROOT / "serving/model").glob("[!_]*.py") if path.stem != "handler"
+    ),
     "steps/common/decode.py",
 )
-HANDLER = "serving/model/handler.py"
 CONFIG = "serving/model/model-config.yaml"
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline run` as a user runs it: what it shows, does twice, does again, and refuses."""
+"""`python -m pipeline run` as a user runs it: its output, repeated work, and refused input."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_shuffled_labels_are_rejected_and_leave_no_archive(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_folder_of_any_labels_and_its_new_gallery_class(tmp_path: Path) -> None:
-    """The template is a classifier of anything: labels are words, and a new class only needs gallery images."""
+    """Labels may be any words, and a new class needs only gallery images."""
     volumes = tmp_path / "volumes"
     words = {"none of it": "0", "a stroke": "1", "häkchen ✓": "7"}
     for part, first, count in (("train", 0, 60), ("gallery", 60, 20), ("test", 80, 20)):

@@ -196,7 +196,7 @@ def port(server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> in
 def leave(port: int, *versions: str) -> None:
     """The canaries of versions, each with a label of its own."""
     goldens = [Golden(each, (Item(b"image", label_of(each), label_of(each), 0.1),)) for each in versions]
-    canary.leave(port, f"http://127.0.0.1:{port}/predictions/{NAME}", *goldens)
+    canary.write_canary(port, f"http://127.0.0.1:{port}/predictions/{NAME}", *goldens)
 
 
 def label_of(version: str) -> str:
