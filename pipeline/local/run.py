@@ -39,9 +39,6 @@ class RunResult:
 def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> RunResult:
     """Run the pipeline, and print its progress and the closing lines.
 
-    Passes on DockerMissingError (Docker is needed, and is missing); DockerError (an image could not be
-    built); SettingsError (the containers' user cannot write the volumes).
-
     Args:
         project: Who the project is.
         params: How the model is trained and judged.
@@ -54,6 +51,9 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
 
     Raises:
         RunError: A step failed, or the volumes cannot be written.
+        DockerMissingError: Docker is needed, and is missing.
+        DockerError: An image could not be built.
+        SettingsError: The containers' user cannot write the volumes.
     """
     if docker:
         build_images(project, STEP_NAMES, console)

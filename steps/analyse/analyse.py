@@ -49,8 +49,6 @@ def analyse(
     The verdict is about the label of the nearest neighbour. The validation split only gives the distance above which
     the server calls an image unknown.
 
-    Passes on StepError (the model now served cannot be scored, so that nobody can say which is better).
-
     Args:
         test: The id of the test split.
         network: The id of the network.
@@ -62,6 +60,9 @@ def analyse(
 
     Returns:
         The verdict, and what the pipeline shows of the evaluation.
+
+    Raises:
+        StepError: The model now served cannot be scored, so that nobody can say which is better.
     """
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
