@@ -34,8 +34,8 @@ predict: install  ## ask the server about an image: make predict IMAGE=samples/7
 rollback: install  ## serve an earlier version: make rollback [VERSION=the one before]
 	@$(RUN) steps.deploy rollback $(if $(VERSION),--version '$(VERSION)')
 
-versions: install  ## list the versions, and who served when
-	@$(RUN) steps.deploy versions
+versions: install  ## list the versions, and when each was current: make versions [REBUILD=1, the files from the journal]
+	@$(RUN) steps.deploy versions $(if $(REBUILD),--rebuild)
 
 images: install  ## build the images that Docker lacks here
 	@$(RUN) pipeline images

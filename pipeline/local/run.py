@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from contract.pointer import MODEL_STORE
 from pipeline.images.build import build_images, references
 from pipeline.local.display import EventLog, Screen
 from pipeline.local.subprocesses import run_in_subprocesses
@@ -18,7 +19,7 @@ from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
 from steps.common.digest import STEPS
-from steps.common.pointer import MODEL_STORE, read_pointer
+from steps.common.pointer import read_pointer
 from steps.common.volumes import data_volume, deploy_volume, model_volume
 
 _LOGS_KEPT = 20
@@ -97,8 +98,8 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
     ]
     served = read_pointer()
     if served:
-        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served["mar"])))
-    if served and (asked := served.get("prediction")):  # a pointer set by hand may not know one
+        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served.mar)))
+    if served and (asked := served.prediction):  # a pointer set by hand may not know one
         label, distance = asked["answer"]["label"], asked["answer"]["distance"]
         lines.append(("prediction", f"{label} for a test image of {asked['expected']}, distance {distance:.4f}"))
     report = model_volume().joinpath(*Path(screen.finished["analyse"]["report"]).parts[-3:])  # as seen from here
@@ -109,7 +110,7 @@ def _close(screen: Screen, console: Console, log: Path) -> Outcome:
     console.print()
     deployed = screen.finished.get("deploy")
     if deployed is None:
-        still = f"; {served['version']} is still served" if served else "; nothing is served"
+        still = f"; {served.version} is still served" if served else "; nothing is served"
         return Outcome("REJECTED", verdict["reason"] + still)
     word = "UNCHANGED" if deployed["unchanged"] else "DEPLOYED"
     return Outcome(word, f"{deployed['version']}: {verdict['reason']}")

@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+from contract.pointer import MODEL_STORE, Record, pointer_path
 from steps.analyse.verdict import Score, Verdict, judge
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.common.parameters import typed
-from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer, rolled_back
+from steps.common.pointer import read_pointer
 from steps.common.store import Artefact, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 
@@ -72,10 +73,10 @@ def analyse(
         calibration = _calibration(validation, network, index, batch_size, unknown_quantile)
         evaluation = _evaluation(inputs, settings, calibration.facts["unknown_distance"])
         champion, champion_evaluation = read_pointer(), None
-        is_champion = champion is not None and (champion["network"], champion["index"]) == (network, index)
+        is_champion = champion is not None and (champion.network, champion.index) == (network, index)
         if champion:
             champion_evaluation = evaluation if is_champion else _evaluation_of_served(champion, test, settings)
-        taken_out = rolled_back(champion, network, index)
+        taken_out = champion.why_out_of_service(network, index) if champion else None
         verdict = judge(
             _score(evaluation),
             _score(champion_evaluation) if champion_evaluation else None,
@@ -143,12 +144,12 @@ def _evaluation(
     return produce(model_volume(), "evaluation", STEP, parameters=recipe, inputs=inputs, build=build)
 
 
-def _evaluation_of_served(champion: Mapping[str, str], test: str, settings: Settings) -> Artefact:
-    mar = deploy_volume() / MODEL_STORE / champion["mar"]
+def _evaluation_of_served(champion: Record, test: str, settings: Settings) -> Artefact:
+    mar = deploy_volume() / MODEL_STORE / champion.mar
     with _opened(mar) as archive:
         # An archive from before there was a distance says nothing of it, nor calls anything unknown.
         model = json.loads(archive.read("model.json")) if "model.json" in archive.namelist() else {}
-    inputs = {"test": test, "network": champion["network"], "index": champion["index"]}
+    inputs = {"test": test, "network": champion.network, "index": champion.index}
     return _evaluation(inputs, settings, model.get("unknown_distance"), mar)
 
 
@@ -164,7 +165,7 @@ def _opened(mar: Path) -> Iterator[zipfile.ZipFile]:
     except (OSError, zipfile.BadZipFile) as error:
         raise StepError(
             f"the model now served, {mar}, cannot be read ({error}), so nobody can say whether the new one is better: "
-            f"restore it from backup/, or remove {pointer_path()} to deploy against the baseline alone"
+            f"restore it from backup/, or remove {pointer_path(deploy_volume())} to deploy against the baseline alone"
         ) from error
 
 
@@ -175,13 +176,13 @@ def _score(evaluation: Artefact) -> Score:
 def _write(
     verdict: Verdict,
     evaluation: Artefact,
-    champion: Mapping[str, str] | None,
+    champion: Record | None,
     ids: Mapping[str, str],
     folder: Path,
 ) -> dict[str, Any]:
     from steps.analyse.report_page import render
 
-    champion_version = champion["version"] if champion else None
+    champion_version = champion.version if champion else None
     (folder / "verdict.json").write_text(
         json.dumps({**asdict(verdict), "champion": champion_version, **ids, "evaluation": evaluation.id}, indent=2)
         + "\n"

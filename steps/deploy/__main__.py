@@ -5,13 +5,14 @@ import os
 import sys
 
 from steps.common.errors import StepError
-from steps.deploy.release.rollback import rollback, versions
-from steps.deploy.release.switch import RolledBackError
+from steps.deploy.release.rollback import rollback
+from steps.deploy.release.switch import SwitchError
+from steps.deploy.release.versions import rebuild, versions
 
 _FOLLOWS = "; a running server takes it within seconds, or its log says why not"
 _VERSIONS = (
     "List the versions, and from when until when the pointer named each. A running server follows within seconds, and "
-    "keeps the one before if it cannot serve the new one."
+    "keeps the one before if it cannot serve the new one. What disagrees with the journal, audit.jsonl, is told below."
 )
 
 
@@ -20,14 +21,14 @@ def main(words: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         if options.command == "versions":
-            print("\n".join(versions()))
+            print("\n".join(rebuild() if options.rebuild else versions()))
         else:
             line = rollback(options.version or None)
             follows = line.startswith("ROLLED BACK") and not os.environ.get("SERVING_NAMESPACE")
             print(line + (_FOLLOWS if follows else ""))
     except StepError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, RolledBackError) else 2
+        return 1 if isinstance(error, SwitchError) else 2
     except KeyboardInterrupt:
         print("interrupted: the same command again goes on from there", file=sys.stderr)
         return 130
@@ -48,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "The last line begins with ROLLED BACK, or says that the version is served already.",
     )
     back.add_argument("--version", help="which (default: the one served before the current)")
-    commands.add_parser("versions", help="list the versions", description=_VERSIONS)
+    table = commands.add_parser("versions", help="list the versions", description=_VERSIONS)
+    table.add_argument("--rebuild", action="store_true", help="write pointer and records anew from the journal")
     return parser
 
 

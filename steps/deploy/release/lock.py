@@ -1,0 +1,40 @@
+"""The lock of the deploy volume: one run at a time changes what is served."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from steps.common.events import event
+from steps.common.files import writing
+from steps.common.volumes import deploy_volume
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the deploy volume's lock, which the kernel releases if its holder dies; wait for another run, and say so.
+
+    On a file system without locks there is none: two runs at once are then the user's to avoid.
+
+    Raises:
+        StepError: the volume cannot be written.
+    """
+    folder = deploy_volume()
+    with writing(folder):
+        lock = FileLock(folder / ".lock", mode=0o644, fallback_to_soft=False)
+        try:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                event("waiting", message="another run is switching what is served")
+                lock.acquire()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        try:
+            yield
+        finally:
+            lock.release()
