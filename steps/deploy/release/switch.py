@@ -148,6 +148,8 @@ def _point_back(journal: Journal, reason: str, template: Template | None) -> Non
     failed, before = journal.status.current, journal.status.confirmed
     if before != failed:
         write_pointer(before)
+        if before:
+            write_record(before.record)
     journal.tell(
         State.UNDONE,
         before.version if before else None,
@@ -156,8 +158,6 @@ def _point_back(journal: Journal, reason: str, template: Template | None) -> Non
         reason=reason,
         template=template,
     )
-    if before:
-        write_record(before.record)
 
 
 def _deployment() -> "Rollout | None":
