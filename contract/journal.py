@@ -72,7 +72,10 @@ class Entry:
 
     @classmethod
     def parsed(cls, text: str) -> Self | None:
-        """The entry in this line; None if a crash tore it.
+        """Read a line of the journal.
+
+        Returns:
+            The entry; None if a crash tore the line.
 
         Raises:
             ValueError: a later version of this project wrote it.
@@ -130,12 +133,7 @@ def journal_path(volume: Path) -> Path:
 
 
 def read_journal(volume: Path) -> list[Entry]:
-    """Every entry, the oldest first; a line that a crash tore is left out.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: a later version of this project wrote a line.
-    """
+    """Every entry, the oldest first, without lines that a crash tore; OSError or ValueError if it cannot be read."""
     try:
         text = journal_path(volume).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

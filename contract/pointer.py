@@ -63,16 +63,17 @@ class Record:
 
     @classmethod
     def parsed(cls, content: Mapping[str, Any], needs: Iterable[str] = ()) -> Self:
-        """The record in JSON.
+        """Read a record from JSON; one of `DAMAGE` if it is damaged.
 
         Args:
             content: the JSON object; keys that are not known are left out.
             needs: keys that must be there, besides name, version and mar.
 
+        Returns:
+            The record.
+
         Raises:
-            ValueError: of a schema that a later version of this project writes.
-            KeyError: a key that is needed is missing.
-            TypeError: the JSON is no object.
+            ValueError: a later version of this project wrote it.
         """
         if (schema := content.get("schema", 0)) not in range(SCHEMA + 1):
             raise ValueError(f"its schema is {schema!r} and this project reads up to {SCHEMA}: update the project")
@@ -112,9 +113,17 @@ class Pointer(Record):
         return {**super().content(), "rolled_back": [vars(note) for note in self.rolled_back]}
 
     def why_out_of_service(self, network: str, index: str, version: str = "") -> str | None:
-        """Why this network and index, or this version of them, must not be deployed; None if they may be.
+        """Say why a model must not be deployed.
 
-        The current network and index always may, since those of another version that was rolled back can be the same.
+        The current network and index always may be, since a version of them that was rolled back changes nothing.
+
+        Args:
+            network: id of its network.
+            index: id of its index.
+            version: of it, if it has one yet.
+
+        Returns:
+            The reason in words; None if it may be deployed.
         """
         for note in self.rolled_back:
             same = (note.network, note.index) == (network, index) != (self.network, self.index)

@@ -29,11 +29,14 @@ class Pointer:
 
 
 def read_pointer(volume: Path, version: str = "") -> Pointer:
-    """The model to serve.
+    """Read the pointer, or the record of a version.
 
     Args:
         volume: the deploy volume.
         version: the version to serve, whatever the pointer says; the pointer's if empty.
+
+    Returns:
+        The model to serve.
 
     Raises:
         PointerError: there is no pointer, or no record of the version, or it is damaged.

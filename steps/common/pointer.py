@@ -10,11 +10,7 @@ from steps.common.volumes import deploy_volume
 
 
 def read_pointer() -> Pointer | None:
-    """The pointer; None if nothing was deployed yet.
-
-    Raises:
-        StepError: the pointer cannot be read, or is damaged.
-    """
+    """The pointer, None if nothing was deployed yet; StepError if it cannot be read or is damaged."""
     return read_pointer_file()[0]
 
 

@@ -44,7 +44,7 @@ def deploy(
     neighbours: int,
     keep: int,
 ) -> str:
-    """Deploy the network and index of these ids, which the verdict must have found better; give the version.
+    """Deploy a model that the verdict found better; SwitchError if the pods do not come to serve it.
 
     Args:
         network: id of the network.
@@ -59,9 +59,11 @@ def deploy(
         neighbours: nearest neighbours in an answer.
         keep: archives that stay in the model store, the newest and always the current one; older ones go to `backup/`.
 
+    Returns:
+        The version, which is current then.
+
     Raises:
         StepError: the verdict says no, or is out of date; or the archive does not serve; or the model was rolled back.
-        SwitchError: the pods did not come to serve it.
     """
     with progress.running(STEP):
         judged = read(model_volume(), "verdict", verdict)

@@ -11,9 +11,12 @@ _FILES = ("write", "fsync", "replace", "rename", "unlink")
 
 
 def killed_after(number: int, work: Callable[[], object]) -> bool:
-    """Do this work in a process that kills itself after so many effects; whether it was killed before the end.
+    """Do this work in a process that kills itself after so many effects.
 
-    Effects of the same kind in a row, as the looks at a rollout are, count as one.
+    Calls of the API of the same kind in a row, as the looks at a rollout are, count as one.
+
+    Returns:
+        Whether it was killed before the end.
     """
     process = multiprocessing.get_context("fork").Process(target=_run, args=(number, work))
     process.start()

@@ -28,6 +28,7 @@ def answers(version: str) -> dict[bytes, dict[str, Any]]:
 
 
 def kubeconfig(path: Path, url: str, token: str = "right") -> Path:
+    """Write settings of kubectl that name the cluster at this address; give their path."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -11,7 +11,13 @@ from steps.common.volumes import deploy_volume, model_volume
 
 
 def find_archive(record: Record) -> Path:
-    """The whole archive of a version, in the model store, in backup, or on the model volume as it was proven.
+    """Find an undamaged archive of a version.
+
+    Args:
+        record: of the version.
+
+    Returns:
+        Its path in the model store, in backup, or on the model volume, where it was proven.
 
     Raises:
         StepError: it is lost, or each copy is damaged.
@@ -31,14 +37,14 @@ def find_archive(record: Record) -> Path:
 
 
 def restore_archive(found: Path, record: Record) -> Path:
-    """Have the archive in the model store as the newest, so that it goes to backup last; give its path there.
+    """Bring an archive into the model store as its newest, so that it goes to backup last.
 
     Args:
         found: where it is.
         record: of its version.
 
-    Raises:
-        StepError: the volume cannot be written.
+    Returns:
+        Its path in the model store.
     """
     mar = deploy_volume() / MODEL_STORE / record.mar
     with writing(mar.parent):

@@ -71,10 +71,13 @@ class Deployment:
         self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
 
     def template(self) -> Template:
-        """Version and image that the pod template names.
+        """Read the pod template.
+
+        Returns:
+            Version and image that it names.
 
         Raises:
-            RolloutError: there is no such Deployment, or it must not be read.
+            RolloutError: the Deployment has no container of the name that it needs.
         """
         template = self.read().spec.template
         image = next((one.image for one in template.spec.containers if one.name == NAME), None)
@@ -83,11 +86,7 @@ class Deployment:
         return Template((template.metadata.annotations or {}).get(STAMP), image)
 
     def patch(self, template: Template) -> None:
-        """Write version and image into the pod template.
-
-        Raises:
-            RolloutError: the Deployment cannot be changed.
-        """
+        """Write version and image into the pod template; RolloutError if the Deployment cannot be changed."""
         pod = {
             "metadata": {"annotations": {STAMP: template.version}},
             "spec": {"containers": [{"name": NAME, "image": template.image}]},
@@ -113,12 +112,7 @@ class Deployment:
         return "; ".join(sorted(said))
 
     def read(self) -> Any:
-        """The Deployment, as the client gives it.
-
-        Raises:
-            RolloutError: there is none, or it must not be read.
-            UnreachableError: the API does not answer.
-        """
+        """The Deployment, as the client gives it; RolloutError if there is none, or the API refuses or is away."""
         with self._explained("get", "deployments"):
             return self._apps.read_namespaced_deployment(NAME, self.namespace, _request_timeout=_REQUEST_SECONDS)
 

@@ -28,11 +28,7 @@ class Journal:
         return self.append(Entry(at=now(), by=who(), state=state, version=version, **more))
 
     def append(self, entry: Entry) -> Entry:
-        """Write an entry to disk, after the end of a line that a crash tore.
-
-        Raises:
-            StepError: the volume cannot be written.
-        """
+        """Write an entry to disk, on a new line if a crash tore the last one; StepError if it cannot be written."""
         path, data = journal_path(deploy_volume()), entry.line()
         with writing(path.parent):
             handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -50,10 +46,10 @@ class Journal:
 
 @contextmanager
 def opened() -> Iterator[Journal]:
-    """Lock the deploy volume and yield its journal, which tells of all that lies there, and whose records are written.
+    """Lock the deploy volume, and settle its journal with its files; StepError if one is damaged or not writable.
 
-    Raises:
-        StepError: the volume cannot be written, or a file on it is damaged.
+    Yields:
+        The journal.
     """
     with exclusive():
         journal = Journal()
@@ -65,7 +61,10 @@ def opened() -> Iterator[Journal]:
 
 
 def read_status() -> Status:
-    """What the journal says.
+    """Read the journal.
+
+    Returns:
+        What it says.
 
     Raises:
         StepError: it cannot be read.
@@ -80,9 +79,5 @@ def read_status() -> Status:
 
 
 def found(status: Status) -> Found:
-    """What lies on the deploy volume.
-
-    Raises:
-        StepError: a file on it is damaged.
-    """
+    """What lies on the deploy volume; StepError if a file there is damaged."""
     return Found(*read_pointer_file(), read_unknown_records(status.records))

@@ -17,10 +17,11 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 def exclusive() -> Iterator[None]:
     """Hold the deploy volume's lock, which the kernel releases if its holder dies; wait for another run, and say so.
 
-    On a file system without locks there is none: two runs at once are then the user's to avoid.
+    On a file system without locks nothing keeps two runs apart.
 
     Raises:
-        StepError: the volume cannot be written.
+        OSError: the lock cannot be taken, for another reason than that there are none; as StepError if the volume
+            cannot be written.
     """
     folder = deploy_volume()
     with writing(folder):

@@ -17,16 +17,18 @@ from steps.deploy.release.switch import confirm, switch
 
 
 def rollback(version: str | None = None) -> str:
-    """Serve an earlier version, whose archive is verified before anything changes; give the closing line.
+    """Serve an earlier version; SwitchError if the pods do not come to serve it.
 
-    The version left is noted: from now on analyse rejects its network and index. A note on the version gone to is
-    taken off.
+    Its archive is verified before anything changes. The version left is noted: from now on analyse rejects its
+    network and index. A note on the version gone to is taken off.
 
     Args:
         version: the version to go to; the one that was current before the current one if None.
 
+    Returns:
+        The closing line.
+
     Raises:
-        SwitchError: the pods did not come to serve it.
         StepError: there is no such version, or its archive is lost or damaged.
     """
     if not deploy_volume().is_dir():

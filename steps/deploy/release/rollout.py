@@ -22,14 +22,11 @@ class Rollout:
     """The rollouts of the Deployment of one namespace."""
 
     def __init__(self, namespace: str, url: str) -> None:
-        """Connect to the cluster.
+        """Connect to the cluster; RolloutError if there is none.
 
         Args:
             namespace: the Deployment's.
             url: where its Service answers.
-
-        Raises:
-            RolloutError: there is no cluster.
         """
         self._deployment, self._url = Deployment(namespace), url.rstrip("/")
 
@@ -38,18 +35,20 @@ class Rollout:
         return self._deployment.template()
 
     def restore(self, template: Template) -> bool:
-        """Set the pod template if it is another; True if it was.
-
-        Raises:
-            RolloutError: the Deployment cannot be changed.
-        """
+        """Set the pod template if it is another, True if it was; RolloutError if it cannot be changed."""
         if self.template() == template:
             return False
         self._deployment.patch(template)
         return True
 
     def golden(self, mar: Path) -> Golden:
-        """The golden predictions of an archive.
+        """Read the golden predictions of an archive.
+
+        Args:
+            mar: the archive.
+
+        Returns:
+            Its golden predictions.
 
         Raises:
             RolloutError: the archive holds none.
@@ -60,10 +59,14 @@ class Rollout:
             raise RolloutError(str(error)) from error
 
     def roll(self, version: str, image: str | None) -> tuple[int, bool]:
-        """Bring every pod to the version, and to the image if there is one; give their number, and if any changed.
+        """Bring every pod to a version; RolloutError if they do not become available.
 
-        Raises:
-            RolloutError: the Deployment cannot be changed, or its pods did not become ready.
+        Args:
+            version: the version.
+            image: of the pods; None leaves it as it is.
+
+        Returns:
+            The number of pods, and whether they had to change.
         """
         found = self.template()
         wanted = Template(version, image or found.image)
@@ -72,21 +75,21 @@ class Rollout:
         return self.wait(version), found != wanted
 
     def ask(self, name: str, golden: Golden, pods: int) -> None:
-        """Ask the Service for golden predictions of the model of this name, until each of so many pods answered.
-
-        Raises:
-            StepError: an answer is wrong, or pods of another version go on to answer.
-        """
+        """Ask the Service for golden predictions; arguments and errors are those of `service.ask`, with the name."""
         ask(f"{self._url}/predictions/{name}", golden, pods)
 
     def wait(self, version: str | None) -> int:
-        """Wait, as `kubectl rollout status` does, until all pods are of the template and available; give their number.
+        """Wait, as `kubectl rollout status` does, until all pods are of the template and available.
 
         Args:
             version: the template's, to find its pods by.
 
+        Returns:
+            The number of pods.
+
         Raises:
             RolloutError: they do not become available; the message has the reasons that their status gives.
+            UnreachableError: the API does not answer.
         """
         end, said, stuck = time.monotonic() + ROLLOUT_SECONDS, "", 0
         while True:

@@ -92,9 +92,19 @@ def after(status: Status, entry: Entry) -> Status:
 
 
 def target(current: Pointer | None, request: Entry) -> Pointer:
-    """The pointer that a request leads to.
+    """Derive the pointer that a request leads to.
 
     A rollback notes the version that it leaves. Going forward again takes that version's note off, and leaves none.
+
+    Args:
+        current: the pointer before.
+        request: an entry with the record of the version requested.
+
+    Returns:
+        The pointer.
+
+    Raises:
+        ValueError: the entry has no record.
     """
     if request.record is None:
         raise ValueError(f"the request of {request.version} has no record")

@@ -45,7 +45,9 @@ class SwitchError(StepError):
 
 
 def switch(journal: Journal, record: Record, why: Event, reason: str) -> None:
-    """Go to another version, or to another record of the current one.
+    """Go to another version, or to another record of the current one; SwitchError if the pods do not come to serve it.
+
+    After a SwitchError the version before is current again.
 
     Args:
         journal: of the volume, locked.
@@ -54,7 +56,6 @@ def switch(journal: Journal, record: Record, why: Event, reason: str) -> None:
         reason: for the journal, in words.
 
     Raises:
-        SwitchError: the pods did not come to serve it; the version before is current again.
         StepError: nothing was changed, since the Deployment is missing or refuses, or this run failed with it before.
     """
     if failure := failure_in_this_run(journal.status.history, record.version):  # Kubeflow retries whatever failed
@@ -81,11 +82,15 @@ def switch(journal: Journal, record: Record, why: Event, reason: str) -> None:
 
 
 def confirm(journal: Journal) -> bool:
-    """Bring the pods to the current version, where they are not, and see that they serve it; True if they changed.
+    """Bring the pods to the current version, and verify that they serve it, which finishes an unfinished switch.
 
-    Raises:
-        SwitchError: they do not serve it; an unfinished switch is undone.
-        StepError: the Deployment is missing or refuses.
+    SwitchError if they do not serve it, after an unfinished switch was undone; StepError if the Deployment is missing.
+
+    Args:
+        journal: of the volume, locked.
+
+    Returns:
+        Whether the pods had to change.
     """
     deployment = _deployment()
     return _bring_pods(journal, deployment, _template_before(journal, deployment))

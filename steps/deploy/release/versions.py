@@ -18,12 +18,11 @@ _COLUMNS = ("", "version", "deployed", "accuracy", "dataset", "network", "served
 
 
 def versions() -> list[str]:
-    """The table of versions, the oldest first, a row for each period; `*` marks the current one.
+    """Tell of the versions; write nothing. StepError if the journal, or a record that it does not know, is damaged.
 
-    Below it stands whether a switch is unfinished, and what disagrees with the journal. Nothing is written.
-
-    Raises:
-        StepError: the journal cannot be read, or a record that it does not know is damaged.
+    Returns:
+        The table of versions, the oldest first, a row for each period, with `*` at the current one. Below it what
+        disagrees with the journal, and whether a switch is unfinished.
     """
     told = status = read_status()
     found, damage = _found(told)
@@ -54,9 +53,12 @@ def versions() -> list[str]:
 
 
 def rebuild() -> list[str]:
-    """Write pointer and records from the journal where they disagree with it; give a line for each.
+    """Write pointer and records from the journal where they disagree with it.
 
-    What is there from before there was a journal is told in it first, so that nothing is lost.
+    What an earlier version of this project wrote is taken over into the journal first, so that nothing is lost.
+
+    Returns:
+        A line for each file that was written.
 
     Raises:
         StepError: the journal cannot be read, or a record that it does not know is damaged.

@@ -22,11 +22,7 @@ def write_pointer(pointer: Pointer | None) -> None:
 
 
 def read_unknown_records(known: Container[str]) -> list[Record]:
-    """The records of versions that the journal does not know, in the order of their deployment.
-
-    Raises:
-        StepError: one cannot be read.
-    """
+    """The records of versions that the journal does not know, by their deployment; StepError if one is damaged."""
     paths = [path for path in (deploy_volume() / "versions").glob("*.json") if path.stem not in known]
     found = [
         (record.deployed_at or "", path.stat().st_mtime_ns, record) for path in paths for record in [read_record(path)]
@@ -35,7 +31,13 @@ def read_unknown_records(known: Container[str]) -> list[Record]:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file.
+    """Read a record.
+
+    Args:
+        path: its file.
+
+    Returns:
+        The record.
 
     Raises:
         StepError: it is missing, or damaged.
