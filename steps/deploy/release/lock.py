@@ -4,8 +4,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from filelock import FileLock, Timeout
-
 from steps.common.events import event
 from steps.common.files import writing
 from steps.common.volumes import deploy_volume
@@ -23,6 +21,8 @@ def exclusive() -> Iterator[None]:
         OSError: the lock cannot be taken, for another reason than that there are none; as StepError if the volume
             cannot be written.
     """
+    from filelock import FileLock, Timeout
+
     folder = deploy_volume()
     with writing(folder):
         lock = FileLock(folder / ".lock", mode=0o644, fallback_to_soft=False)

@@ -1,7 +1,8 @@
 """The switch to another version: a state machine, whose transitions are entries of the journal.
 
     requested ──> pointed ──> rolled ──> confirmed
-        │            └───────────┴─────> undone
+        │            │           │
+        └────────────┴───────────┴─────> undone ──> confirmed, if the Deployment could not be set back at once
 
     requested   The journal holds the record of the version, and what the Deployment is set back to if need be.
                 Then `versions/<version>.json` is written, which a pod of the version reads, and `current.json` is
