@@ -40,8 +40,12 @@ def missing(status: Status, found: Found) -> Iterator[Entry]:
     elif status.template and status.current != status.confirmed and found.pointer == status.confirmed:
         yield _undone(status)
     else:
-        yield from _adopted(status, found)
+        for entry in _adopted(status, found):
+            yield entry
+            status = after(status, entry)
     for record in found.unknown:
+        if record == status.records.get(record.version):
+            continue
         yield Entry(at=now(), by=_UNKNOWN, state=State.KNOWN, version=record.version, record=record)
 
 
@@ -76,15 +80,22 @@ def _adopted(status: Status, found: Found) -> Iterator[Entry]:
             at=now(), by=_UNKNOWN, state=State.ADOPTED, event=Event.UNDONE, version=None, before=last, reason=reason
         )
         return
+    same, earlier_version = last == pointer.version, "schema" not in found.content
     entry = Entry(
         at=now() if status.history else pointer.deployed_at or now(),
         by=_UNKNOWN,
         state=State.ADOPTED,
-        event=None if last == pointer.version else Event.DEPLOYED,
+        event=None if same else Event.DEPLOYED,
         version=pointer.version,
-        before=last,
-        reason="the pointer was set by hand" if status.history else "current before there was a journal",
+        before=None if same else last,
+        reason=_reason(status, same and earlier_version),
         record=pointer.record,
         rolled_back=pointer.rolled_back,
     )
-    yield from earlier.entries_of(found.content, status, entry) if "schema" not in found.content else [entry]
+    yield from earlier.entries_of(found.content, status, entry) if earlier_version else [entry]
+
+
+def _reason(status: Status, taken_over: bool) -> str:
+    if taken_over:
+        return "an earlier version of this project wrote the pointer"
+    return "the pointer was set by hand" if status.history else "current before there was a journal"
