@@ -1,4 +1,4 @@
-"""The plain PyTorch loop that training is measured against: what a tutorial would write for the same network.
+"""The baseline for training: a PyTorch loop like those in tutorials, for the same network.
 
 A DataLoader with two workers over memory-mapped files, batches of 16, SGD with momentum, float32, no augmentation.
 """
@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from steps.common.dataset import Split
 from steps.train.arcface import ArcFace
-from steps.train.fit import Recipe
 from steps.train.network import Network
+from steps.train.parameters import Train
 
 
 class Images(Dataset[tuple[NDArray[np.uint8], int]]):
-    """A split's images, one at a time, from the memory-mapped file."""
+    """The images of a split, read one at a time from the memory-mapped file."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -29,13 +29,22 @@ class Images(Dataset[tuple[NDArray[np.uint8], int]]):
         return np.array(self.split.images[row]), int(self.split.labels[row])
 
 
-def train_plainly(split: Split, recipe: Recipe, epochs: int) -> tuple[Network, float]:
-    """The network, and images per second over all epochs."""
-    torch.manual_seed(recipe.seed)
-    network = Network(split.images.shape[-1], recipe.widths, recipe.embedding_size)
+def train_plainly(split: Split, parameters: Train, epochs: int) -> tuple[Network, float]:
+    """Train on a split.
+
+    Args:
+        split: Training images uint8 [N, height, width, channels] and their labels.
+        parameters: Sizes of the network, seed, and the scale and margin of ArcFace.
+        epochs: Passes over the split.
+
+    Returns:
+        The network in evaluation mode, and images per second over all epochs.
+    """
+    torch.manual_seed(parameters.seed)
+    network = Network(split.images.shape[-1], parameters.widths, parameters.embedding_size)
     network.mean.fill_(float(split.images.mean()))
     network.std.fill_(float(split.images.std()))
-    arcface = ArcFace(len(split.classes), recipe.embedding_size, recipe.scale, recipe.margin)
+    arcface = ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin)
     optimizer = torch.optim.SGD([*network.parameters(), *arcface.parameters()], lr=0.01, momentum=0.9)
     loader = DataLoader(Images(split), batch_size=16, shuffle=True, num_workers=2)
     began = time.perf_counter()

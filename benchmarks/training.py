@@ -1,4 +1,7 @@
-"""Accuracy over five seeds, and throughput against a plain loop: reads the sample, writes only temporary files."""
+"""Measures accuracy over five seeds, and throughput beside a plain loop.
+
+Reads the sample; writes only temporary files.
+"""
 
 import contextlib
 import io
@@ -16,14 +19,14 @@ from pipeline.settings import Params
 from steps.common.dataset import KIND, Split, open_split
 from steps.common.embedding import embed_images, load_network
 from steps.common.volumes import data_volume
-from steps.preprocess import preprocess
-from steps.train.fit import Job, Recipe, fit
+from steps.preprocess.preprocess import preprocess
+from steps.train.fit import Job, fit
 
 SEEDS = range(5)
 
 
 def measure(params: Params) -> list[tuple[str, str]]:
-    """Rows of what was measured and how much it was."""
+    """Train with each of SEEDS and with the plain loop; rows of a name and its figure."""
     with tempfile.TemporaryDirectory() as folder, volumes(folder), contextlib.redirect_stdout(io.StringIO()):
         runs = [_one_seed(params, seed, Path(folder)) for seed in SEEDS]
         plain_rates, plain_accuracies = _plain(params)
@@ -40,7 +43,7 @@ def measure(params: Params) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def volumes(folder: str) -> Any:
-    """Volumes in this folder, for what is called within."""
+    """Set VOLUMES to a folder within the `with` block."""
     before = os.environ.get("VOLUMES")
     os.environ["VOLUMES"] = folder
     try:
@@ -50,27 +53,26 @@ def volumes(folder: str) -> Any:
 
 
 def _one_seed(params: Params, seed: int, folder: Path) -> tuple[float, float]:
-    """Accuracy and images per second, everything drawn by this seed: splits, weights, order, augmentation."""
+    """Accuracy and images per second; the seed decides splits, weights, order and augmentation."""
     splits = _splits(params, seed)
-    recipe = Recipe(**{**params.train.model_dump(exclude={"in_memory_mb"}), "seed": seed})
+    parameters = params.train.model_copy(update={"seed": seed})
     target = folder / f"network-{seed}"
     target.mkdir()
-    job = Job(recipe, splits["train"].path, splits["validation"].path, target, folder / f"{seed}.pt", 1 << 30)
+    job = Job(parameters, splits["train"].path, splits["validation"].path, target, folder / f"{seed}.pt")
     began = time.perf_counter()
     fit(job)
-    rate = recipe.epochs * len(splits["train"]) / (time.perf_counter() - began)
+    rate = parameters.epochs * len(splits["train"]) / (time.perf_counter() - began)
     return _accuracy(load_network(target), splits), rate
 
 
 def _plain(params: Params) -> tuple[float, float]:
     splits = _splits(params, seed=0)
-    recipe = Recipe(**params.train.model_dump(exclude={"in_memory_mb"}))
-    network, rate = train_plainly(splits["train"], recipe, epochs=2)
+    network, rate = train_plainly(splits["train"], params.train, epochs=2)
     return rate, _accuracy(network, splits)
 
 
 def _splits(params: Params, seed: int) -> dict[str, Split]:
-    ids = preprocess(**{**params.data.model_dump(), "source": "sample", "seed": seed})
+    ids = preprocess(params.data.model_copy(update={"source": "sample", "seed": seed}))
     return {name: open_split(data_volume() / KIND / id) for name, id in ids.items()}
 
 

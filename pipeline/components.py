@@ -1,23 +1,24 @@
 """The pipeline's components: each calls its step's function, in that step's image.
 
-A component's source travels into its container alone, so what it imports is imported within it.
+kfp copies the source of a component alone into its container, so each imports its step itself. A section of
+`params.yaml` is a dictionary here; the step's function converts it to its class.
 """
 
 from typing import NamedTuple
 
 from kfp import dsl
 
-# mypy cannot read a NamedTuple that stands within an annotation, where kfp needs it.
-# mypy: disable-error-code="valid-type, no-any-return"
+# mypy cannot read a NamedTuple within an annotation, where kfp needs it, nor know that a step converts dictionaries.
+# mypy: disable-error-code="valid-type, no-any-return, arg-type"
 
 
 def preprocess(
     data: dict,  # type: ignore[type-arg]
 ) -> NamedTuple("Splits", [("train", str), ("validation", str), ("gallery", str), ("test", str)]):
     """Collect and preprocess data."""
-    from steps.preprocess import preprocess as step
+    from steps.preprocess.preprocess import preprocess as step
 
-    ids = step(**data)
+    ids = step(data)
     return ids["train"], ids["validation"], ids["gallery"], ids["test"]
 
 
@@ -30,10 +31,10 @@ def validate(
     validate: dict,  # type: ignore[type-arg]
 ) -> str:
     """Validate data."""
-    from steps.validate import validate as step
+    from steps.validate.validate import validate as step
 
     splits = {"train": train, "validation": validation, "gallery": gallery, "test": test}
-    return step(splits, image_size=data["image_size"], channels=data["channels"], **validate)
+    return step(splits, data, validate)
 
 
 def train(
@@ -42,9 +43,9 @@ def train(
     train: dict,  # type: ignore[type-arg]
 ) -> str:
     """Train the network."""
-    from steps.train import train as step
+    from steps.train.train import train as step
 
-    return step(train_split, validation_split, **train)
+    return step(train_split, validation_split, train)
 
 
 def embed(
@@ -53,9 +54,9 @@ def embed(
     embed: dict,  # type: ignore[type-arg]
 ) -> str:
     """Embed the gallery."""
-    from steps.embed import embed as step
+    from steps.embed.embed import embed as step
 
-    return step(gallery, network, **embed)
+    return step(gallery, network, embed)
 
 
 def index(
@@ -63,9 +64,9 @@ def index(
     index: dict,  # type: ignore[type-arg]
 ) -> str:
     """Index the embeddings."""
-    from steps.index import index as step
+    from steps.index.index import index as step
 
-    return step(embeddings, **index)
+    return step(embeddings, index)
 
 
 def analyse(
@@ -74,7 +75,7 @@ def analyse(
     index: str,
     validation: str,
     baseline: float,
-    worst_class_floor: float,
+    gate: dict,  # type: ignore[type-arg]
     embed: dict,  # type: ignore[type-arg]
     analyse: dict,  # type: ignore[type-arg]
     metrics: dsl.Output[dsl.Metrics],
@@ -84,10 +85,10 @@ def analyse(
     """Score network and index, and judge them."""
     import shutil
 
-    from steps.analyse import analyse as step
+    from steps.analyse.analyse import analyse as step
 
-    settings = {**embed, **analyse, "baseline": baseline, "worst_class_floor": worst_class_floor}
-    analysis = step(test, network, index, validation, **settings)
+    gate = {"baseline": baseline, **gate}
+    analysis = step(test, network, index, validation, gate=gate, batches=embed, parameters=analyse)
     verdict = analysis.verdict
     metrics.log_metric("accuracy", verdict.accuracy)
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)
@@ -101,7 +102,7 @@ def report(
     name: str,
 ) -> None:
     """Report how the run ended."""
-    from steps.report import report as step
+    from steps.report.report import report as step
 
     step(name, status.state, status.error_message)
 
@@ -115,7 +116,6 @@ def deploy(
     deploy: dict,  # type: ignore[type-arg]
 ) -> str:
     """Archive the model, prove it, and point serving at it."""
-    from steps.deploy import deploy as step
+    from steps.deploy.deploy import deploy as step
 
-    images = {key: data[key] for key in ("image_size", "channels", "max_pixels")}
-    return step(network, index, verdict, name=name, **images, **deploy)
+    return step(network, index, verdict, name=name, images=data, parameters=deploy)

@@ -1,4 +1,4 @@
-"""The graph: seven steps and the gate, the same wherever it runs."""
+"""The graph of the pipeline: its steps and the gate. It is the same on this machine, in containers and on Kubeflow."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -9,17 +9,7 @@ from kfp import dsl
 
 from pipeline import components
 from pipeline.settings import Params, Project
-from steps.common.digest import STEPS
-
-DISPLAY_NAMES = {
-    "preprocess": "collect & preprocess data",
-    "validate": "validate data",
-    "train": "train model",
-    "embed": "embedding",
-    "index": "train faiss",
-    "analyse": "analysis",
-    "deploy": "deploy",
-}
+from steps.registry import STEPS, Step
 
 
 def build_pipeline(
@@ -28,16 +18,33 @@ def build_pipeline(
     on_task: Callable[[dsl.PipelineTask], None] = lambda _: None,
     around: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Any:
-    """The pipeline, each step in the image given for it.
+    """Build the graph, with each step in its image.
 
-    What the place where it runs needs may be added: `on_task` to each task, `around` about them all.
+    Args:
+        project: The project, for the pipeline's name and description.
+        images: The image of each step.
+        on_task: Called with each task, to add what the place where it runs needs.
+        around: A context around all tasks.
+
+    Returns:
+        The pipeline, as kfp compiles or runs it.
     """
-    step = SimpleNamespace(
-        **{
-            name: dsl.component(getattr(components, name), base_image=images[name], install_kfp_package=False)
-            for name in STEPS
-        }
-    )
+
+    def task_of(step: Step) -> Callable[..., dsl.PipelineTask]:
+        component = dsl.component(
+            getattr(components, step.name), base_image=images[step.name], install_kfp_package=False
+        )
+
+        def make(**inputs: Any) -> dsl.PipelineTask:
+            task = component(**inputs)
+            task.set_caching_options(False)  # kfp's cache knows the names of claims, not what the volumes hold
+            task.set_display_name(step.title)
+            on_task(task)
+            return task
+
+        return make
+
+    step = SimpleNamespace(**{each.name: task_of(each) for each in STEPS})
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name=project.name, description=project.title
@@ -50,7 +57,7 @@ def build_pipeline(
         embed: dict,  # type: ignore[type-arg]
         index: dict,  # type: ignore[type-arg]
         baseline: float,
-        worst_class_floor: float,
+        gate: dict,  # type: ignore[type-arg]
         analyse: dict,  # type: ignore[type-arg]
         deploy: dict,  # type: ignore[type-arg]
     ) -> None:
@@ -75,14 +82,13 @@ def build_pipeline(
                 index=faiss.output,
                 validation=splits["validation"],
                 baseline=baseline,
-                worst_class_floor=worst_class_floor,
+                gate=gate,
                 embed=embed,
                 analyse=analyse,
             )
-            served = None
             with dsl.If(analysis.outputs["accuracy"] > baseline, name="above-baseline"):  # noqa: SIM117 - two gates
                 with dsl.If(analysis.outputs["better"] == True, name="better"):  # noqa: E712 - it builds a condition
-                    served = step.deploy(
+                    step.deploy(
                         name=name,
                         network=network.output,
                         index=faiss.output,
@@ -90,15 +96,20 @@ def build_pipeline(
                         data=data,
                         deploy=deploy,
                     )
-            for task in (dataset, sound, network, embeddings, faiss, analysis, served):
-                task.set_caching_options(False)  # kfp's cache keys on a claim's name, not on what the volume holds
-                task.set_display_name(DISPLAY_NAMES[task.name])
-                on_task(task)
 
     return pipeline
 
 
 def arguments(project: Project, params: Params) -> dict[str, Any]:
-    """What the pipeline is run with, from the two settings files."""
+    """Return the arguments of the pipeline: the project's name, and the sections of `params.yaml`.
+
+    Args:
+        project: The project.
+        params: The parameters of the steps.
+
+    Returns:
+        The value of each of the pipeline's inputs.
+    """
     sections = params.model_dump(by_alias=True)
-    return {"name": project.name, **sections.pop("gate"), **sections}
+    baseline = sections["gate"].pop("baseline")  # a parameter by itself, since a condition of the graph reads it
+    return {"name": project.name, "baseline": baseline, **sections}

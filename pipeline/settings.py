@@ -1,58 +1,53 @@
-"""The one loader of `project.yaml` and `params.yaml`: typed, strict, and clear about what is wrong where."""
+"""Reads `project.yaml` and `params.yaml`, strictly: an error names file, key, value and rule."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-# A step checks its parameters again with the function's signature; here stands what values are allowed.
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# A host as Docker tells it from a folder, by a dot, a port or the word localhost; then folders.
+from contract.errors import InputError
+from steps.analyse.parameters import Analyse, Gate
+from steps.common.parameters import Count
+from steps.deploy.parameters import Deploy
+from steps.embed.parameters import Embed
+from steps.index.parameters import Index
+from steps.preprocess.parameters import Data
+from steps.registry import STEP_NAMES, STEPS, Resources
+from steps.train.parameters import Train
+from steps.validate.parameters import Validate
+
+# A host, which Docker recognises by a dot, a port or the name localhost; then folders.
 _REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"
 
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
-Cpu = Annotated[str, Field(pattern=r"^([0-9]*\.)?[0-9]+m?$")]
-Memory = Annotated[str, Field(pattern=r"^[0-9]+([KMGTPE]i?)?$")]
 
 
-class SettingsError(Exception):
-    """A settings file is wrong; the message names file, key, value and rule."""
+class SettingsError(InputError):
+    """A wrong settings file; the message names file, key, value and rule."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Section = TypeVar("Section", bound=_Section)
 
 
-class Resources(_Section):
-    """What a step's pod asks for, and what it may use at most."""
-
-    cpu: Cpu
-    cpu_limit: Cpu
-    memory: Memory
-    memory_limit: Memory
-
-
-class StepResources(_Section):
-    """A pod's resources, for each step."""
-
-    preprocess: Resources
-    validate_: Annotated[Resources, Field(alias="validate")]
-    train: Resources
-    embed: Resources
-    index: Resources
-    analyse: Resources
-    deploy: Resources
+def _of_every_step(changes: Any) -> Any:
+    """Complete the resources of some steps, or some of their quantities, by those in the steps' entries."""
+    if not isinstance(changes, dict):
+        return changes
+    if unknown := [str(name) for name in changes if name not in STEP_NAMES]:
+        raise ValueError(f"there is no step {', '.join(unknown)}; the steps are {', '.join(STEP_NAMES)}")
+    given = {step.name: step.resources.model_dump() for step in STEPS}
+    return given | {
+        name: given[name] | change if isinstance(change, dict) else change for name, change in changes.items()
+    }
 
 
 class Kubeflow(_Section):
-    """How the steps' pods are made."""
+    """The settings of the steps' pods."""
 
     service_account: Annotated[str, Field(pattern=_KUBERNETES_NAME)]
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"]
@@ -63,11 +58,13 @@ class Kubeflow(_Section):
     timeout_minutes: Count
     webhook_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
     serving_namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None
-    resources: StepResources
+    resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
+        default_factory=dict, validate_default=True
+    )
 
 
 class Project(_Section):
-    """`project.yaml`: who the project is, and how it runs on Kubeflow."""
+    """`project.yaml`: the project's names, and its settings for Kubeflow."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
     title: Annotated[str, Field(min_length=1, max_length=100)]
@@ -75,76 +72,8 @@ class Project(_Section):
     kubeflow: Kubeflow
 
 
-class Data(_Section):
-    source: Literal["sample", "mnist", "folder"]
-    mnist_url: Annotated[str, Field(pattern=r"^https?://")]
-    image_size: Annotated[int, Field(ge=8, le=1024)]
-    channels: Literal[1, 3]
-    max_pixels: Count
-    validation_fraction: Fraction
-    test_fraction: Fraction
-    max_unreadable: Annotated[int, Field(ge=0)]
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _leaves_images_to_train(self) -> "Data":
-        if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction and test_fraction together must be less than 1")
-        return self
-
-
-class Validate(_Section):
-    min_images_per_class: Count
-    max_class_ratio: Annotated[float, Field(ge=1)]
-    max_duplicate_fraction: Share
-
-
-class Train(_Section):
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_fraction: Fraction
-    widths: Annotated[list[Count], Field(min_length=1, max_length=8)]
-    embedding_size: Annotated[int, Field(ge=2)]
-    scale: Annotated[float, Field(gt=0)]
-    margin: Annotated[float, Field(ge=0, lt=1.5)]
-    rotation: Annotated[float, Field(ge=0, le=180)]
-    translation: Share
-    zoom: Annotated[float, Field(ge=0, lt=1)]
-    shear: Annotated[float, Field(ge=0, lt=1)]
-    seed: Seed
-    in_memory_mb: Annotated[int, Field(ge=0)]
-
-
-class Embed(_Section):
-    batch_size: Count
-
-
-class Index(_Section):
-    factory: Annotated[str, Field(min_length=1)]
-
-
-class Gate(_Section):
-    baseline: Share
-    worst_class_floor: Share
-
-
-class Analyse(_Section):
-    golden: Count
-    mistakes: Annotated[int, Field(ge=0)]
-    unknown_quantile: Fraction
-
-
-class Deploy(_Section):
-    polarity: Literal["light-on-dark", "dark-on-light"]
-    max_instances: Annotated[int, Field(ge=1, le=1000)]
-    neighbours: Count
-    keep: Count
-
-
 class Params(_Section):
-    """`params.yaml`: how the model is made."""
+    """`params.yaml`: how the model is made, a section for each step, in the classes that the steps read."""
 
     data: Data
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -163,23 +92,41 @@ class Params(_Section):
 
 
 def load_project(path: Path) -> Project:
-    """`project.yaml`; SettingsError if it is wrong."""
+    """Read `project.yaml`.
+
+    Passes on SettingsError (the file is missing or wrong).
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its settings.
+    """
     return _load(path, Project)
 
 
 def load_params(path: Path) -> Params:
-    """`params.yaml`; SettingsError if it is wrong."""
+    """Read `params.yaml`.
+
+    Passes on SettingsError (the file is missing or wrong).
+
+    Args:
+        path: The file.
+
+    Returns:
+        The parameters, in a section for each step.
+    """
     return _load(path, Params)
 
 
 def _load(path: Path, kind: type[Section]) -> Section:
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")), strict=True)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(path, problem) for problem in error.errors())) from None
-    except (yaml.YAMLError, ValueError) as error:  # of a date that is none, say, PyYAML makes a plain ValueError
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML raises a plain ValueError for an impossible date
         raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.errors import InputError
 from contract.pointer import BACKUP, DAMAGE, MODEL_STORE, Record, pointer_path, record_path
 
 _REMEDY = "remove it and run make run, which writes it anew"
@@ -14,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RULE = "not letters, digits, '.', '_' and '-'"
 
 
-class PointerError(Exception):
+class PointerError(InputError):
     """The pointer names no model that can be served; the message says why, and what to do."""
 
 

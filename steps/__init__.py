@@ -1,7 +1,7 @@
-"""The seven steps of the pipeline, a folder each; they know files and numbers, neither kfp nor Kubernetes."""
+"""The steps of the pipeline, a folder each. They use neither kfp nor, but for the rollout of deploy, Kubernetes."""
 
 import os
 
-# Threads that wait sleep instead of spinning: two trainings on one machine's cores would stop each other for minutes.
-# OpenMP reads it once, when torch is imported.
+# Waiting threads sleep instead of spinning, since the spinning threads of two trainings on one machine block each other
+# for minutes. OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,6 +1,5 @@
-"""The pipeline as Kubeflow takes it: reads the settings and the steps' sources, writes the package, one YAML file."""
+"""Compiles the pipeline for Kubeflow: reads the settings and the steps' sources, writes the package, one YAML file."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,23 @@ from pipeline import components
 from pipeline.images.build import references
 from pipeline.pipeline import build_pipeline
 from pipeline.settings import Project, SettingsError
-from steps.common.digest import STEPS
+from steps.registry import CLAIMS, REPORT, TASKS
 
-CLAIMS = {"/data": "data-pvc", "/model": "train-model-pvc", "/deploy-model": "deploy-model-pvc"}
-MOUNTS: Mapping[str, tuple[str, ...]] = {
-    "preprocess": ("/data",),
-    "validate": ("/data",),
-    "train": ("/data", "/model"),
-    "embed": ("/data", "/model"),
-    "index": ("/model",),
-    "analyse": ("/data", "/model", "/deploy-model"),
-    "deploy": ("/data", "/model", "/deploy-model"),
-    "report": ("/model",),
-}
-_REPORTED = ("analyse", "deploy", "report")
-_REPORTER = "validate"  # whose image is light, and whose resources are enough to send a message
 _GPU = "nvidia.com/gpu"
 
 
 def write_package(project: Project, path: Path) -> None:
-    """Compile the pipeline into this file, whose name ends with .yaml; SettingsError if it cannot be written."""
+    """Compile the pipeline.
+
+    Args:
+        project: The project, with the settings of the pods.
+        path: The package to write; its name ends with .yaml.
+
+    Raises:
+        SettingsError: The name ends otherwise, or the file cannot be written.
+    """
     if path.suffix not in (".yaml", ".yml"):
-        raise SettingsError(f"--output: is {str(path)!r}; a package's name ends with .yaml")
+        raise SettingsError(f"--output: is {str(path)!r}; its name must end with .yaml")
     pipeline = build_pipeline(
         project, references(project), lambda task: _prepare(task, project), lambda: reporting(project)
     )
@@ -44,14 +38,21 @@ def write_package(project: Project, path: Path) -> None:
 
 
 def reporting(project: Project) -> AbstractContextManager[Any]:
-    """What tells the webhook, if there is one, how the tasks within it ended."""
+    """The exit handler that reports how a run ended.
+
+    Args:
+        project: The project; without a webhook secret there is no handler.
+
+    Returns:
+        The context in which the tasks of the pipeline are made.
+    """
     kubeflow = project.kubeflow
     if not kubeflow.webhook_secret:
         return nullcontext()
-    image = references(project)[_REPORTER]
+    image = references(project)[REPORT.image]
     task = dsl.component(components.report, base_image=image, install_kfp_package=False)(name=project.name)
     task.set_caching_options(False)
-    task.set_display_name("report")
+    task.set_display_name(REPORT.title)
     _prepare(task, project)
     kubernetes.use_secret_as_env(task, kubeflow.webhook_secret, {"url": "WEBHOOK_URL"})
     handler: AbstractContextManager[Any] = dsl.ExitHandler(task, name="reported")
@@ -59,25 +60,25 @@ def reporting(project: Project) -> AbstractContextManager[Any]:
 
 
 def _prepare(task: dsl.PipelineTask, project: Project) -> None:
-    """Give a task what its pod needs: volumes, resources, nodes, the image's login, another try."""
-    kubeflow = project.kubeflow
-    for path in MOUNTS[task.name]:
-        kubernetes.mount_pvc(task, CLAIMS[path], path)
-    if task.name == "deploy" or (task.name in _REPORTED and kubeflow.webhook_secret):
+    """Configure a task's pod: volumes, environment, resources, node selector, image pull, retries."""
+    kubeflow, step = project.kubeflow, TASKS[task.name]
+    for volume in step.volumes:
+        kubernetes.mount_pvc(task, CLAIMS[volume], f"/{volume}")
+    if task.name == "deploy" or (step.is_reported and kubeflow.webhook_secret):
         kubernetes.use_field_path_as_env(task, "RUN_ID", "metadata.labels['pipeline/runid']")
     if task.name == "deploy" and (namespace := kubeflow.serving_namespace):
         task.set_env_variable("SERVING_NAMESPACE", namespace)
         task.set_env_variable("SERVING_URL", f"http://torchserve.{namespace}.svc:8080")
         task.set_env_variable("SERVING_IMAGE", references(project)["serving"])
-    resources = kubeflow.resources.model_dump(by_alias=True)[task.name if task.name in STEPS else _REPORTER]
-    task.set_cpu_request(resources["cpu"]).set_cpu_limit(resources["cpu_limit"])
-    task.set_memory_request(resources["memory"]).set_memory_limit(resources["memory_limit"])
-    if kubeflow.gpus and task.name == "train":
+    resources = kubeflow.resources[step.image]
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu_limit)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory_limit)
+    if kubeflow.gpus and step.gpus:
         task.set_accelerator_type(_GPU).set_accelerator_limit(kubeflow.gpus)
     for label, value in kubeflow.node_selector.items():
         kubernetes.add_node_selector(task, label, value)
     kubernetes.set_image_pull_policy(task, kubeflow.image_pull_policy)
     if kubeflow.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [kubeflow.image_pull_secret])
-    if kubeflow.retries:  # kfp cannot tell a lost node from a failed step; finished work is found again
+    if kubeflow.retries:  # Kubeflow retries a failed step as it does a lost node; a retry skips finished work
         task.set_retry(kubeflow.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="5m")

@@ -1,40 +1,66 @@
-"""The summary of a run that GitHub shows beside a job: writes Markdown to the file that GITHUB_STEP_SUMMARY names."""
+"""The summary of a run in GitHub's job summary: appends Markdown to the file of GITHUB_STEP_SUMMARY."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contract.events import Finished
 from pipeline.kubeflow import watch
 from pipeline.outcome import Outcome
 
 
-def write_summary(run: Any, outcome: Outcome, events: Mapping[str, Mapping[str, Any]], link: str) -> None:
-    """Append the run's summary; nothing where there is no such file."""
+def write_summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: str) -> None:
+    """Append the summary of a run to GitHub's job summary; outside a GitHub job, do nothing.
+
+    Args:
+        run: The run, as the server returned it.
+        outcome: Its outcome.
+        events: The last event of each step.
+        link: The address of the run's page.
+    """
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(summary(run, outcome, events, link))
 
 
-def summary(run: Any, outcome: Outcome, events: Mapping[str, Mapping[str, Any]], link: str) -> str:
-    """The outcome, a line a step, the confusion matrix, and where to see more."""
+def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: str) -> str:
+    """Write a run as Markdown.
+
+    Args:
+        run: The run, as the server returned it.
+        outcome: Its outcome.
+        events: The last event of each step.
+        link: The address of the run's page.
+
+    Returns:
+        The outcome, a table of the steps, the accuracy, the confusion matrix, and the link.
+    """
     lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
     lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
     for name, task in watch.steps(run).items():
-        event = events.get(name, {})
-        made = ("unchanged, " if event.get("unchanged") else "") + event.get("made", "")
+        event = events.get(name)
+        made = ("unchanged, " if event.unchanged else "") + event.made if event else ""
         lines.append(f"| {name} | {task.state} | {_seconds(task)} | {_cell(made)} |")
-    analysis = events.get("analyse", {})
-    if verdict := analysis.get("verdict"):
-        lines += ["", f"accuracy **{verdict['accuracy']:.4f}**, worst class {_cell(verdict['worst_label'])} "]
-        lines[-1] += f"{verdict['worst_accuracy']:.4f}, verdict `{analysis['id']}`"
-    if "confusion" in analysis:
-        lines += ["", *confusion_table(analysis["classes"], analysis["confusion"])]
+    analysis = events.get("analyse")
+    if analysis and (verdict := analysis.verdict):
+        lines += ["", f"accuracy **{verdict.accuracy:.4f}**, worst class {_cell(verdict.worst_label)} "]
+        lines[-1] += f"{verdict.worst_accuracy:.4f}, verdict `{analysis.id}`"
+    if analysis and analysis.confusion:
+        lines += ["", *confusion_table(analysis.classes, analysis.confusion)]
     return "\n".join([*lines, "", f"[The run]({link})", ""])
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
-    """A row for each true class, a column for each answer."""
+    """Write a confusion matrix as a table in Markdown.
+
+    Args:
+        classes: The labels, in the order of rows and columns.
+        confusion: The number of test images, by true class and by answer.
+
+    Returns:
+        The lines of the table: a row for each true class, a column for each answer.
+    """
     names = [_cell(name) for name in classes]
     rows = [f"| **{name}** | {' | '.join(map(str, row))} |" for name, row in zip(names, confusion, strict=True)]
     return [f"| true \\\\ answer | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}", *rows]
@@ -45,5 +71,5 @@ def _seconds(task: Any) -> str:
 
 
 def _cell(text: object) -> str:
-    """Text that stays in its cell."""
+    """Escape text for a cell of a table."""
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,55 +1,65 @@
-"""What a run shows: reads the steps' event lines from the runner's output, writes progress and the closing table.
+"""Shows a run on the console: reads the steps' events from the output of the runner, writes progress and a table.
 
-Everything that is no event, kfp's own words above all, goes to the log file.
+The whole output, with the events, goes to the log file.
 """
 
 import io
-import json
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from steps.common.digest import STEPS
-
-EVENT = '{"event": '
+from contract.events import Epoch, Event, Failed, Finished, Progress, Resumed, Started, Waiting, Warned, parse
+from steps.registry import STEP_NAMES
 
 
 class EventLog(io.StringIO):
-    """A text stream that keeps every line in a log file and hands on those that are events."""
+    """A text stream that writes everything to a log file, and passes each event on."""
 
-    def __init__(self, log: TextIO, on_event: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, log: TextIO, on_event: Callable[[Event], None]) -> None:
+        """Start with an empty line.
+
+        Args:
+            log: The log file.
+            on_event: Called with each event.
+        """
         super().__init__()
         self._log = log
         self._on_event = on_event
         self._line = ""
 
     def write(self, text: str) -> int:
-        """Take some text, a part of a line or several."""
+        """Write text, which may be a part of a line or several lines, and return its length."""
         self._log.write(text)
         self._log.flush()
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            if (line := line.strip()).startswith(EVENT):
-                self._on_event(json.loads(line))
+            if event := parse(line):
+                self._on_event(event)
         return len(text)
 
 
-class Screen:
-    """Follows one run: shows progress on the console, and remembers what the closing lines tell."""
+class RunDisplay:
+    """Shows the progress of one run, and keeps the events that the closing lines need."""
 
     def __init__(self, console: Console) -> None:
+        """Start before the first step.
+
+        Args:
+            console: Where progress is shown.
+        """
         self.console = console
-        self.finished: dict[str, dict[str, Any]] = {}
+        self.finished: dict[str, Finished] = {}
         self.seconds: dict[str, float] = {}
-        self.step: str | None = None  # the one that runs, or that failed
+        self.step: str | None = None  # running, or failed
         self.failure: str | None = None
         self._since = time.monotonic()
-        self._progress = Progress(
+        self._progress = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,7 +70,7 @@ class Screen:
         )
         self._task: TaskID | None = None
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "RunDisplay":
         if self.console.is_terminal:
             self._progress.start()
         return self
@@ -68,50 +78,49 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Show one event of a step."""
-        match event["event"]:
-            case "started":
-                self.step = event["step"]
-                self._task = self._progress.add_task(event["step"], total=None, detail="")
+    def on_event(self, event: Event) -> None:
+        """Show an event of a step."""
+        match event:
+            case Started():
+                self.step = event.step
+                self._task = self._progress.add_task(event.step, total=None, detail="")
                 if not self.console.is_terminal:
-                    self._say(f"{event['step']} ...")
-            case "finished":
-                step = event["step"]
-                self.finished[step] = event
-                # From the end of the step before: a step's cost includes its interpreter and its imports.
+                    self._print(f"{event.step} ...")
+            case Finished():
+                self.finished[event.step] = event
+                # Since the end of the step before, so the time includes the start of Python and the imports.
                 now = time.monotonic()
-                self.seconds[step], self._since = now - self._since, now
+                self.seconds[event.step], self._since = now - self._since, now
                 self.step = None
                 self._end_task()
-                self._say(f"{step}: {'unchanged, ' if event['unchanged'] else ''}{event['made']}")
-            case "failed":
-                self.failure = event["error"]
+                self._print(f"{event.step}: {'unchanged, ' if event.unchanged else ''}{event.made}")
+            case Failed():
+                self.failure = event.error
                 self._end_task()
-            case "epoch":
-                detail = f"loss {event['loss']:.3f}, {event['validation_accuracy']:.2%} on validation"
-                self._advance(event["epoch"], event["epochs"], detail)
+            case Epoch():
+                detail = f"loss {event.loss:.3f}, {event.validation_accuracy:.2%} on validation"
+                self._advance(event.epoch, event.epochs, detail)
                 if not self.console.is_terminal:
-                    self._say(f"  epoch {event['epoch']}/{event['epochs']}: {detail}")
-            case "progress":
-                self._advance(event["done"], event["total"], f"{event['doing']}, {event['done']} {event['unit']}")
-            case "resumed":
-                self._say(f"  going on after epoch {event['epoch']}")
-            case "waiting" | "warning":
-                self._say(f"  {event['message']}")
+                    self._print(f"  epoch {event.epoch}/{event.epochs}: {detail}")
+            case Progress():
+                self._advance(event.done, event.total, f"{event.doing}, {event.done} {event.unit}")
+            case Resumed():
+                self._print(f"  resuming after epoch {event.epoch}")
+            case Waiting() | Warned():
+                self._print(f"  {event.message}")
 
     def table(self) -> Table:
-        """A line a step: its seconds or `unchanged`, and what it made."""
+        """A row for each step: its seconds or `unchanged`, and what it made."""
         table = Table("step", "seconds", Column("made", no_wrap=True), box=None, pad_edge=False)
-        for step in STEPS:
+        for step in STEP_NAMES:
             if event := self.finished.get(step):
-                seconds = "unchanged" if event["unchanged"] else f"{self.seconds[step]:.1f}"
-                table.add_row(step, seconds, Text(event["made"]))
+                seconds = "unchanged" if event.unchanged else f"{self.seconds[step]:.1f}"
+                table.add_row(step, seconds, Text(event.made))
             else:
                 table.add_row(step, "-", "not run")
         return table
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _advance(self, done: int, total: int, detail: str) -> None:

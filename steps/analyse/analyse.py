@@ -12,32 +12,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
+from contract.events import Verdict
 from contract.pointer import MODEL_STORE, Record, pointer_path
-from steps.analyse.verdict import Score, Verdict, judge
+from steps.analyse.parameters import Analyse, Gate
+from steps.analyse.verdict import Score, judge
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.common.parameters import typed
+from steps.common.parameters import Batches, typed
 from steps.common.pointer import read_pointer
 from steps.common.store import Artefact, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 
 STEP = "analyse"
-
-
-class Settings(TypedDict):
-    """How to score: images a batch, and how many golden ones and mistakes to keep."""
-
-    batch_size: int
-    golden: int
-    mistakes: int
+_QUANTILE = "unknown_quantile"  # decides the calibration; the other parameters decide the evaluation
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the pipeline learns: the verdict and its id, the classes, the confusion matrix and the report's path."""
+    """What the pipeline shows: the verdict and its id, the classes, the confusion matrix, and the report's path."""
 
     verdict: Verdict
     id: str
@@ -48,40 +43,43 @@ class Analysis:
 
 @typed
 def analyse(
-    test: str,
-    network: str,
-    index: str,
-    validation: str,
-    *,
-    baseline: float,
-    worst_class_floor: float,
-    batch_size: int,
-    golden: int,
-    mistakes: int,
-    unknown_quantile: float,
+    test: str, network: str, index: str, validation: str, *, gate: Gate, batches: Batches, parameters: Analyse
 ) -> Analysis:
-    """Judge the network and index of these ids on the test split of this id.
+    """Score a network and its index on the test split, and compare them with the model now served.
 
-    The validation split says from which distance on an image is unknown, for the server alone: the verdict is about
-    the nearest label.
+    The verdict is about the label of the nearest neighbour. The validation split only gives the distance above which
+    the server calls an image unknown.
 
-    Raises StepError if the model now served cannot be scored: nobody could say then which is better.
+    Passes on StepError (the model now served cannot be scored, so that nobody can say which is better).
+
+    Args:
+        test: The id of the test split.
+        network: The id of the network.
+        index: The id of the index.
+        validation: The id of the validation split.
+        gate: The section `gate` of `params.yaml`.
+        batches: How images are embedded.
+        parameters: The section `analyse` of `params.yaml`.
+
+    Returns:
+        The verdict, and what the pipeline shows of the evaluation.
     """
-    settings: Settings = {"batch_size": batch_size, "golden": golden, "mistakes": mistakes}
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
-        calibration = _calibration(validation, network, index, batch_size, unknown_quantile)
-        evaluation = _evaluation(inputs, settings, calibration.facts["unknown_distance"])
+        calibration = _calibration(validation, network, index, batches, parameters)
+        evaluation = _evaluation(inputs, batches, parameters, calibration.facts["unknown_distance"])
         champion, champion_evaluation = read_pointer(), None
         is_champion = champion is not None and (champion.network, champion.index) == (network, index)
         if champion:
-            champion_evaluation = evaluation if is_champion else _evaluation_of_served(champion, test, settings)
+            champion_evaluation = (
+                evaluation if is_champion else _evaluation_of_served(champion, test, batches, parameters)
+            )
         taken_out = champion.why_out_of_service(network, index) if champion else None
         verdict = judge(
             _score(evaluation),
             _score(champion_evaluation) if champion_evaluation else None,
-            baseline=baseline,
-            worst_class_floor=worst_class_floor,
+            baseline=gate.baseline,
+            worst_class_floor=gate.worst_class_floor,
             is_champion=is_champion,
             rolled_back=taken_out,
         )
@@ -90,17 +88,17 @@ def analyse(
             model_volume(),
             "verdict",
             STEP,
-            parameters={"baseline": baseline, "worst_class_floor": worst_class_floor, "rolled_back": taken_out},
+            parameters={**gate.deciding(), "rolled_back": taken_out},
             inputs={"evaluation": evaluation.id, "champion": champion_evaluation.id if champion_evaluation else None},
             build=partial(_write, verdict, evaluation, champion, inputs),
         )
         progress.finished(
             STEP,
             made=f"accuracy {verdict.accuracy:.2%}, worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}",
-            # Against a new champion the verdict is written anew, but no image is scored twice.
+            # Against a new champion only the verdict is new; no image is scored twice.
             unchanged=evaluation.unchanged and (champion_evaluation is None or champion_evaluation.unchanged),
             id=made.id,
-            verdict=asdict(verdict),
+            verdict=verdict,
             classes=details["classes"],
             confusion=details["confusion"],
             report=str(made.path / "report.html"),
@@ -108,49 +106,62 @@ def analyse(
         return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
 
 
-def _calibration(validation: str, network: str, index: str, batch_size: int, unknown_quantile: float) -> Artefact:
-    """From which distance on an image is unknown to a network and an index from the store."""
+def _calibration(validation: str, network: str, index: str, batches: Batches, parameters: Analyse) -> Artefact:
+    """Return the distance above which an image is unknown, of a network and an index in the store."""
+    decides = parameters.model_dump(include={_QUANTILE})
 
     def build(_: Path) -> dict[str, Any]:
         from steps.analyse.calibrate import calibrate
 
         split, stored = read_split(validation), _stored(network, index)
-        return calibrate(split, *stored, batch_size=batch_size, unknown_quantile=unknown_quantile)
+        quantile = parameters.unknown_quantile
+        return calibrate(split, *stored, batch_size=batches.batch_size, unknown_quantile=quantile)
 
     inputs = {"validation": validation, "network": network, "index": index}
-    recipe = {"unknown_quantile": unknown_quantile}
-    return produce(model_volume(), "calibration", STEP, parameters=recipe, inputs=inputs, build=build)
+    return produce(model_volume(), "calibration", STEP, parameters=decides, inputs=inputs, build=build)
 
 
 def _evaluation(
-    inputs: Mapping[str, str], settings: Settings, unknown_distance: float | None, mar: Path | None = None
+    inputs: Mapping[str, str],
+    batches: Batches,
+    parameters: Analyse,
+    unknown_distance: float | None,
+    mar: Path | None = None,
 ) -> Artefact:
-    """The evaluation of a network and an index from the store, or of those in the MAR that is served."""
+    """Return the evaluation of a network and an index in the store, or of those in the MAR now served."""
+    decides = {key: value for key, value in parameters.deciding().items() if key != _QUANTILE}
+    decides |= {"unknown_distance": unknown_distance}
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.analyse.evaluate import evaluate
 
-        split = read_split(inputs["test"])
+        score = partial(
+            evaluate,
+            read_split(inputs["test"]),
+            folder=folder,
+            unknown_distance=unknown_distance,
+            batch_size=batches.batch_size,
+            golden=parameters.golden,
+            mistakes=parameters.mistakes,
+        )
         if mar is None:
-            stored = _stored(inputs["network"], inputs["index"])
-            return evaluate(split, *stored, folder, unknown_distance=unknown_distance, **settings)
+            return score(*_stored(inputs["network"], inputs["index"]))
         with tempfile.TemporaryDirectory() as unpacked:
             with _opened(mar) as archive:
                 archive.extractall(unpacked)
             model = Path(unpacked)
-            return evaluate(split, model, model, folder, unknown_distance=unknown_distance, **settings)
+            return score(model, model)
 
-    recipe = {"golden": settings["golden"], "mistakes": settings["mistakes"], "unknown_distance": unknown_distance}
-    return produce(model_volume(), "evaluation", STEP, parameters=recipe, inputs=inputs, build=build)
+    return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
 
 
-def _evaluation_of_served(champion: Record, test: str, settings: Settings) -> Artefact:
+def _evaluation_of_served(champion: Record, test: str, batches: Batches, parameters: Analyse) -> Artefact:
     mar = deploy_volume() / MODEL_STORE / champion.mar
     with _opened(mar) as archive:
-        # An archive from before there was a distance says nothing of it, nor calls anything unknown.
+        # An older archive has no distance, and calls no image unknown.
         model = json.loads(archive.read("model.json")) if "model.json" in archive.namelist() else {}
     inputs = {"test": test, "network": champion.network, "index": champion.index}
-    return _evaluation(inputs, settings, model.get("unknown_distance"), mar)
+    return _evaluation(inputs, batches, parameters, model.get("unknown_distance"), mar)
 
 
 def _stored(network: str, index: str) -> tuple[Path, Path]:
@@ -164,7 +175,7 @@ def _opened(mar: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (OSError, zipfile.BadZipFile) as error:
         raise StepError(
-            f"the model now served, {mar}, cannot be read ({error}), so nobody can say whether the new one is better: "
+            f"the model now served, {mar}, cannot be read ({error}), so it cannot be compared with the new one: "
             f"restore it from backup/, or remove {pointer_path(deploy_volume())} to deploy against the baseline alone"
         ) from error
 

@@ -1,11 +1,10 @@
-"""Scores a network and an index together on a test split: reads them, writes `<model volume>/evaluation/<id>/`.
+"""Scores a network and its index on a test split: reads them, writes `<model volume>/evaluation/<id>/`.
 
-`evaluation.json` has accuracy, accuracy per class and the confusion matrix; `confusion.png` is its picture;
-`mistakes.json` and `golden.json` hold test images as PNG with the answers they got.
+`evaluation.json` has accuracy, accuracy per class and the confusion matrix; `confusion.png` shows the matrix;
+`mistakes.json` and `golden.json` have test images as PNG, with their answers.
 """
 
 import base64
-import io
 import json
 import math
 import textwrap
@@ -18,16 +17,16 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from steps.common.dataset import Split
 from steps.common.decode import decode
 from steps.common.embedding import embed_images, load_network
+from steps.common.png import encode_png
 
 NO_NEIGHBOUR = "(none)"
-UNKNOWN = "unknown"  # what the server answers instead
+UNKNOWN = "unknown"  # the server's answer beyond the unknown distance
 _ROUNDING = 1e-4
-_READABLE_CLASSES = 40  # more are drawn as colours alone
+_READABLE_CLASSES = 40  # with more classes the picture has no text
 _LABEL_LENGTH = 20
 
 
@@ -42,11 +41,23 @@ def evaluate(
     golden: int,
     mistakes: int,
 ) -> dict[str, Any]:
-    """Write the evaluation of the network and index in these folders; gives its accuracies.
+    """Score a network and an index by the label of the nearest neighbour, and write the evaluation.
 
-    They are of the nearest neighbour's label; that an image further than `unknown_distance` gets none from the server
-    is counted by itself. Test images are uint8 [N, H, W, C]. An archive's folder says in `model.json` which size and
-    colours its network takes; where the split's are others they are brought to it, as the server does.
+    An archive's `model.json` gives the image size and channels of its network. Test images of another format are
+    converted, as the server does.
+
+    Args:
+        split: The test split, images uint8 [N, H, W, C].
+        network: The network's folder, or that of an unpacked archive.
+        index: The index's folder, or that of an unpacked archive.
+        folder: Where the evaluation is written.
+        unknown_distance: Images further than this are counted as unknown; None for no such limit.
+        batch_size: Images embedded at a time.
+        golden: How many images are kept in `golden.json`.
+        mistakes: How many images are kept in `mistakes.json`.
+
+    Returns:
+        `accuracy`, `per_class`, `unknown` and `unknown_distance`.
     """
     distances, neighbours = nearest(network, index, _images_for(network, split), batch_size)
     gallery = json.loads((index / "labels.json").read_text())
@@ -65,14 +76,14 @@ def evaluate(
 
     def item(row: int, label: str) -> dict[str, Any]:
         answer = {"expected": true[row], "label": label, "distance": _finite(distances[row])}
-        return {"image": base64.b64encode(_png(split.images[row])).decode(), "name": split.names[row], **answer}
+        return {"image": base64.b64encode(encode_png(split.images[row])).decode(), "name": split.names[row], **answer}
 
-    # The worst mistake is the surest: the nearest neighbour that is of another class.
+    # The worst mistake is the most certain one: the nearest neighbour of another class.
     wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
     evaluation = {**score, "images": len(true), "classes": classes, "confusion": matrix.tolist()}
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     (folder / "mistakes.json").write_text(json.dumps([item(int(row), predicted[row]) for row in wrong]))
-    # What the server must answer, so not an image of which a rounding decides.
+    # The server must repeat these answers, so images at the limit are left out: rounding decides them.
     sure = (distances > threshold - _ROUNDING) == (distances > threshold + _ROUNDING)
     rows = [row for row in _of_every_class(split) if sure[row]][:golden]
     answers = [item(row, UNKNOWN if unknown[row] else predicted[row]) for row in rows]
@@ -84,9 +95,17 @@ def evaluate(
 def nearest(
     network: Path, index: Path, images: NDArray[np.uint8], batch_size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The cosine distance float64 [N] of each image's nearest neighbour, and its row in the gallery int64 [N].
+    """Find the nearest neighbour of each image in the gallery.
 
-    Infinity and -1 where the index finds none.
+    Args:
+        network: The network's folder.
+        index: The index's folder.
+        images: uint8 [N, H, W, C].
+        batch_size: Images embedded at a time.
+
+    Returns:
+        The cosine distances float64 [N], and the rows in the gallery int64 [N]; infinity and -1 if the index finds
+        no neighbour.
     """
     embeddings = embed_images(load_network(network), images, batch_size)
     similarities, rows = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
@@ -94,7 +113,7 @@ def nearest(
 
 
 def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) -> NDArray[np.int64]:
-    """Counts int64 [K, K]: rows are true classes, columns predicted ones."""
+    """Return counts int64 [K, K]: rows are true classes, columns predicted ones."""
     number = {label: i for i, label in enumerate(classes)}
     cells = [number[t] * len(classes) + number[p] for t, p in zip(true, predicted, strict=True)]
     counts = np.bincount(np.array(cells, np.int64), minlength=len(classes) ** 2)
@@ -110,23 +129,17 @@ def _images_for(network: Path, split: Split) -> NDArray[np.uint8]:
     if split.images.shape[1:] == (size, size, channels):
         return split.images
     limit = split.images[0, :, :, 0].size
-    decoded = [decode(_png(image), size=size, channels=channels, max_pixels=limit) for image in split.images]
+    decoded = [decode(encode_png(image), size=size, channels=channels, max_pixels=limit) for image in split.images]
     return np.stack(decoded)
 
 
 def _of_every_class(split: Split) -> list[int]:
-    """All rows, in this order: the first of each class, then the second of each, and so on."""
+    """Return all rows: first the first one of each class, then the second one of each, and so on."""
     turn = np.zeros(len(split), np.int64)
     for label in range(len(split.classes)):
         rows = np.flatnonzero(split.labels == label)
         turn[rows] = np.arange(len(rows))
     return [int(row) for row in np.lexsort((split.labels, turn))]
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
@@ -145,7 +158,7 @@ def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box for it in the picture is enough
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the picture has a box in its place
         figure.savefig(path, dpi=110)
 
 

@@ -1,4 +1,4 @@
-"""The report page: reads an evaluation and the manifests of what it scored, gives one self-contained HTML page."""
+"""The report page: reads an evaluation and the manifests behind it, and makes one self-contained HTML page."""
 
 import base64
 import json
@@ -8,13 +8,23 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from steps.analyse.verdict import Verdict
+from contract.events import Verdict
 from steps.common.lineage import lineage
 from steps.common.store import Artefact
 
 
 def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str]) -> str:
-    """The page, everything that it shows within it."""
+    """Render the page.
+
+    Args:
+        verdict: The verdict on the model.
+        evaluation: Its evaluation.
+        champion: The version now served; None if there is none.
+        ids: The ids of the test split, the network and the index.
+
+    Returns:
+        HTML, with its pictures in it.
+    """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = environment.get_template("report.html.jinja")
     return template.render(

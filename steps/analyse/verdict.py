@@ -1,27 +1,18 @@
-"""The gate's decision, from numbers alone: reads and writes nothing."""
+"""The gate's decision, from numbers alone. Reads and writes nothing."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from contract.events import Verdict
+
 
 @dataclass(frozen=True)
 class Score:
-    """How a model did on the test split: shares from 0 to 1, None or not finite where none could be had."""
+    """A model's accuracies on the test split: shares from 0 to 1, or None if there is none."""
 
     accuracy: float | None
     per_class: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the pipeline's conditions ask, and the reason in words; `better` is true only if every rule is kept."""
-
-    accuracy: float
-    worst_label: str | None
-    worst_accuracy: float
-    better: bool
-    reason: str
 
 
 def judge(
@@ -33,11 +24,21 @@ def judge(
     is_champion: bool = False,
     rolled_back: str | None = None,
 ) -> Verdict:
-    """Decide; a number that is missing, NaN or not a share counts as 0 and never deploys.
+    """Decide whether a model is to be deployed.
 
-    Better means: the worst class is not below its floor, and the accuracy is above the champion's on the same test
-    split. The model that is served already (`is_champion`) need not beat itself. One that a person took out of service
-    (`rolled_back` says which and when) stays out, however good it looks here.
+    It is better if its accuracy is above the baseline, its worst class is not below the floor, and its accuracy is
+    above the champion's. A number that is missing, NaN or not a share counts as 0, and never deploys.
+
+    Args:
+        challenger: The new model's score.
+        champion: The score of the model now served, on the same test split; None if there is none.
+        baseline: Accuracy must be above this.
+        worst_class_floor: The accuracy of the worst class must not be below this.
+        is_champion: The new model is the one now served, so it need not be better than itself.
+        rolled_back: Why this model was rolled back, which keeps it from being deployed; None if it was not.
+
+    Returns:
+        The verdict.
     """
     accuracy = _share(challenger.accuracy)
     shares = {label: _share(share) for label, share in challenger.per_class.items()}
@@ -45,7 +46,7 @@ def judge(
     worst_accuracy = (shares[worst] or 0.0) if worst is not None else 0.0
     rejection = None
     if accuracy is None:
-        rejection = f"accuracy is {challenger.accuracy}, which is no share from 0 to 1"
+        rejection = f"accuracy is {challenger.accuracy}, which is not a share from 0 to 1"
     elif accuracy <= baseline:
         rejection = f"accuracy {accuracy:.4f} is not above the baseline {baseline:.4f}"
     elif worst is None or worst_accuracy < worst_class_floor:

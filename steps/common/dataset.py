@@ -30,7 +30,14 @@ class Split:
 
 
 def read_split(id: str) -> Split:
-    """The split of this id, its files checked against their SHA-256s."""
+    """The split of this id; StepError if a file is missing or was changed.
+
+    Args:
+        id: The id, as preprocess gave it.
+
+    Returns:
+        The split, its files checked against their SHA-256.
+    """
     return open_split(read(data_volume(), KIND, id).path)
 
 
@@ -46,10 +53,15 @@ def open_split(path: Path) -> Split:
 
 
 def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> None:
-    """Write pieces uint8 [n, *shape] as one `.npy` file; how many images come is known only at the end.
+    """Write images as one `.npy` file, whose number is known only at the end.
 
-    Written in order, so a full disk is an error, where writing through a memory map would be killed. NumPy leaves
-    room in the header for the count to grow.
+    The file is written in order: a full disk is then an error, while a write through a memory map would be killed.
+    NumPy leaves room in the header for the number.
+
+    Args:
+        path: The file.
+        pieces: Images uint8 [n, *shape], any number at a time.
+        shape: The shape of one image.
     """
     count = 0
     with path.open("wb") as file:
@@ -62,7 +74,7 @@ def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[i
 
 
 def write_labels(folder: Path, labels: Sequence[str], names: Sequence[str]) -> None:
-    """Write the labels and names of the images of a split, in the images' order."""
+    """Write the labels and the names of a split's images, in the images' order."""
     classes = sorted(set(labels))
     number = {label: i for i, label in enumerate(classes)}
     np.save(folder / "labels.npy", np.array([number[label] for label in labels], np.int64))

@@ -1,7 +1,7 @@
-"""Decodes one image file, given as bytes, into the pixels that the network takes; reads and writes no files.
+"""Decodes the bytes of an image file into the pixels that the network takes; reads and writes no files.
 
-It stands alone (standard library, numpy, Pillow): preprocess decodes the images it collects with it, and a
-copy travels in the model archive, so that a served image is decoded exactly as a training image was.
+Imports nothing of this project, only numpy and Pillow: a copy travels in the model archive, so that a served image is
+decoded exactly as a training image was.
 """
 
 from io import BytesIO
@@ -25,7 +25,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 class BadImage(ValueError):
-    """Bytes that are no usable image: `rule` names the rule they break, the message adds value and remedy."""
+    """The bytes are no image that can be used: `rule` is the broken rule, the message adds the value and a remedy."""
 
     def __init__(self, rule: Rule, found: str) -> None:
         super().__init__(f"{rule}: {found}")
@@ -33,17 +33,36 @@ class BadImage(ValueError):
 
 
 def decode(data: bytes, *, size: int, channels: int, max_pixels: int) -> NDArray[np.uint8]:
-    """Pixels uint8 [size, size, channels] of an image file: grey for one channel, RGB for three.
+    """The pixels of an image file.
 
-    The first frame of an animation, turned upright as its EXIF says, transparent pixels on white, 16 bits
-    scaled to 8. An image that already has this size is not resampled. Raises BadImage; an image of more than
-    `max_pixels` pixels is refused by its header, before anything is decoded.
+    It is the first frame of an animation, turned upright as its EXIF says, with transparent pixels on white and 16
+    bits scaled to 8. An image that already has the size is not resampled. BadImage if the bytes are no usable image.
+
+    Args:
+        data: The file's bytes.
+        size: The width and height to bring it to, in pixels.
+        channels: 1 for grey, 3 for RGB.
+        max_pixels: The largest image to take, by its header: a larger one is not decoded.
+
+    Returns:
+        uint8 [size, size, channels].
     """
     return pixels(read_header(data, max_pixels), size=size, channels=channels)
 
 
 def read_header(data: bytes, max_pixels: int) -> Image.Image:
-    """The image with its header read and its pixels not; BadImage if it has more than `max_pixels` of them."""
+    """The image with its header read and its pixels not.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: The largest image to take.
+
+    Returns:
+        The image, for `pixels`.
+
+    Raises:
+        BadImage: The bytes are no image, or one of more pixels, or its pixels are floating-point numbers.
+    """
     image = _open(data)
     width, height = image.size
     if width * height > max_pixels:
@@ -57,7 +76,19 @@ def read_header(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def pixels(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]:
-    """As `decode`, of an image whose header was read."""
+    """The pixels of an image whose header was read.
+
+    Args:
+        image: What `read_header` gave.
+        size: The width and height to bring it to, in pixels.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        uint8 [size, size, channels].
+
+    Raises:
+        BadImage: The pixels cannot be decoded.
+    """
     mode = "L" if channels == 1 else "RGB"
     # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
     image.draft(mode, (2 * size, 2 * size))

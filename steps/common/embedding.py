@@ -1,7 +1,7 @@
-"""Loads a trained network from its folder, and embeds images with it: no pickle, no knowledge of its architecture.
+"""Loads a trained network from its folder and embeds images with it, without pickle and for any architecture.
 
-A network's folder holds `network.py`, whose `load(folder)` gives the module; `weights.safetensors`; `network.json`.
-The module takes uint8 [N, H, W, C] and gives float32 [N, D] of length one: normalisation is part of it.
+A network's folder holds `network.py`, whose `load(folder)` returns the module, `weights.safetensors` and
+`network.json`. The module takes uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by itself.
 """
 
 from pathlib import Path
@@ -21,7 +21,16 @@ def load_network(folder: Path) -> torch.nn.Module:
 
 
 def embed_images(network: torch.nn.Module, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
-    """Embeddings float32 [N, D] of images uint8 [N, H, W, C], a batch at a time."""
+    """Embed images, a batch at a time.
+
+    Args:
+        network: What `load_network` gave.
+        images: uint8 [N, H, W, C].
+        batch_size: Images at a time.
+
+    Returns:
+        float32 [N, D], each of length one.
+    """
     device = next(network.parameters()).device
     with torch.inference_mode():
         batches = (torch.from_numpy(np.array(images[i : i + batch_size])) for i in range(0, len(images), batch_size))

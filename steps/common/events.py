@@ -1,13 +1,8 @@
-"""What a step tells whoever watches: writes one JSON object a line to standard output.
+"""Writes the events of a step to standard output."""
 
-In Kubernetes these lines are the pod's log; on one machine the pipeline's command turns them into progress bars
-and the closing table.
-"""
-
-import json
-from typing import Any
+from contract.events import Event, line
 
 
-def event(kind: str, **fields: Any) -> None:
-    """Write one event."""
-    print(json.dumps({"event": kind, **fields}), flush=True)
+def emit(event: Event) -> None:
+    """Write one event, for whoever watches: a person, the pipeline's command, or Kubernetes' log of the pod."""
+    print(line(event), flush=True)

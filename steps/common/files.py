@@ -1,4 +1,4 @@
-"""Files on a volume: written atomically and synced; the errors of a full or read-only volume say what to do."""
+"""Writes files on a volume, atomically and synced; errors of a full or read-only volume say what to do."""
 
 import errno
 import os
@@ -15,7 +15,14 @@ _FULL_BELOW_BYTES = 1 << 20  # libraries hide ENOSPC in errors of their own; thi
 
 
 def write_atomically(path: Path, source: BinaryIO) -> None:
-    """Replace a file by rename with what `source` holds, synced: a reader sees all of the old bytes or of the new."""
+    """Replace a file by rename, synced: a reader sees the old bytes or the new ones.
+
+    StepError if the volume is full or cannot be written.
+
+    Args:
+        path: The file.
+        source: The new bytes.
+    """
     with writing(path.parent):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -42,7 +49,17 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Make the folder, and say what to do where the volume cannot be written."""
+    """Make the folder, and turn errors of a full or read-only volume into ones that say what to do.
+
+    Args:
+        folder: Where the work within this context writes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StepError: The volume is full or cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,19 +1,73 @@
-"""Gives a step's parameters the types that its signature names: kfp carries every number of a dict as a float."""
+"""The base class of the steps' parameters, the kinds of numbers in them, and the check of a step's arguments.
+
+Imports no library but pydantic: the command line loads `params.yaml` with these classes before it loads anything else.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from pydantic import ValidationError, validate_call
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, validate_call
 
 from steps.common.errors import StepError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class NoEffect:
+    """Marks a parameter that cannot change the step's result, such as a limit of memory: it is not part of an id."""
+
+
+class Parameters(BaseModel):
+    """The parameters of a step: each field has a type, a range and a description, and stands nowhere else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def deciding(self) -> dict[str, Any]:
+        """The parameters that decide the result, by name: all but those marked NoEffect."""
+        fields = type(self).model_fields.items()
+        return self.model_dump(exclude={name for name, field in fields if NoEffect() in field.metadata})
+
+
+class ImageFormat(Parameters, extra="ignore"):
+    """The format of every image in a dataset; other keys of the section `data` are ignored."""
+
+    image_size: Annotated[int, Field(ge=8, le=1024)] = Field(description="pixels a side, to which each image is scaled")
+    channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
+
+    def image_format(self) -> dict[str, int]:
+        """Size and channels alone, by name."""
+        return {"image_size": self.image_size, "channels": self.channels}
+
+
+class Batches(Parameters, extra="ignore"):
+    """How images are embedded; other keys of the section `embed` are ignored."""
+
+    batch_size: Annotated[Count, NoEffect()] = Field(
+        description="images embedded at a time; does not change the result"
+    )
+
+
 def typed(step: Callable[P, R]) -> Callable[P, R]:
-    """Check and convert a step's arguments; StepError names each that is wrong, unknown or missing."""
+    """Check a step's arguments, and convert them to the types in its signature.
+
+    A dictionary becomes the class of parameters in its place. Kubeflow Pipelines sends each number in a dictionary as a
+    float, so 22.0 becomes 22 where the class has an integer.
+
+    Args:
+        step: The step's function, with a type for each argument.
+
+    Returns:
+        The function, which raises StepError naming each argument or field that is wrong, unknown or missing.
+    """
     checked = validate_call(step)
 
     @wraps(step)
@@ -21,11 +75,13 @@ def typed(step: Callable[P, R]) -> Callable[P, R]:
         try:
             return checked(*args, **kwargs)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_found(e)}" for e in error.errors())
+            problems = "; ".join(map(_problem, error.errors()))
             raise StepError(f"the parameters of {step.__name__} are wrong: {problems}") from error
 
     return call
 
 
-def _found(problem: Any) -> str:
-    return "" if problem["type"].startswith("missing") else f", is {problem['input']!r}"
+def _problem(problem: Any) -> str:
+    argument, *field = map(str, problem["loc"])
+    found = "" if problem["type"].startswith("missing") else f", is {problem['input']!r}"
+    return f"{'.'.join(field) or argument}: {problem['msg']}{found}"

@@ -1,29 +1,34 @@
 """The content-addressed store: writes and reads `<volume>/<kind>/<id>/`, each with a `manifest.json`.
 
-An id is the digest of the step's digest, its parameters and the ids of its inputs. An artefact is built in a
-temporary folder on the same volume, synced to disk and renamed into place, so a folder with an id for its name is
-always complete, whatever was killed and whoever else was writing.
+An id is the digest of what decides the artefact: the code that makes it, the versions of the libraries that compute,
+the parameters and the ids of the inputs. An artefact is built in a temporary folder on the same volume, synced to disk
+and renamed into place. So a folder with an id for its name is always complete, even if a run was killed or two runs
+wrote at once.
 """
 
 import errno
-import fcntl
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from steps.common.digest import digest, file_sha256, running_step_digest
+from filelock import FileLock, Timeout
+
+from contract.events import Waiting
+from steps.common.code import deciding_code
+from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.files import sync, volume_trouble, writing
 
 MANIFEST = "manifest.json"
+# 2: `code` and `libraries` say what decided the artefact. Manifests without a format have one `step_digest` instead.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,11 @@ class Artefact:
         return dict(self.manifest["facts"])
 
 
-def artefact_id(step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None]) -> str:
-    """The id of what `step` makes of `inputs` under `parameters`."""
-    return digest(_recipe(step, parameters, inputs))
+def artefact_id(
+    step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None], code: Sequence[str] = ()
+) -> str:
+    """The id of what `step` makes of `inputs` under `parameters`; `code` as `produce` takes it."""
+    return digest(_recipe(step, parameters, inputs, code))
 
 
 def find(volume: Path, kind: str, id: str) -> Artefact | None:
@@ -62,7 +69,19 @@ def find(volume: Path, kind: str, id: str) -> Artefact | None:
 
 
 def read(volume: Path, kind: str, id: str) -> Artefact:
-    """The artefact, each file checked against its SHA-256; StepError if it is missing or damaged."""
+    """The artefact, each file checked against its SHA-256.
+
+    Args:
+        volume: The volume's folder.
+        kind: The kind of the artefact.
+        id: Its id.
+
+    Returns:
+        The artefact.
+
+    Raises:
+        StepError: It is missing or damaged.
+    """
     path = volume / kind / id
     found = find(volume, kind, id)
     if found is None:
@@ -81,25 +100,40 @@ def produce(
     parameters: Mapping[str, Any],
     inputs: Mapping[str, str | None],
     build: Callable[[Path], Mapping[str, Any]],
+    code: Sequence[str] = (),
 ) -> Artefact:
-    """The artefact of this recipe: found, or built by `build(folder)`, whose return is kept as its facts.
+    """The artefact of this recipe, which is built only if the volume does not hold it.
 
-    Raises StepError naming the path if the volume is full or cannot be written.
+    Args:
+        volume: The volume's folder.
+        kind: The kind of the artefact, a folder on the volume.
+        step: The step that makes it.
+        parameters: What was set and decides the artefact.
+        inputs: The ids of the artefacts that it is made of, by their roles.
+        build: Writes the artefact's files into a folder; gives facts about it, which the manifest keeps.
+        code: The modules that decide the artefact, with all that they import; by default the whole step.
+
+    Returns:
+        The artefact, which says whether it was there before.
+
+    Raises:
+        StepError: The volume is full or cannot be written. The message names the path.
     """
-    recipe = _recipe(step, parameters, inputs)
+    recipe = _recipe(step, parameters, inputs, code)
     id = digest(recipe)
     if found := find(volume, kind, id):
         return found
     shelf = volume / kind
-    with writing(shelf), _only_builder(shelf, id) as alone:
+    with writing(shelf), _only_builder(shelf, id) as locked:
         if found := find(volume, kind, id):
             return found
-        for stale in shelf.glob(f".{id}.*") if alone else ():
+        for stale in shelf.glob(f".{id}.*") if locked else ():
             shutil.rmtree(stale, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{id}.", dir=shelf))
         try:
             facts = dict(build(folder))
-            _complete(folder, {**recipe, "facts": facts, "created": datetime.now(UTC).isoformat()})
+            created = datetime.now(UTC).isoformat()
+            _complete(folder, {"format": FORMAT, **recipe, "facts": facts, "created": created})
             _publish(folder, shelf / id)
         except BaseException as error:
             reason = volume_trouble(error, shelf)  # asked before the removal makes room again
@@ -113,10 +147,25 @@ def produce(
     return Artefact(made.path, made.manifest, unchanged=False)
 
 
-def _recipe(step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None]) -> dict[str, Any]:
+def holds_only_older(volume: Path, kind: str) -> bool:
+    """Whether all artefacts of this kind are of an earlier version of this program, whose ids nothing has any more."""
+    formats = []
+    for path in (volume / kind).glob(f"[!.]*/{MANIFEST}"):
+        try:
+            formats.append(json.loads(path.read_text()).get("format", 0))
+        except (OSError, ValueError, AttributeError):
+            continue
+    return bool(formats) and max(formats) < FORMAT
+
+
+def _recipe(
+    step: str, parameters: Mapping[str, Any], inputs: Mapping[str, str | None], code: Sequence[str]
+) -> dict[str, Any]:
+    decides = deciding_code(*(code or (f"steps.{step}.{step}",)))
     return {
         "step": step,
-        "step_digest": running_step_digest(step),
+        "code": decides.digest,
+        "libraries": decides.libraries,
         "parameters": dict(parameters),
         "inputs": dict(inputs),
     }
@@ -151,34 +200,32 @@ def _publish(folder: Path, final: Path) -> None:
 
 @contextmanager
 def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
-    """Wait while another run builds the same artefact, so that no work is done twice; yields whether locks work.
+    """Wait while another run builds the same artefact, so that no work is done twice.
 
-    The kernel drops the lock when its holder dies. Where the file system has no locks both build, and the rename
-    decides: slower, never wrong.
+    The kernel drops the lock when its holder dies. On a file system without locks both build, and the first rename
+    wins: slower, never wrong.
+
+    Yields:
+        Whether the file system has locks.
     """
     path = shelf / f".{id}"
-    lock, locked = _lock(path)
+    lock = FileLock(path, fallback_to_soft=False)
+    locked = _take(lock, f"another run is making {shelf.name} {id}")
     try:
         yield locked
     finally:
-        path.unlink(missing_ok=True)
-        lock.close()
+        path.unlink(missing_ok=True)  # before the release: whoever waited for a removed file takes a new one
+        lock.release()
 
 
-def _lock(path: Path) -> tuple[IO[str], bool]:
-    """The lock's open file, and whether the file system has locks at all."""
-    while True:
-        lock = path.open("w")
+def _take(lock: FileLock, message: str) -> bool:
+    """Take a lock, and say so if that means to wait; False where the file system has no locks."""
+    try:
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                event("waiting", message=f"another run is making {path.parent.name} {path.name.removeprefix('.')}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            return lock, False
-        # Its holder removes the file when it ends: what was waited for may be a file that nobody else will find.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                return lock, True
-        lock.close()
+            lock.acquire(blocking=False)
+        except Timeout:
+            emit(Waiting(message))
+            lock.acquire()
+    except OSError:
+        return False
+    return True

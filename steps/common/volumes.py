@@ -1,14 +1,15 @@
-"""Where the three volumes are: reads the environment variable VOLUMES, the folder that holds them.
+"""Where the three volumes are: in the folder that the environment variable VOLUMES names.
 
 In a container that is `/`, so that the volumes are `/data`, `/model` and `/deploy-model`.
 """
 
-import os
 from pathlib import Path
+
+from contract.environment import Environment
 
 
 def _volume(name: str) -> Path:
-    return Path(os.environ.get("VOLUMES") or "/") / name
+    return Environment().volumes / name
 
 
 def data_volume() -> Path:

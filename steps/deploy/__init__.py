@@ -1,5 +1,1 @@
 """Deploy: archives a model that passed the gate, proves it in TorchServe, and points the deploy volume at it."""
-
-from steps.deploy.deploy import deploy
-
-__all__ = ["deploy"]

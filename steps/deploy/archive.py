@@ -1,4 +1,7 @@
-"""Builds a model's MAR with torch-model-archiver and proves it: reads artefacts, writes the MAR."""
+"""Builds a model's MAR with torch-model-archiver: reads artefacts, writes the MAR.
+
+A version follows from this module, with all that it imports and all files that it names.
+"""
 
 import json
 import os
@@ -11,23 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from contract.paths import ROOT
-from serving.golden import GoldenError, read_golden
-from serving.log import Log
-from serving.torchserve.server import TorchServe, TorchServeError
 from steps.common.embedding import FILES as NETWORK_FILES
-from steps.common.errors import StepError
 from steps.deploy.export import ONNX, export_network
 
 MAR = "model.mar"
-# The modules that the worker runs besides the handler. They import nothing else of this project.
+HANDLER = "serving/model/handler.py"
+# The modules beside the handler: all others of its folder, and the decoder that preprocess uses, too.
 CODE = (
-    "serving/model/predictor.py",
-    "serving/model/payload.py",
-    "serving/model/telemetry.py",
-    "serving/model/socket_reads.py",
+    *sorted(
+        f"serving/model/{path.name}" for path in (ROOT / "serving/model").glob("[!_]*.py") if path.stem != "handler"
+    ),
     "steps/common/decode.py",
 )
-HANDLER = "serving/model/handler.py"
 CONFIG = "serving/model/model-config.yaml"
 
 
@@ -79,26 +77,3 @@ def build_archive(
     if done.returncode:
         # Not a StepError, so that the store checks whether the disk is full.
         raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")
-
-
-def prove_archive(mar: Path, name: str) -> list[dict[str, Any]]:
-    """Serve the MAR on loopback and ask for its golden predictions, which must equal the answers of the analysis.
-
-    Args:
-        mar: the archive.
-        name: the model's.
-
-    Returns:
-        For each golden image its true label, `expected`, and the answer of the server, `answer`.
-
-    Raises:
-        StepError: it does not start, or an answer differs.
-    """
-    golden = read_golden(mar)
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            with TorchServe(mar, name, log=Log(Path(temporary, "torchserve.log"))) as server:
-                answers = golden.check(server.url)
-        except (TorchServeError, GoldenError) as error:
-            raise StepError(f"the model does not serve, so it is not deployed: {error}") from error
-    return [{"expected": item.true_label, "answer": answer} for item, answer in zip(golden.items, answers, strict=True)]

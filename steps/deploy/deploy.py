@@ -6,11 +6,11 @@ serving untouched, and in a cluster the rollout of the pods.
 """
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from contract.environment import Environment
 from contract.journal import Event
 from contract.pointer import MODEL_STORE, Record
 from steps.common import progress
@@ -18,32 +18,21 @@ from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
-from steps.common.parameters import typed
+from steps.common.parameters import ImageFormat, typed
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
+from steps.deploy.parameters import Deploy
 from steps.deploy.release.actor import now
 from steps.deploy.release.archives import retire_archives
 from steps.deploy.release.journal import Journal, opened
 from steps.deploy.release.switch import confirm, switch
 
 STEP = "deploy"
+ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved and switched to does not
 
 
 @typed
-def deploy(
-    network: str,
-    index: str,
-    verdict: str,
-    *,
-    name: str,
-    image_size: int,
-    channels: int,
-    max_pixels: int,
-    polarity: str,
-    max_instances: int,
-    neighbours: int,
-    keep: int,
-) -> str:
+def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFormat, parameters: Deploy) -> str:
     """Deploy a model that the verdict found better; SwitchError if the pods do not come to serve it.
 
     Args:
@@ -51,13 +40,8 @@ def deploy(
         index: id of the index.
         verdict: id of the verdict on both.
         name: the model's name, which is in its URL.
-        image_size: of the square images that the network takes, in pixels.
-        channels: of these images.
-        max_pixels: of an image that the server decodes.
-        polarity: of the images of a request, if it does not say.
-        max_instances: images in a request.
-        neighbours: nearest neighbours in an answer.
-        keep: archives that stay in the model store, the newest and always the current one; older ones go to `backup/`.
+        images: the form of the images that the network takes.
+        parameters: the section `deploy` of `params.yaml`.
 
     Returns:
         The version, which is current then.
@@ -69,10 +53,9 @@ def deploy(
         judged = read(model_volume(), "verdict", verdict)
         if judged.facts["better"] is not True or (judged.facts["network"], judged.facts["index"]) != (network, index):
             raise StepError(f"verdict {verdict} does not let this model be deployed: {judged.facts['reason']}")
-        served = {"name": name, "image_size": image_size, "channels": channels}
-        served |= {"neighbours": neighbours, "max_pixels": max_pixels, "max_instances": max_instances}
         evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"])
-        served |= {"polarity": polarity, "unknown_distance": evaluation.facts["unknown_distance"]}
+        served = {"name": name, **images.image_format(), **parameters.deciding()}
+        served |= {"unknown_distance": evaluation.facts["unknown_distance"]}
         archive = _archive(served, network, index, judged)
         record = Record(
             name=name,
@@ -81,10 +64,10 @@ def deploy(
             sha256=archive.facts["sha256"],
             network=network,
             index=index,
-            image=os.environ.get("SERVING_IMAGE") or None,
+            image=Environment().serving_image,
         )
         with opened() as journal:
-            return _release(journal, record, archive, judged, keep)
+            return _release(journal, record, archive, judged, parameters.keep)
 
 
 def _release(journal: Journal, record: Record, archive: Artefact, judged: Artefact, keep: int) -> str:
@@ -146,10 +129,11 @@ def _check_champion(current: Record | None, record: Record, judged: Artefact) ->
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
     """The proven MAR of the model; its id is the version."""
     inputs = {"network": network, "index": index}
-    version = artefact_id(STEP, served, inputs)
+    version = artefact_id(STEP, served, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
-        from steps.deploy.archive import MAR, build_archive, prove_archive
+        from steps.deploy.archive import MAR, build_archive
+        from steps.deploy.proof import prove_archive
 
         model = {**served, "version": version}
         golden = read(model_volume(), "evaluation", judged.facts["evaluation"]).path / "golden.json"
@@ -163,4 +147,4 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
-    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build)
+    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build, code=ARCHIVE)

@@ -6,6 +6,7 @@ import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import onnxscript  # noqa: F401 - torch.onnx exports with it, so that its version decides too
 import torch
 
 from steps.common.embedding import load_network

@@ -11,19 +11,30 @@ from steps.common.dataset import read_split
 from steps.common.parameters import typed
 from steps.common.store import produce, read
 from steps.common.volumes import model_volume
+from steps.embed.parameters import Embed
 
 STEP = "embed"
 
 
 @typed
-def embed(gallery: str, network: str, *, batch_size: int) -> str:
-    """The id of the gallery's embeddings: `embeddings.npy`, float32 [N, D] of length one, and `labels.json`."""
+def embed(gallery: str, network: str, parameters: Embed) -> str:
+    """Embed the gallery: `embeddings.npy`, float32 [N, D] of length one, and `labels.json`.
+
+    Args:
+        gallery: The id of the gallery split.
+        network: The id of the network.
+        parameters: The section `embed` of `params.yaml`.
+
+    Returns:
+        The id of the embeddings.
+    """
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.common.embedding import embed_images, load_network
 
         split = read_split(gallery)
-        embeddings = embed_images(load_network(read(model_volume(), "network", network).path), split.images, batch_size)
+        loaded = load_network(read(model_volume(), "network", network).path)
+        embeddings = embed_images(loaded, split.images, parameters.batch_size)
         np.save(folder / "embeddings.npy", embeddings)
         (folder / "labels.json").write_text(json.dumps({"classes": split.classes, "gallery": split.labels.tolist()}))
         return {"images": len(embeddings), "embedding_size": embeddings.shape[1]}
@@ -33,7 +44,7 @@ def embed(gallery: str, network: str, *, batch_size: int) -> str:
             model_volume(),
             "embeddings",
             STEP,
-            parameters={},
+            parameters=parameters.deciding(),
             inputs={"gallery": gallery, "network": network},
             build=build,
         )

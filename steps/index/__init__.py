@@ -1,5 +1,1 @@
 """Train FAISS: reads embeddings, writes `<model volume>/index/<id>/`."""
-
-from steps.index.index import index
-
-__all__ = ["index"]

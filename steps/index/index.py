@@ -11,17 +11,27 @@ from steps.common.errors import StepError
 from steps.common.parameters import typed
 from steps.common.store import produce, read
 from steps.common.volumes import model_volume
+from steps.index.parameters import Index
 
 STEP = "index"
 
 
 @typed
-def index(embeddings: str, *, factory: str) -> str:
-    """The id of a FAISS index made by the factory string, e.g. `Flat` or `IVF64,Flat`.
+def index(embeddings: str, parameters: Index) -> str:
+    """Make a FAISS index of embeddings, searched by inner product.
 
-    It is searched by inner product, which for embeddings of length one is the cosine of the angle that ArcFace
-    separates. Raises StepError if FAISS cannot make or train such an index.
+    For embeddings of length one that is the cosine of the angle, which ArcFace separates.
+
+    Passes on StepError (FAISS cannot make or train such an index).
+
+    Args:
+        embeddings: The id of the embeddings.
+        parameters: The section `index` of `params.yaml`.
+
+    Returns:
+        The id of the index.
     """
+    factory = parameters.factory
 
     def build(folder: Path) -> dict[str, Any]:
         import faiss
@@ -47,7 +57,7 @@ def index(embeddings: str, *, factory: str) -> str:
             model_volume(),
             "index",
             STEP,
-            parameters={"factory": factory},
+            parameters=parameters.deciding(),
             inputs={"embeddings": embeddings},
             build=build,
         )

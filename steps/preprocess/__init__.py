@@ -1,5 +1,1 @@
 """Collect and preprocess data: reads a source, writes four splits to `<data volume>/dataset/<id>/`."""
-
-from steps.preprocess.preprocess import preprocess
-
-__all__ = ["preprocess"]

@@ -1,4 +1,4 @@
-"""Fetches MNIST's four files to `<data volume>/downloads/`: checked by SHA-256, resumed where they broke off."""
+"""Downloads a file to a folder: checked by SHA-256, and resumed after a broken transfer. Reads IDX files."""
 
 import gzip
 import os
@@ -8,22 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.events import Progress
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 
-# SHA-256 of the files as their authors published them.
-SHA256 = {
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
-_CHUNK_BYTES = 1 << 16  # what a broken transfer may lose
+_CHUNK_BYTES = 1 << 16  # at most lost when a transfer breaks
 _TIMEOUT_SECONDS = 30
 
 
 def fetch(name: str, sha256: str, base_url: str, folder: Path) -> Path:
-    """The file `name`, fetched if it is not there; StepError saying what to do if it cannot be had."""
+    """Download a file, unless the folder has it already.
+
+    Args:
+        name: The file's name, in the folder and at the end of its URL.
+        sha256: Its SHA-256, in hexadecimal.
+        base_url: The URL of the folder that it is downloaded from.
+        folder: Where it is kept. An unfinished download stays there as `<name>.part`.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        StepError: if the download fails, or the file has another SHA-256.
+    """
     import pooch
     import requests
 
@@ -38,7 +45,7 @@ def fetch(name: str, sha256: str, base_url: str, folder: Path) -> Path:
 
 
 def _resume(url: str, output_file: str, _: Any) -> None:
-    """A pooch downloader that keeps what it got in `<file>.part` and asks only for the rest."""
+    """Download for pooch: keep what arrives in `<file>.part`, and ask for the rest of it alone."""
     import requests
 
     name = url.rsplit("/", 1)[-1]
@@ -47,7 +54,7 @@ def _resume(url: str, output_file: str, _: Any) -> None:
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink()  # it is whole, or wrong: the checksum cannot tell from here
+            part.unlink()  # it is complete or damaged; the checksum is not known here
             raise requests.ConnectionError(f"the partial file of {have} bytes did not fit and was removed")
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
@@ -56,16 +63,26 @@ def _resume(url: str, output_file: str, _: Any) -> None:
         with part.open("ab" if resumed else "wb") as file:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 done += file.write(chunk)
-                event("progress", step="preprocess", doing=f"fetch {name}", done=done, total=total, unit="bytes")
+                emit(Progress(f"fetch {name}", done, total, "bytes", "preprocess"))
     if done < total:
         raise requests.ConnectionError(f"{done} of {total} bytes arrived")
     os.replace(part, output_file)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes: a big-endian header of the shape, then the values (MNIST's own description)."""
+    """Read a compressed IDX file of unsigned bytes: a header with the shape, big-endian, then the values.
+
+    Args:
+        path: The file, compressed by gzip.
+
+    Returns:
+        The values, uint8, in the shape that the header gives.
+
+    Raises:
+        StepError: if the values are no unsigned bytes.
+    """
     data = gzip.decompress(path.read_bytes())
     if data[:3] != b"\0\0\x08":
-        raise StepError(f"{path} is no IDX file of bytes: delete it and run again")
+        raise StepError(f"{path} is not an IDX file of bytes: delete it and run again")
     shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)

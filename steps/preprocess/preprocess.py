@@ -1,66 +1,66 @@
 """Collect and preprocess data: reads a source, writes four splits to `<data volume>/dataset/<id>/`.
 
 `train` and `validation` fit the network, `gallery` is what the index holds, `test` is only ever scored. Each split
-has an id of its own, which depends on the images it is drawn from and on the parameters, so new gallery images change
-the gallery's id alone. Where a source has no gallery, the training split is the gallery, under the same id.
+has its own id, from the parameters and the images that it is drawn from: new gallery images change the gallery's id
+alone. If a source has no gallery, the training split is the gallery, under the same id.
 """
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from contract.events import Progress, Warned
 from steps.common import progress
 from steps.common.dataset import KIND, write_images, write_labels
 from steps.common.decode import BadImage, decode
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.parameters import typed
-from steps.common.store import Artefact, produce
+from steps.common.png import encode_png
+from steps.common.store import Artefact, holds_only_older, produce
 from steps.common.volumes import data_volume
-from steps.preprocess import sources
+from steps.preprocess.parameters import Data
+from steps.preprocess.sources.source import Part
 from steps.preprocess.split import stratify
 
 STEP = "preprocess"
-_PIECE = 1024  # images decoded before they are written
+_PIECE = 1024  # images decoded, then written, at a time
+_DRAWING = ("validation_fraction", "test_fraction", "seed")  # decide only the splits drawn from training images
+_ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 _NAMED = 20  # unreadable images named on the screen; all are in the manifest
 
 
 @typed
-def preprocess(
-    *,
-    source: Literal["sample", "mnist", "folder"],
-    mnist_url: str,
-    image_size: int,
-    channels: int,
-    max_pixels: int,
-    validation_fraction: float,
-    test_fraction: float,
-    max_unreadable: int,
-    seed: int,
-) -> dict[str, str]:
-    """The ids of the splits `train`, `validation`, `gallery` and `test`.
+def preprocess(parameters: Data) -> dict[str, str]:
+    """Read the source, decode its images and draw the splits.
 
-    Raises StepError if the source is not there, or more than `max_unreadable` images cannot be read.
+    Passes on StepError (the source cannot be read, or more than `max_unreadable` images cannot be decoded).
+
+    Args:
+        parameters: The section `data` of `params.yaml`.
+
+    Returns:
+        The ids of the splits `train`, `validation`, `gallery` and `test`, by these names.
     """
     with progress.running(STEP):
-        given = _parts(source, mnist_url)
+        given = parameters.chosen_source().read()
         parts = {"train": given["train"], "test": given.get("test", given["train"])}
         parts |= {"validation": given["train"], "gallery": given.get("gallery", given["train"])}
-        held_out = {"validation": validation_fraction}
+        held_out = {"validation": parameters.validation_fraction}
         if "test" not in given:
-            held_out = {"test": test_fraction, **held_out}
-        rows = stratify(given["train"].labels, given["train"].keys, held_out, rest="train", seed=seed)
+            held_out = {"test": parameters.test_fraction, **held_out}
+        rows = stratify(given["train"].labels, given["train"].keys, held_out, rest="train", seed=parameters.seed)
         rows |= {name: np.arange(len(given[name].names)) for name in ("gallery", "test") if name in given}
-        shape: dict[str, Any] = {"image_size": image_size, "channels": channels, "max_pixels": max_pixels}
-        drawn = {**held_out, "seed": seed}
+        decoding = {key: value for key, value in parameters.deciding().items() if key not in _DRAWING}
+        drawing = {**held_out, "seed": parameters.seed}
 
+        if holds_only_older(data_volume(), KIND):
+            emit(Warned(_ANEW, STEP))
         made: dict[str, Artefact] = {}
         for split in ("train", "validation", "gallery", "test"):
             if split not in rows:
@@ -71,11 +71,12 @@ def preprocess(
                 data_volume(),
                 KIND,
                 STEP,
-                parameters={"split": "whole" if whole else split, **shape, **({} if whole else drawn)},
+                parameters={"split": "whole" if whole else split, **decoding, **({} if whole else drawing)},
                 inputs={"images": parts[split].digest},
-                build=partial(_build, split, parts[split], rows[split], shape, max_unreadable),
+                build=partial(_build, split, parts[split], rows[split], parameters),
             )
-        _check_unreadable({name for split in made.values() for name in split.facts["unreadable"]}, max_unreadable)
+        unreadable = {name for split in made.values() for name in split.facts["unreadable"]}
+        _check_unreadable(unreadable, parameters.max_unreadable)
         ids = {split: artefact.id for split, artefact in made.items()}
         progress.finished(
             STEP,
@@ -86,23 +87,11 @@ def preprocess(
         return ids
 
 
-def _parts(source: str, mnist_url: str) -> sources.Parts:
-    match source:
-        case "sample":
-            return sources.sample()
-        case "mnist":
-            return sources.mnist(mnist_url)
-        case "folder":
-            return sources.folder()
-    raise StepError(f"data.source is {source!r}: it must be sample, mnist or folder")
-
-
 def _build(
     split: str,
-    part: sources.Part,
+    part: Part,
     rows: NDArray[np.int64],
-    shape: Mapping[str, Any],
-    max_unreadable: int,
+    parameters: Data,
     folder: Path,
 ) -> dict[str, Any]:
     kept: list[int] = []
@@ -112,47 +101,41 @@ def _build(
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(rows), _PIECE):
                 piece = rows[start : start + _PIECE].tolist()
-                decoded = list(pool.map(lambda row: _decode(part, row, shape), piece))
+                decoded = list(pool.map(lambda row: _decode(part, row, parameters), piece))
                 for row, image in zip(piece, decoded, strict=True):
                     if isinstance(image, BadImage):
                         unreadable.append(part.names[row])
                         _report_unreadable(part.names[row], image, len(unreadable))
                     else:
                         kept.append(row)
-                _check_unreadable(set(unreadable), max_unreadable)
-                event("progress", step=STEP, doing=split, done=start + len(piece), total=len(rows), unit="images")
+                _check_unreadable(set(unreadable), parameters.max_unreadable)
+                emit(Progress(split, start + len(piece), len(rows), "images", STEP))
                 images = [image for image in decoded if not isinstance(image, BadImage)]
                 if images:
                     yield np.stack(images)
 
-    side = int(shape["image_size"])
-    write_images(folder / "images.npy", pieces(), (side, side, int(shape["channels"])))
+    side = parameters.image_size
+    write_images(folder / "images.npy", pieces(), (side, side, parameters.channels))
     write_labels(folder, [part.labels[row] for row in kept], [part.names[row] for row in kept])
     return {"images": len(kept), "unreadable": unreadable}
 
 
-def _decode(part: sources.Part, row: int, shape: Mapping[str, Any]) -> NDArray[np.uint8] | BadImage:
-    size, channels = int(shape["image_size"]), int(shape["channels"])
+def _decode(part: Part, row: int, parameters: Data) -> NDArray[np.uint8] | BadImage:
+    size, channels = parameters.image_size, parameters.channels
     image = part.get(row)
     if not isinstance(image, bytes):
         if image.shape == (size, size) and channels == 1:
             return image[:, :, None]
-        image = _png(image)
+        image = encode_png(image, compress_level=0)
     try:
-        return decode(image, size=size, channels=channels, max_pixels=int(shape["max_pixels"]))
+        return decode(image, size=size, channels=channels, max_pixels=parameters.max_pixels)
     except BadImage as error:
         return error
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
-    return buffer.getvalue()
-
-
 def _report_unreadable(name: str, error: BadImage, count: int) -> None:
     if count <= _NAMED:
-        event("warning", step=STEP, message=f"unreadable: {name}: {error}")
+        emit(Warned(f"unreadable: {name}: {error}", STEP))
 
 
 def _check_unreadable(names: set[str], limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Splits images into parts: stratified, seeded, and never with the same image on both sides."""
+"""Splits images into parts, stratified and seeded, with all copies of an image in one part. Reads no file."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +9,20 @@ from numpy.typing import NDArray
 def stratify(
     labels: Sequence[str], keys: Sequence[str], fractions: Mapping[str, float], rest: str, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Sorted rows of each part: of every class the fraction asked for, the others to `rest`.
+    """Split rows into parts by class.
 
-    Rows with equal keys, which are the same image, stay together. A class of few images gives each part at least one
-    as long as `rest` keeps one. A class's draw depends on the seed and its own images, not on the other classes.
+    Rows with equal keys, which are the same image, stay together. A small class gives each part at least one image,
+    as long as one is left for `rest`. The draw of a class depends on the seed and on its own images alone.
+
+    Args:
+        labels: The label of each of N rows.
+        keys: The key of each row, equal only for equal images.
+        fractions: The fraction of each class that goes to a part, by the name of the part.
+        rest: The name of the part that gets the other rows.
+        seed: Draws the rows of each part.
+
+    Returns:
+        The rows of each part, int64, sorted.
     """
     parts: dict[str, list[int]] = {name: [] for name in (*fractions, rest)}
     rows_of: dict[str, dict[str, list[int]]] = {}

@@ -4,22 +4,31 @@ On Kubeflow RUN_ID names the run, and WEBHOOK_URL is the webhook; elsewhere neit
 """
 
 import json
-import os
 import urllib.request
-from typing import Any
 
+from contract.environment import Environment
+from contract.events import Finished, parse
 from steps.common.volumes import model_volume
 
 _SECONDS = 20
 
 
 def report(name: str, state: str, error: str) -> str:
-    """Send SUCCESS, REJECTED or FAILED with the reason; what goes wrong with that is printed and changes no result."""
+    """Send SUCCESS, REJECTED or FAILED with the reason. An error of the webhook is printed and fails nothing.
+
+    Args:
+        name: The project's name.
+        state: The state of the run, as Kubeflow has it.
+        error: The run's error, if it failed.
+
+    Returns:
+        What was sent.
+    """
     text = f"{name}: {_ending(state, error)}"
     print(text, flush=True)
     try:
         request = urllib.request.Request(  # noqa: S310 - the address is the cluster's own secret
-            os.environ["WEBHOOK_URL"].strip(),
+            (Environment().webhook_url or "").strip(),
             json.dumps({"text": text}).encode(),
             {"Content-Type": "application/json"},
         )
@@ -30,17 +39,20 @@ def report(name: str, state: str, error: str) -> str:
 
 
 def _ending(state: str, error: str) -> str:
-    run = os.environ.get("RUN_ID", "")
+    run = Environment().run_id or ""
     if state != "SUCCEEDED":
         return f"FAILED ({state}) {error}".strip() + f", run {run}"
     analysis, deployed = _recorded(run, "analyse"), _recorded(run, "deploy")
-    reason = analysis.get("verdict", {}).get("reason", "its verdict was not recorded")
-    return f"SUCCESS {deployed['version']}: {reason}, run {run}" if deployed else f"REJECTED {reason}, run {run}"
+    verdict = analysis.verdict if analysis else None
+    reason = verdict.reason if verdict else "its verdict was not recorded"
+    return f"SUCCESS {deployed.version}: {reason}, run {run}" if deployed else f"REJECTED {reason}, run {run}"
 
 
-def _recorded(run: str, step: str) -> dict[str, Any]:
+def _recorded(run: str, step: str) -> Finished | None:
+    """What a step of the run said at its end. An earlier version recorded it without `event` and `step`."""
     try:
-        facts: dict[str, Any] = json.loads((model_volume() / "runs" / run / f"{step}.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts
+        said = json.loads((model_volume() / "runs" / run / f"{step}.json").read_text())
+        event = parse(json.dumps({"event": "finished", "step": step, **said}))
+    except (OSError, ValueError, TypeError):
+        return None
+    return event if isinstance(event, Finished) else None

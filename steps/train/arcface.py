@@ -8,9 +8,13 @@ from torch.nn import functional
 
 
 class ArcFace(nn.Module):
-    """Cross-entropy over scaled cosines to one centre a class, the angle to the true one widened by a margin.
+    """Cross-entropy of scaled cosines to the classes' centres, with a margin added to the angle to the true centre.
 
-    `scale` is the paper's s; `margin` its m, in radians.
+    Args:
+        classes: How many classes there are.
+        embedding_size: The length D of an embedding.
+        scale: The paper's s.
+        margin: The paper's m, in radians.
     """
 
     def __init__(self, classes: int, embedding_size: int, scale: float, margin: float) -> None:
@@ -20,17 +24,17 @@ class ArcFace(nn.Module):
         self.margin = margin
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines float32 [N, classes] of embeddings [N, D] of length one to the classes' centres."""
+        """Return cosines float32 [N, classes] between embeddings [N, D] of length one and the classes' centres."""
         return functional.linear(embeddings.float(), functional.normalize(self.centres.float()))
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss of embeddings [N, D] of length one with labels int64 [N]."""
+        """Return the mean loss of embeddings [N, D] of length one with labels int64 [N]."""
         cosines = self.cosines(embeddings)
         true = cosines.gather(1, labels[:, None])
         # cos(t + m) = cos t cos m - sin t sin m; the floor under the root keeps its gradient finite at t = 0.
         sines = torch.sqrt((1 - true.square()).clamp(min=1e-6))
         widened = true * math.cos(self.margin) - sines * math.sin(self.margin)
-        # Past t = pi - m the cosine would rise again: go on falling linearly, as the paper's authors do.
+        # Beyond t = pi - m the cosine rises again: continue linearly, as the paper's authors do.
         past = true < math.cos(math.pi - self.margin)
         widened = torch.where(past, true - self.margin * math.sin(self.margin), widened)
         return functional.cross_entropy(self.scale * cosines.scatter(1, labels[:, None], widened), labels)

@@ -1,4 +1,4 @@
-"""Random affine augmentation of a whole batch at once, on whatever device it is on."""
+"""Random affine augmentation of a batch, on the device of the batch. Reads and writes nothing."""
 
 import math
 
@@ -15,11 +15,21 @@ def augment(
     zoom: float,
     shear: float,
 ) -> torch.Tensor:
-    """Images float32 [N, H, W, C] from uint8 [N, H, W, C], each under an affine map of its own.
+    """Apply a random affine map to each image.
 
-    `rotation` is in degrees, `translation` a fraction of the side, `zoom` and `shear` are relative; each is drawn
-    evenly from minus to plus its value. What comes in from outside repeats the image's edge, so that dark and light
-    backgrounds are treated alike.
+    Each quantity is drawn uniformly between minus and plus its limit. Pixels outside the image repeat its edge, so
+    that dark and light backgrounds are treated alike.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        generator: Draws the maps.
+        rotation: In degrees.
+        translation: A fraction of the side.
+        zoom: A fraction of the size.
+        shear: A fraction of the side.
+
+    Returns:
+        Images float32 [N, H, W, C].
     """
 
     def draw(limit: float) -> torch.Tensor:

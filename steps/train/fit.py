@@ -1,12 +1,11 @@
-"""Fits the network, by one process or several: reads two splits' folders, writes the network's files and checkpoints.
+"""Fits the network, in a process for each GPU: reads two splits, writes the network's files and checkpoints.
 
-Several GPUs are carried by torch.distributed: its elastic launcher (what `torchrun` calls) and DistributedDataParallel.
+Several processes are torch.distributed: its elastic launcher, as in `torchrun`, and DistributedDataParallel.
 """
 
 import io
 import json
 import math
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -22,50 +21,32 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
+from contract.environment import Environment
+from contract.events import Epoch, Resumed, Warned
 from steps.common.dataset import Split, open_split
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.files import write_atomically
 from steps.train import network as network_module
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
 from steps.train.network import Network
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; `params.yaml` says what each setting means."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    warmup_fraction: float
-    widths: list[int]
-    embedding_size: int
-    scale: float
-    margin: float
-    rotation: float
-    translation: float
-    zoom: float
-    shear: float
-    seed: int
+from steps.train.parameters import Train
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one training run reads and writes."""
+    """One training run: its parameters, the folders of its splits, where the network and the checkpoint are written."""
 
-    recipe: Recipe
+    parameters: Train
     train: Path
     validation: Path
     folder: Path
     checkpoint: Path
-    in_memory_bytes: int
 
 
 class Learner(nn.Module):
-    """Network and loss as one module, so that one wrapper carries the gradients of both."""
+    """Network and loss as one module, since DistributedDataParallel wraps one module."""
 
     def __init__(self, network: Network, arcface: ArcFace) -> None:
         super().__init__()
@@ -73,15 +54,25 @@ class Learner(nn.Module):
         self.arcface = arcface
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss of images float32 [N, H, W, C] with labels int64 [N]."""
+        """Return the mean loss of images float32 [N, H, W, C] with labels int64 [N]."""
         loss: torch.Tensor = self.arcface(self.network(images), labels)
         return loss
 
 
 def launch(job: Job, processes: int) -> None:
-    """Fit in this process, or in as many as asked for; StepError if training diverges."""
-    if job.recipe.batch_size < 2 * processes:
-        raise StepError(f"train.batch_size is {job.recipe.batch_size}: {processes} GPUs need {2 * processes} or more")
+    """Fit in this process, or in several.
+
+    Args:
+        job: The training run.
+        processes: How many processes, one for each GPU.
+
+    Raises:
+        StepError: if a batch is too small for the processes, or training diverges.
+    """
+    if job.parameters.batch_size < 2 * processes:
+        raise StepError(
+            f"train.batch_size is {job.parameters.batch_size}: {processes} GPUs need {2 * processes} or more"
+        )
     if processes == 1:
         fit(job)
         return
@@ -106,8 +97,13 @@ def _fit_as_one_of_several(job: Job) -> None:
 
 
 def fit(job: Job) -> None:
-    """Train from the last checkpoint, or from the start, and write the network's files."""
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    """Train from the last checkpoint, or from the start, and write the network's files.
+
+    Args:
+        job: The training run; in a process that torch's launcher started, its share of it.
+    """
+    environment = Environment()
+    world, rank = environment.world_size, environment.rank
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -121,25 +117,25 @@ def fit(job: Job) -> None:
 
 
 def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
-    recipe = job.recipe
+    parameters = job.parameters
     split, validation = open_split(job.train), open_split(job.validation)
-    batch_of = _reader(split.images, device, job.in_memory_bytes)
+    batch_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
-    learner = _new_learner(split, recipe).to(device)
+    learner = _new_learner(split, parameters).to(device)
     learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     module = DistributedDataParallel(learner) if world > 1 else learner
 
-    batch_size = min(recipe.batch_size, len(split))
+    batch_size = min(parameters.batch_size, len(split))
     batches = len(split) // batch_size
-    optimizer = _optimizer(learner, recipe)
-    schedule = _schedule(optimizer, recipe, steps=batches * recipe.epochs)
+    optimizer = _optimizer(learner, parameters)
+    schedule = _schedule(optimizer, parameters, steps=batches * parameters.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
 
-    for epoch in range(len(history), recipe.epochs):
-        # Seeded by the epoch: a resumed run draws what an uninterrupted one would have drawn.
-        shuffled = torch.randperm(len(split), generator=_generator(recipe.seed, epoch))
-        generator = _generator(recipe.seed, epoch, rank + 1)
+    for epoch in range(len(history), parameters.epochs):
+        # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
+        shuffled = torch.randperm(len(split), generator=_generator(parameters.seed, epoch))
+        generator = _generator(parameters.seed, epoch, rank + 1)
         total = torch.zeros((), device=device)
         learner.train()
         for batch in range(batches):
@@ -147,10 +143,10 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             augmented = augment(
                 batch_of(rows),
                 generator,
-                rotation=recipe.rotation,
-                translation=recipe.translation,
-                zoom=recipe.zoom,
-                shear=recipe.shear,
+                rotation=parameters.rotation,
+                translation=parameters.translation,
+                zoom=parameters.zoom,
+                shear=parameters.shear,
             )
             with precision:
                 loss = module(augmented, labels[rows.to(device)])
@@ -166,49 +162,49 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             accuracy = _validation_accuracy(learner, split, validation, device)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
-            event("epoch", step="train", epoch=epoch + 1, epochs=recipe.epochs, **history[-1])
+            emit(Epoch(epoch + 1, parameters.epochs, mean_loss, accuracy, "train"))
     if rank == 0:
-        _save(learner.network, recipe, split.images.shape[-1], history, job.folder)
+        _save(learner.network, parameters, split.images.shape[-1], history, job.folder)
 
 
 def _reader(
     images: NDArray[np.uint8], device: torch.device, in_memory_bytes: int
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Gives batches uint8 [n, H, W, C] by rows: from memory where all images fit, else from the mapped file."""
+    """Return a function from rows to a batch uint8 [n, H, W, C], read from memory if all images fit, else from disk."""
     if images.nbytes <= in_memory_bytes:
         held = torch.from_numpy(np.array(images)).to(device)
         return lambda rows: held[rows.to(device)]
     return lambda rows: torch.from_numpy(images[rows.numpy()]).to(device)
 
 
-def _new_learner(split: Split, recipe: Recipe) -> Learner:
-    torch.manual_seed(recipe.seed)
+def _new_learner(split: Split, parameters: Train) -> Learner:
+    torch.manual_seed(parameters.seed)
     channels = split.images.shape[-1]
-    network = Network(channels, recipe.widths, recipe.embedding_size)
+    network = Network(channels, parameters.widths, parameters.embedding_size)
     network.mean.copy_(torch.from_numpy(split.images.mean((0, 1, 2))))
     network.std.copy_(torch.from_numpy(split.images.std((0, 1, 2))).clamp(min=1))
-    return Learner(network, ArcFace(len(split.classes), recipe.embedding_size, recipe.scale, recipe.margin))
+    return Learner(network, ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin))
 
 
-def _optimizer(learner: Learner, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only: decaying gains and biases of normalisation layers does harm."""
-    parameters = list(learner.parameters())
+def _optimizer(learner: Learner, parameters: Train) -> torch.optim.Optimizer:
+    """Return AdamW with weight decay of matrices alone: decay of gains and biases costs accuracy."""
+    tensors = list(learner.parameters())
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [tensor for tensor in tensors if tensor.ndim > 1], "weight_decay": parameters.weight_decay},
+        {"params": [tensor for tensor in tensors if tensor.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, recipe.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, parameters.learning_rate, fused=True)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    warmup = recipe.warmup_fraction
-    if math.isclose(warmup * steps, 1):  # torch would divide by the steps that rise after the first, which are none
+def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    warmup = parameters.warmup_fraction
+    if math.isclose(warmup * steps, 1):  # torch would divide by zero steps of warm-up
         warmup *= 0.99
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=warmup)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, parameters.learning_rate, total_steps=steps, pct_start=warmup)
 
 
 def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device) -> float:
-    """Share of validation images whose nearest class centre is their own class's."""
+    """Return the share of validation images whose nearest class centre is that of their class."""
     number = {label: i for i, label in enumerate(split.classes)}
     labels = np.array([number[validation.classes[label]] for label in validation.labels])
     learner.eval()
@@ -241,26 +237,26 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> list[dict[str, float]]:
-    """The history of the epochs that a killed run has left behind, its state restored; empty if there is none."""
+    """Restore the state in a checkpoint, and return the history of its epochs; an empty one if there is none."""
     if not path.exists():
         return []
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        event("warning", step="train", message=f"{path} is damaged, so training starts anew ({error})")
+        emit(Warned(f"{path} is damaged, so training starts anew ({error})", "train"))
         return []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     history: list[dict[str, float]] = state["history"]
-    event("resumed", step="train", epoch=len(history))
+    emit(Resumed(len(history), "train"))
     return history
 
 
-def _save(network: Network, recipe: Recipe, channels: int, history: list[dict[str, float]], folder: Path) -> None:
+def _save(network: Network, parameters: Train, channels: int, history: list[dict[str, float]], folder: Path) -> None:
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
-    config = {"channels": channels, "widths": recipe.widths, "embedding_size": recipe.embedding_size}
+    config = {"channels": channels, "widths": parameters.widths, "embedding_size": parameters.embedding_size}
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
     shutil.copyfile(network_module.__file__, folder / "network.py")

@@ -1,6 +1,6 @@
-"""The embedding network; this file travels with the weights, so whatever loads them needs no other definition.
+"""The embedding network: reads `network.json` and `weights.safetensors` in a folder.
 
-Reads `network.json` and `weights.safetensors` in its folder. Imports nothing of this project.
+A copy of this file lies beside the weights, so that they can be loaded later. It imports nothing of this project.
 """
 
 import json
@@ -16,7 +16,13 @@ _POOLED = 3  # the last feature map is pooled to 3 x 3, so that any image size f
 
 
 class Network(nn.Module):
-    """Convolutions that each halve the image, then one linear layer to the embedding."""
+    """Convolutions that each halve the image, then a linear layer to the embedding.
+
+    Args:
+        channels: Of the images: 1 or 3.
+        widths: The channels of each convolution.
+        embedding_size: The length D of an embedding.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -26,7 +32,7 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         layers: list[nn.Module] = []
-        # Each stage halves the image before it is normalised and rectified; the first, the largest, by its stride.
+        # Each stage halves the image before normalisation and ReLU: the first by its stride, which is cheapest.
         stages: list[list[nn.Module]] = [[nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False)]]
         for before, width in pairwise(widths):
             stages.append([nn.Conv2d(before, width, 3, padding=1, bias=False), nn.MaxPool2d(2)])
@@ -37,18 +43,22 @@ class Network(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embeddings float32 [N, D] of length one, of images [N, H, W, C] with values from 0 to 255, uint8 or float.
+        """Embed images, after normalising them by the mean and standard deviation of the training pixels.
 
-        Normalisation by the training pixels' mean and standard deviation happens here, so no caller can forget it.
+        Args:
+            images: [N, H, W, C], uint8 or float, with values from 0 to 255.
+
+        Returns:
+            Embeddings float32 [N, D] of length one.
         """
-        # Channels first before anything else: ONNX Runtime broadcasts along the last axis, however short it is.
+        # Channels first: ONNX Runtime vectorises along the last axis, and is slow if that has one or three values.
         pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype)
         embeddings = self.layers((pixels - self.mean[:, None, None]) / self.std[:, None, None])
         return nn.functional.normalize(embeddings.float())
 
 
 def load(folder: Path) -> Network:
-    """The network in this folder, in evaluation mode, on the CPU."""
+    """Return the network in a folder, in evaluation mode, on the CPU."""
     network = Network(**json.loads((folder / "network.json").read_text()))
     network.load_state_dict(load_file(folder / "weights.safetensors"))
     return network.eval()

@@ -1,6 +1,6 @@
-"""The rules a dataset must keep: each function reads splits and yields a line per broken rule.
+"""The rules for a dataset: each function reads splits and yields a line for each broken rule.
 
-A line names the split, the rule, the value found and the file, so that a person can go and look.
+A line names the split, the rule, the value found and the file. Writes nothing.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ import numpy as np
 from steps.common.dataset import Split
 
 Splits = Mapping[str, Split]
-_NAMED = 3  # examples given per broken rule
+_NAMED = 3  # examples in the line of a broken rule
 
 
 def check_shapes(splits: Splits, image_size: int, channels: int) -> Iterator[str]:
-    """Images are uint8 [N, size, size, channels], labels int64 [N], names N, and N is not zero."""
+    """Yield a line unless images are uint8 [N, size, size, channels], labels int64 [N], names N, and N is above 0."""
     wanted = (image_size, image_size, channels)
     for name, split in splits.items():
         images, labels = split.path / "images.npy", split.path / "labels.npy"
@@ -35,7 +35,7 @@ def check_shapes(splits: Splits, image_size: int, channels: int) -> Iterator[str
 
 
 def check_labels(splits: Splits, min_images_per_class: int, max_class_ratio: float) -> Iterator[str]:
-    """Labels number the classes; in training there are two classes or more, none too small, none too dominant."""
+    """Yield a line unless labels are numbers of classes, and training has two classes or more of similar size."""
     for name, split in splits.items():
         file = split.path / "labels.npy"
         wrong = split.labels[(split.labels < 0) | (split.labels >= len(split.classes))]
@@ -57,7 +57,7 @@ def check_labels(splits: Splits, min_images_per_class: int, max_class_ratio: flo
 
 
 def check_content(splits: Splits, max_duplicate_fraction: float) -> Iterator[str]:
-    """Pixels vary, few images of a split are alike, and no test image is in another split, by content hash."""
+    """Yield a line unless images differ, few are duplicates, and no test image is in another split, by their hashes."""
     hashes: dict[str, dict[str, int]] = {}
     for name, split in splits.items():
         file = split.path / "images.npy"
@@ -91,7 +91,7 @@ def check_content(splits: Splits, max_duplicate_fraction: float) -> Iterator[str
 
 
 def check_classes(splits: Splits) -> Iterator[str]:
-    """A class that is scored can be answered: what is in test is in the gallery, what is in validation in train."""
+    """Yield a line unless the classes of test are in the gallery, and those of validation in train."""
     for name, known in (("test", "gallery"), ("validation", "train")):
         unknown = sorted(set(splits[name].classes) - set(splits[known].classes))
         if unknown:
@@ -100,7 +100,7 @@ def check_classes(splits: Splits) -> Iterator[str]:
 
 
 def summary(split: Split) -> dict[str, Any]:
-    """Count, pixel range and mean, and images per class."""
+    """Return the number of images, their shape, the range and mean of their pixels, and the images of each class."""
     per_class = Counter(split.labels.tolist())
     return {
         "images": len(split),

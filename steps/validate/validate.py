@@ -8,37 +8,38 @@ from typing import Any
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.common.parameters import typed
+from steps.common.parameters import ImageFormat, typed
 from steps.common.store import produce
 from steps.common.volumes import data_volume
 from steps.validate import rules
+from steps.validate.parameters import Validate
 
 STEP = "validate"
 
 
 @typed
-def validate(
-    splits: Mapping[str, str],
-    *,
-    image_size: int,
-    channels: int,
-    min_images_per_class: int,
-    max_class_ratio: float,
-    max_duplicate_fraction: float,
-) -> str:
-    """The id of the report on the splits, `train`, `validation`, `gallery` and `test`, of these ids.
+def validate(splits: Mapping[str, str], images: ImageFormat, parameters: Validate) -> str:
+    """Check the splits against every rule in `steps/validate/rules.py`.
 
-    Raises StepError naming split, rule, value and file of every rule that is broken.
+    Passes on StepError (a rule is broken; the message names split, rule, value and file for each).
+
+    Args:
+        splits: The ids of the splits `train`, `validation`, `gallery` and `test`, by these names.
+        images: The format that their images must have.
+        parameters: The section `validate` of `params.yaml`.
+
+    Returns:
+        The id of the report.
     """
 
     def build(folder: Path) -> dict[str, Any]:
         data = {name: read_split(id) for name, id in splits.items()}
         broken = [
-            *rules.check_shapes(data, image_size, channels),
-            *rules.check_labels(data, min_images_per_class, max_class_ratio),
+            *rules.check_shapes(data, images.image_size, images.channels),
+            *rules.check_labels(data, parameters.min_images_per_class, parameters.max_class_ratio),
         ]
-        # What follows reads pixels and labels, and needs them to be what they should be.
-        broken = broken or [*rules.check_content(data, max_duplicate_fraction), *rules.check_classes(data)]
+        if not broken:  # the other rules read pixels and labels of the right shape
+            broken = [*rules.check_content(data, parameters.max_duplicate_fraction), *rules.check_classes(data)]
         if broken:
             raise StepError("the data is not fit to train on:\n" + "\n".join(f"  {line}" for line in broken))
         report = {name: rules.summary(split) for name, split in data.items()}
@@ -50,13 +51,7 @@ def validate(
             data_volume(),
             "validation",
             STEP,
-            parameters={
-                "image_size": image_size,
-                "channels": channels,
-                "min_images_per_class": min_images_per_class,
-                "max_class_ratio": max_class_ratio,
-                "max_duplicate_fraction": max_duplicate_fraction,
-            },
+            parameters={**images.image_format(), **parameters.deciding()},
             inputs=splits,
             build=build,
         )

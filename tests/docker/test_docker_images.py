@@ -1,4 +1,4 @@
-"""The images: what is in them, when they are built and pushed, and as whom they run."""
+"""The images: their content, their user, and when they are built and pushed."""
 
 import json
 import shutil
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
-from pipeline.images.build import NAMES
 from pipeline.images.docker import USER
-from steps.common.digest import STEPS, source_files, sources, step_digest
+from pipeline.images.tag import NAMES, source_files, sources, tag
+from steps.common.code import deciding_code
+from steps.registry import STEP_NAMES
 from tests.support.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
@@ -22,22 +23,29 @@ def test_an_image_that_is_there_is_not_built_again(pipeline: Callable, images: d
     done = pipeline("images")
     assert done.returncode == 0
     assert table(done.stdout) == dict.fromkeys(NAMES, "there")
-    assert set(images) == {*STEPS, "serving"}
+    assert set(images) == {*STEP_NAMES, "serving"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str], tmp_path: Path, name: str) -> None:
     app = copy_out(images[name], "/app", tmp_path)
-    held = {file.relative_to(app) for file in app.rglob("*") if file.is_file()}
-    assert held == {file.relative_to(ROOT) for file in source_files(sources(name))}
-    assert images[name].endswith(f":{step_digest(name, app)}")
+    held = {file.relative_to(app): file.read_bytes() for file in app.rglob("*") if file.is_file()}
+    assert held == {file.relative_to(ROOT): file.read_bytes() for file in source_files(sources(name))}
+
+
+@pytest.mark.parametrize("step", STEP_NAMES)
+def test_a_step_in_its_image_gives_its_results_the_ids_that_they_have_here(images: dict[str, str], step: str) -> None:
+    module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}.{step}"
+    code = f"from steps.common.code import deciding_code; print(deciding_code({module!r}))"
+    done = docker("run", "--rm", "--network=none", images[step], "python3", "-c", code)
+    assert done.stdout.strip() == str(deciding_code(module))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_is_labelled_and_does_not_run_as_root(images: dict[str, str], name: str) -> None:
     config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", images[name]).stdout)
     assert config["User"] == USER
-    assert config["Labels"]["org.opencontainers.image.version"] == step_digest(name)
+    assert config["Labels"]["org.opencontainers.image.version"] == tag(name)
     assert config["Labels"]["org.opencontainers.image.title"] == name
     assert config["Labels"]["org.opencontainers.image.revision"]
     assert config["Labels"]["org.opencontainers.image.source"]
@@ -69,7 +77,7 @@ def test_only_what_the_registry_lacks_is_pushed(pipeline: Callable, images: dict
     done = pipeline("push")
     assert done.returncode == 0, done.stdout + done.stderr
     assert table(done.stdout) == dict.fromkeys(NAMES, "pushed")
-    # The registry is asked, not the engine: an image that is gone here is still there.
+    # The registry decides, not the engine: it still holds an image that was removed here.
     assert docker("rmi", "--no-prune", images["validate"]).returncode == 0
     done = pipeline("push")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,12 +110,12 @@ def test_a_dockerfile_that_fails_says_why(pipeline: Callable, tmp_path: Path) ->
     (tree / "steps/validate/requirements.txt").write_text("no such package\n")
     done = pipeline("images", "validate", root=tree)
     assert done.returncode == 1
-    assert done.stderr.startswith("docker build failed:")
+    assert done.stderr.startswith("error: docker build failed:")
     assert "Invalid requirement: 'no such package'" in done.stderr
 
 
 def test_the_cuda_build_can_be_installed_where_images_are_built(tmp_path: Path) -> None:
-    """Every package of its lock is there with the hashes of the lock, for Linux; fetching gigabytes is spared."""
+    """The index has every package of the CUDA lock for Linux, with its hash; nothing is downloaded."""
     command = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--no-deps", "--require-hashes"]
     command += ["--python-version=3.11", "--python-platform=x86_64-unknown-linux-gnu", f"--target={tmp_path}"]
     locks = [ROOT / "steps/torch-cuda.txt", ROOT / "steps/torch-dependencies.txt"]

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from contract.paths import ROOT
-from steps.preprocess.sources import SAMPLE
+from steps.preprocess.sources.sample import SAMPLE
 
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
@@ -22,3 +22,10 @@ def write_images(folder: Path, labels: Mapping[str, str], first: int = 0, count:
         (folder / label).mkdir(parents=True, exist_ok=True)
         for row in np.flatnonzero(digits == int(digit))[first : first + count]:
             Image.fromarray(images[row]).save(folder / label / f"{row}.png")
+
+
+def judging(**change: float) -> dict[str, dict[str, Any]]:
+    """The sections that `analyse` takes, with some of their values changed."""
+    sections = {"gate": PARAMS["gate"], "batches": PARAMS["embed"], "parameters": PARAMS["analyse"]}
+    assert change.keys() <= {key for section in sections.values() for key in section}
+    return {name: {key: change.get(key, value) for key, value in each.items()} for name, each in sections.items()}

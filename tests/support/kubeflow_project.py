@@ -1,4 +1,4 @@
-"""What the tests of submitting share: a committed project, the environment of its commands, what its steps print."""
+"""Shared by the tests of submitting: a committed project, the environment of its commands, the logs of its steps."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 
@@ -20,7 +20,7 @@ SAID: dict[str, Any] = {
     "analyse": {"id": "v1", "verdict": VERDICT, "classes": ["a|b", "c"], "confusion": [[9, 1], [0, 8]]},
     "deploy": {"version": "abc"},
 }
-GATED = {step: "SUCCEEDED" for step in STEPS if step != "deploy"}
+GATED = {step: "SUCCEEDED" for step in STEP_NAMES if step != "deploy"}
 DEPLOYED = [look("RUNNING", preprocess="RUNNING"), look("SUCCEEDED", **GATED, deploy="SUCCEEDED")]
 
 
@@ -31,7 +31,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def log(step: str, event: str = "finished", **fields: Any) -> str:
-    """What a step's pod prints, a launcher's words before and after."""
+    """The log of a step's pod, with lines of the launcher before and after."""
     content = {"event": event, "step": step, "made": "things", "unchanged": False, **SAID.get(step, {}), **fields}
     return f"I0101 launcher.go:1] start\n[KFP Executor] {json.dumps(content)}\nI0101 done\n"
 

@@ -1,4 +1,4 @@
-"""Runs `python -m pipeline run` as a user does, and reads what it shows: for the tests beside this file."""
+"""Runs `python -m pipeline run` as a user does, and reads its output."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 from tests.support.examples import PARAMS
 
 Done = subprocess.CompletedProcess[str]
@@ -17,7 +17,7 @@ QUICK = {"train": {"epochs": 2}}
 
 
 def run_command(volumes: Path, change: dict[str, dict[str, Any]]) -> list[str]:
-    """The command that runs the pipeline on these volumes, with the repository's parameters changed so."""
+    """The command that runs the pipeline on these volumes, with changed parameters."""
     params = volumes.parent / "params.yaml"
     sections = {section: {**values, **change.get(section, {})} for section, values in PARAMS.items()}
     params.write_text(yaml.safe_dump(sections))
@@ -33,7 +33,7 @@ def run(volumes: Path, change: dict[str, dict[str, Any]], root: Path = ROOT) -> 
 def seconds(done: Done) -> dict[str, str]:
     """The second column of the closing table, by step."""
     rows = re.findall(r"^(\w+) +(unchanged|-|\d+\.\d) +\S", done.stdout, re.MULTILINE)
-    return {step: value for step, value in rows if step in STEPS}
+    return {step: value for step, value in rows if step in STEP_NAMES}
 
 
 def made_anew(done: Done) -> set[str]:
@@ -42,7 +42,7 @@ def made_anew(done: Done) -> set[str]:
 
 
 def last_line(done: Done) -> str:
-    """The last line of a run that must have ended with status 0."""
+    """The last line of a run; the run must have ended with status 0."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 

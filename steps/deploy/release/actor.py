@@ -5,6 +5,8 @@ import os
 import socket
 from datetime import UTC, datetime
 
+from contract.environment import Environment
+
 
 def now() -> str:
     """The time in UTC, as it stands in every file of the deploy volume."""
@@ -13,7 +15,7 @@ def now() -> str:
 
 def who() -> str:
     """The run on Kubeflow, or the person."""
-    if run := os.environ.get("RUN_ID"):
+    if run := Environment().run_id:
         return run
     try:
         user = getpass.getuser()

@@ -4,7 +4,6 @@ This is the one module that imports `kubernetes`.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
+from contract.environment import Environment
 from contract.journal import Template
 from steps.common.errors import StepError
 from steps.deploy.release.pods import reason
@@ -52,7 +52,7 @@ class Deployment:
             config.load_incluster_config(settings)
         except config.ConfigException:
             try:
-                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+                config.load_kube_config(Environment().kubeconfig, client_configuration=settings)
             except config.ConfigException as error:
                 raise RolloutError(
                     f"SERVING_NAMESPACE is {namespace}, but this is no pod, and kubectl's settings name no cluster "

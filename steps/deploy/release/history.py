@@ -1,9 +1,9 @@
 """The history of the current version: who was current when, and which versions led to it."""
 
-import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from contract.environment import Environment
 from contract.journal import Event
 from steps.deploy.release.status import Change
 
@@ -44,7 +44,7 @@ def lineage(history: Iterable[Change]) -> list[str]:
 
 def failure_in_this_run(history: tuple[Change, ...], version: str) -> str | None:
     """Why the last rollout, of this version, was undone, if an earlier try of this run on Kubeflow did that."""
-    run, last = os.environ.get("RUN_ID"), history[-1] if history else None
+    run, last = Environment().run_id, history[-1] if history else None
     if last and run and (last.event, last.before, last.by) == (Event.UNDONE, version, run):
         return last.reason
     return None

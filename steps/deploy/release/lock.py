@@ -4,7 +4,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from steps.common.events import event
+from contract.events import Waiting
+from steps.common.events import emit
 from steps.common.files import writing
 from steps.common.volumes import deploy_volume
 
@@ -30,7 +31,7 @@ def exclusive() -> Iterator[None]:
             try:
                 lock.acquire(blocking=False)
             except Timeout:
-                event("waiting", message="another run is switching what is served")
+                emit(Waiting("another run is switching what is served"))
                 lock.acquire()
         except OSError as error:
             if error.errno not in _NO_LOCKS:

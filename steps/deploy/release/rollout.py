@@ -5,11 +5,11 @@ Reads the archive's golden predictions.
 
 import time
 from pathlib import Path
-from typing import Any
 
+from contract.events import Progress
 from contract.journal import Template
 from serving.golden import Golden, GoldenError, read_golden
-from steps.common.events import event
+from steps.common.events import emit
 from steps.deploy.release.deployment import NAME, Deployment, RolloutError, UnreachableError
 from steps.deploy.release.pods import deadline_exceeded
 from steps.deploy.release.service import ask
@@ -122,6 +122,5 @@ class Rollout:
                 )
             if (now := f"{updated}, {ready}, {why}") != said:
                 said = now
-                counts: dict[str, Any] = {"done": ready, "total": wanted, "unit": "pods ready"}
-                event("progress", doing="rolling out", **counts, **({"why": why} if why else {}))
+                emit(Progress("rolling out", ready, wanted, "pods ready", why=why))
             time.sleep(POLL_SECONDS)

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from itertools import cycle, islice
 
+from contract.events import Progress
 from serving.client import predict
 from serving.golden import Golden, GoldenError, Item
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 
 ASK_SECONDS = 120.0  # during which pods of the version before may answer, since endpoints are updated late
 PAUSE_SECONDS = 1.0
@@ -32,7 +33,7 @@ def ask(url: str, golden: Golden, pods: int) -> None:
     # Each request has a connection of its own, so any pod may get it.
     enough = math.ceil(math.log(_MISSED / pods) / math.log(1 - 1 / pods)) if pods > 1 else 1
     count = max(enough, len(golden.items))
-    event("progress", doing="asking the Service", done=0, total=count, unit="golden predictions")
+    emit(Progress("asking the Service", 0, count, "golden predictions"))
     end = time.monotonic() + ASK_SECONDS
     while trouble := next(_troubles(url, golden, islice(cycle(golden.items), count)), None):
         if time.monotonic() > end:

@@ -24,13 +24,14 @@ The current version, its pointer, the records and the notes on versions rolled b
 `status.py`.
 """
 
-import os
 from typing import TYPE_CHECKING, NoReturn
 
+from contract.environment import Environment
+from contract.events import Waiting
 from contract.journal import Event, State, Template
 from contract.pointer import MODEL_STORE, Record
 from steps.common.errors import StepError
-from steps.common.events import event
+from steps.common.events import emit
 from steps.common.volumes import deploy_volume
 from steps.deploy.release.history import failure_in_this_run
 from steps.deploy.release.journal import Journal
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 class SwitchError(StepError):
     """The pods could not be brought to a version; the message says how far they are back at the one before."""
+
+    exit_status = 1
 
 
 def switch(journal: Journal, record: Record, why: Event, reason: str) -> None:
@@ -142,7 +145,7 @@ def _undo(journal: Journal, deployment: "Rollout", template: Template, error: Ex
         _point_back(journal, reason, None)
     now = f"{before.version if before else 'nothing'} is served as before"
     if moved and before:  # after the pointer, which pods without a stamp follow
-        event("waiting", message=f"{failed} was not rolled out ({reason}): its pods go back to {before.version}")
+        emit(Waiting(f"{failed} was not rolled out ({reason}): its pods go back to {before.version}"))
         try:
             deployment.wait(template.version)
         except StepError as trouble:
@@ -168,7 +171,8 @@ def _point_back(journal: Journal, reason: str, template: Template | None) -> Non
 
 def _deployment() -> "Rollout | None":
     """The Deployment that serves, if the environment names one."""
-    namespace, url = os.environ.get("SERVING_NAMESPACE"), os.environ.get("SERVING_URL")
+    environment = Environment()
+    namespace, url = environment.serving_namespace, environment.serving_url
     if not namespace:
         return None
     if not url:

@@ -11,12 +11,12 @@ import pytest
 
 from contract.journal import Event
 from contract.pointer import Pointer, Record
-from steps.analyse import analyse
+from steps.analyse.analyse import analyse
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy import archive as archive_module
-from steps.deploy import deploy
+from steps.deploy.deploy import deploy
 from steps.deploy.release import rollout
 from steps.deploy.release.archives import retire_archives
 from steps.deploy.release.journal import opened, read_status
@@ -25,19 +25,18 @@ from steps.deploy.release.switch import switch
 from steps.deploy.release.volume import write_pointer
 from tests.stand_ins.kubernetes import Cluster
 from tests.stand_ins.kubernetes_http import Server, Service
-from tests.support.examples import PARAMS
+from tests.support.examples import PARAMS, judging
 from tests.support.switching import log
-
-GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
-IMAGES = {key: PARAMS["data"][key] for key in ("image_size", "channels", "max_pixels")}
 
 
 def deploy_model(model: dict[str, Any], verdict: str) -> str:
-    return deploy(model["network"], model["index"], verdict, name="digits", **IMAGES, **PARAMS["deploy"])
+    return deploy(
+        model["network"], model["index"], verdict, name="digits", images=PARAMS["data"], parameters=PARAMS["deploy"]
+    )
 
 
 def judged(model: dict[str, Any], **gate: float) -> str:
-    return analyse(model["test"], model["network"], model["index"], model["validation"], **{**GATE, **gate}).id
+    return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**gate)).id
 
 
 def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -> None:

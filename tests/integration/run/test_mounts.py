@@ -1,4 +1,4 @@
-"""The volumes that each step mounts on Kubeflow: it uses all of them, and does its work where the others are not."""
+"""Each step uses every volume that it mounts on Kubeflow, and works without the others."""
 
 import os
 import sys
@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.kubeflow.compile import MOUNTS
-from steps.analyse import analyse
-from steps.deploy import deploy
-from steps.embed import embed
-from steps.index import index
-from steps.preprocess import preprocess
+from steps.analyse.analyse import analyse
+from steps.deploy.deploy import deploy
+from steps.embed.embed import embed
+from steps.index.index import index
+from steps.preprocess.preprocess import preprocess
+from steps.registry import TASKS
 from steps.report.report import report
-from steps.train import train
-from steps.validate import validate
-from tests.support.examples import PARAMS
+from steps.train.train import train
+from steps.validate.validate import validate
+from tests.support.examples import PARAMS, judging
 
 _watched: list[Callable[[str], None]] = []
 
@@ -32,10 +32,10 @@ def _audit(event: str, values: tuple[Any, ...]) -> None:
 
 @contextmanager
 def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a step see its own volumes alone; afterwards, that it has touched each of them and made no other."""
+    """Show a step only its own volumes; afterwards check that it used each of them and created no other."""
     view, touched = volumes.parent / step, set[str]()
     view.mkdir()
-    for path in MOUNTS[step]:
+    for path in TASKS[step].mounts:
         (view / path[1:]).symlink_to(volumes / path[1:])
 
     def watch(path: str) -> None:
@@ -48,8 +48,8 @@ def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield
     finally:
         _watched.clear()
-    assert {f"/{name}" for name in touched} == set(MOUNTS[step]), step
-    assert {f"/{path.name}" for path in view.iterdir()} == set(MOUNTS[step]), step
+    assert {f"/{name}" for name in touched} == set(TASKS[step].mounts), step
+    assert {f"/{path.name}" for path in view.iterdir()} == set(TASKS[step].mounts), step
 
 
 @pytest.mark.slow
@@ -60,23 +60,22 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
     volumes = tmp_path / "volumes"
     for name in ("data", "model", "deploy-model"):
         (volumes / name).mkdir(parents=True)
-    data, gate = PARAMS["data"], {"baseline": 0.5, "worst_class_floor": 0.0}
-    images = {key: data[key] for key in ("image_size", "channels", "max_pixels")}
+    data = PARAMS["data"]
     with mounted("preprocess", volumes, monkeypatch):
-        ids = preprocess(**data)
+        ids = preprocess(data)
     with mounted("validate", volumes, monkeypatch):
-        validate(ids, image_size=data["image_size"], channels=data["channels"], **PARAMS["validate"])
+        validate(ids, data, PARAMS["validate"])
     with mounted("train", volumes, monkeypatch):
-        network = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 2})
+        network = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 2})
     with mounted("embed", volumes, monkeypatch):
-        embeddings = embed(ids["gallery"], network, **PARAMS["embed"])
+        embeddings = embed(ids["gallery"], network, PARAMS["embed"])
     with mounted("index", volumes, monkeypatch):
-        faiss = index(embeddings, **PARAMS["index"])
+        faiss = index(embeddings, PARAMS["index"])
     monkeypatch.setenv("RUN_ID", "run-1")
     with mounted("analyse", volumes, monkeypatch):
-        settings = {**PARAMS["embed"], **PARAMS["analyse"], **gate}
+        settings = judging(baseline=0.5, worst_class_floor=0.0)
         verdict = analyse(ids["test"], network, faiss, ids["validation"], **settings)
     with mounted("deploy", volumes, monkeypatch):
-        version = deploy(network, faiss, verdict.id, name="digits", **images, **PARAMS["deploy"])
+        version = deploy(network, faiss, verdict.id, name="digits", images=data, parameters=PARAMS["deploy"])
     with mounted("report", volumes, monkeypatch):
         assert f"SUCCESS {version}" in report("digits", "SUCCEEDED", "")

@@ -1,4 +1,4 @@
-"""`python -m pipeline run` as a user runs it: what it shows, does twice, does again, and refuses."""
+"""`python -m pipeline run` as a user runs it: its output, repeated work, and refused input."""
 
 import json
 import os
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from contract.paths import ROOT
-from steps.common.digest import STEPS
-from steps.preprocess.sources import SAMPLE
+from steps.preprocess.sources.sample import SAMPLE
+from steps.registry import STEP_NAMES
 from tests.support.examples import write_images
 from tests.support.pipeline_run import QUICK, Done, last_line, made_anew, run, run_command, seconds, tree
 
@@ -36,7 +36,7 @@ def copy(volumes: Path, tmp_path: Path) -> Path:
 def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, Done]) -> None:
     volumes, done = first
     assert last_line(done).startswith("DEPLOYED ")
-    assert made_anew(done) == set(STEPS)
+    assert made_anew(done) == set(STEP_NAMES)
     assert "epoch 2/2: loss " in done.stdout
     assert "KFP Executor" not in done.stdout + done.stderr
     pointer = json.loads((volumes / "deploy-model/current.json").read_text())
@@ -62,7 +62,7 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
     assert names >= {"handler.py", "network.py", "weights.safetensors", "index.faiss", "labels.json", "golden.json"}
     kinds = [made["kind"] for made in provenance["artefacts"].values()]
     assert sorted(kinds) == ["dataset", "dataset", "dataset", "embeddings", "index", "network"]
-    assert all(made["step_digest"] for made in provenance["artefacts"].values())
+    assert all(made["code"] for made in provenance["artefacts"].values())
 
 
 def test_a_second_run_does_nothing_twice(first: tuple[Path, Done], tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_changed_epochs_train_anew_and_preprocess_nothing(first: tuple[Path, Don
     served = json.loads((volumes / "deploy-model/current.json").read_text())
     done = run(volumes, {"train": {"epochs": 5}})
     assert last_line(done).startswith("DEPLOYED "), "five epochs beat two on the same test split"
-    assert made_anew(done) == set(STEPS) - {"preprocess", "validate"}
+    assert made_anew(done) == set(STEP_NAMES) - {"preprocess", "validate"}
     assert f"beats the champion's {served['accuracy']:.4f}" in last_line(done)
     assert json.loads((volumes / "deploy-model/current.json").read_text())["accuracy"] > served["accuracy"]
 
@@ -105,7 +105,7 @@ def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Do
         shutil.copytree(ROOT / name, root / name)
     shutil.copy(ROOT / "project.yaml", root)
     with (root / "steps/index/index.py").open("a") as code:
-        code.write("# edited\n")
+        code.write("\nEDITED = True\n")
     done = run(volumes, QUICK, root)
     assert made_anew(done) == {"index", "analyse", "deploy"} - ({"deploy"} if "REJECTED" in last_line(done) else set())
     assert last_line(done).startswith("REJECTED "), "the same embeddings score the same, which is not better"
@@ -130,7 +130,7 @@ def test_shuffled_labels_are_rejected_and_leave_no_archive(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_folder_of_any_labels_and_its_new_gallery_class(tmp_path: Path) -> None:
-    """The template is a classifier of anything: labels are words, and a new class only needs gallery images."""
+    """Labels may be any words, and a new class needs only gallery images."""
     volumes = tmp_path / "volumes"
     words = {"none of it": "0", "a stroke": "1", "häkchen ✓": "7"}
     for part, first, count in (("train", 0, 60), ("gallery", 60, 20), ("test", 80, 20)):
@@ -167,7 +167,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert said == "interrupted; what was finished is kept, and another run goes on from there\n"
+    assert said == "interrupted: finished work is kept, and the same command goes on from there\n"
     deadline = time.monotonic() + 20
     while subprocess.run(["pgrep", "--session", str(process.pid)], check=False, capture_output=True).returncode == 0:
         assert time.monotonic() < deadline, "a step runs on"

@@ -1,4 +1,4 @@
-"""The package for Kubeflow, walked at every depth: images, volumes, resources, retries, names; nothing is cached."""
+"""The package for Kubeflow, at every depth: images, volumes, resources, retries and names; caching is off."""
 
 import shutil
 import subprocess
@@ -12,18 +12,17 @@ import yaml
 
 from contract.paths import ROOT
 from pipeline.images.build import references
-from pipeline.kubeflow.compile import CLAIMS, MOUNTS, write_package
-from pipeline.pipeline import DISPLAY_NAMES
-from pipeline.settings import Project, SettingsError, load_project
-from steps.common.digest import STEPS
-from tests.support.examples import PARAMS
+from pipeline.kubeflow.compile import write_package
+from pipeline.settings import SettingsError, load_project
+from steps.registry import CLAIMS, STEP_NAMES, STEPS, TASKS
+from tests.support.examples import PARAMS, judging
 
 PROJECT = load_project(ROOT / "project.yaml")
 Spec = dict[str, Any]
 
 
 def package(path: Path, **kubeflow: Any) -> tuple[Spec, Spec]:
-    """The package's two documents: the pipeline, and what Kubernetes is told about each executor."""
+    """The two documents of the package: the pipeline, and the Kubernetes settings of each executor."""
     project = PROJECT.model_copy(update={"kubeflow": PROJECT.kubeflow.model_copy(update=kubeflow)})
     write_package(project, path)
     pipeline, platform = yaml.safe_load_all(path.read_text())
@@ -42,53 +41,53 @@ def dags(pipeline: Spec) -> Iterator[Spec]:
 
 
 def step_tasks(pipeline: Spec) -> dict[str, Spec]:
-    """The tasks that run a container, by executor, at whatever depth."""
+    """The tasks that run a container, by executor, at every depth."""
     executors = {name: c["executorLabel"] for name, c in pipeline["components"].items() if "executorLabel" in c}
     pairs = [(executors.get(t["componentRef"]["name"]), t) for tasks in dags(pipeline) for t in tasks.values()]
     return {name.removeprefix("exec-"): task for name, task in pairs if name}
 
 
-def test_every_step_is_a_task_once_under_its_display_name(compiled: tuple[Spec, Spec]) -> None:
+def test_every_step_is_one_task_with_its_display_name(compiled: tuple[Spec, Spec]) -> None:
     tasks = step_tasks(compiled[0])
-    assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == DISPLAY_NAMES
-    assert sum(len(tasks) for tasks in dags(compiled[0])) == len(STEPS) + 2  # and the two conditions
+    assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == {step.name: step.title for step in STEPS}
+    assert sum(len(tasks) for tasks in dags(compiled[0])) == len(STEP_NAMES) + 2  # and the two conditions
 
 
 def test_no_task_at_any_depth_is_cached(compiled: tuple[Spec, Spec]) -> None:
     assert [name for name, task in step_tasks(compiled[0]).items() if task["cachingOptions"].get("enableCache")] == []
 
 
-def test_images_are_named_by_digest(compiled: tuple[Spec, Spec]) -> None:
+def test_images_have_their_tags(compiled: tuple[Spec, Spec]) -> None:
     images = references(PROJECT)
     executors = compiled[0]["deploymentSpec"]["executors"]
-    assert {name: executors[f"exec-{name}"]["container"]["image"] for name in STEPS} == {
-        name: images[name] for name in STEPS
+    assert {name: executors[f"exec-{name}"]["container"]["image"] for name in STEP_NAMES} == {
+        name: images[name] for name in STEP_NAMES
     }
     assert ":latest" not in yaml.safe_dump_all(compiled)
 
 
 def test_each_step_mounts_the_volumes_it_uses_and_no_others(compiled: tuple[Spec, Spec]) -> None:
-    for step in STEPS:
+    for step in STEP_NAMES:
         mounts = {m["mountPath"]: m["constant"] for m in compiled[1][f"exec-{step}"]["pvcMount"]}
-        assert mounts == {path: CLAIMS[path] for path in MOUNTS[step]}
+        assert mounts == {f"/{volume}": CLAIMS[volume] for volume in TASKS[step].volumes}
 
 
-def test_the_claims_are_those_that_infra_makes() -> None:
+def test_the_claims_are_those_of_infra() -> None:
     claims = {path.stem for path in (ROOT / "infra/pv-pvc/base").glob("*-pvc.yaml")}
     assert claims == set(CLAIMS.values())
 
 
 @pytest.mark.parametrize("step", ["embed", "index", "analyse"])
-def test_a_step_needs_no_volume_that_it_does_not_mount(
+def test_a_step_mounts_every_volume_that_it_reads(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from steps.analyse import analyse
-    from steps.embed import embed
-    from steps.index import index
+    from steps.analyse.analyse import analyse
+    from steps.embed.embed import embed
+    from steps.index.index import index
 
     mounted = tmp_path / "mounted"
     mounted.mkdir()
-    for path in MOUNTS[step]:
+    for path in TASKS[step].mounts:
         (model["volumes"] / path[1:]).mkdir(exist_ok=True)
         (mounted / path[1:]).symlink_to(model["volumes"] / path[1:])
     shutil.rmtree(model["volumes"] / "model" / "index")
@@ -96,21 +95,21 @@ def test_a_step_needs_no_volume_that_it_does_not_mount(
     monkeypatch.setenv("VOLUMES", str(mounted))
     match step:
         case "embed":
-            embed(model["gallery"], model["network"], **PARAMS["embed"])
+            embed(model["gallery"], model["network"], PARAMS["embed"])
         case "index":
-            index(model["embeddings"], **PARAMS["index"])
+            index(model["embeddings"], PARAMS["index"])
         case "analyse":
             monkeypatch.setenv("VOLUMES", str(model["volumes"]))
-            made = index(model["embeddings"], **PARAMS["index"])
+            made = index(model["embeddings"], PARAMS["index"])
             monkeypatch.setenv("VOLUMES", str(mounted))
             ids = (model["test"], model["network"], made, model["validation"])
-            analyse(*ids, **PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"])
-    assert sorted(path.name for path in mounted.iterdir()) == sorted(path[1:] for path in MOUNTS[step])
+            analyse(*ids, **judging())
+    assert sorted(path.name for path in mounted.iterdir()) == sorted(path[1:] for path in TASKS[step].mounts)
 
 
 def test_resources_are_requested_and_limited(compiled: tuple[Spec, Spec]) -> None:
-    for step in STEPS:
-        given = PROJECT.kubeflow.resources.model_dump(by_alias=True)[step]
+    for step in STEP_NAMES:
+        given = PROJECT.kubeflow.resources[step].model_dump()
         assert compiled[0]["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"] == {
             **{"resourceCpuRequest": given["cpu"], "resourceCpuLimit": given["cpu_limit"]},
             **{"resourceMemoryRequest": given["memory"], "resourceMemoryLimit": given["memory_limit"]},
@@ -119,7 +118,7 @@ def test_resources_are_requested_and_limited(compiled: tuple[Spec, Spec]) -> Non
 
 
 def numbers(given: dict[str, str]) -> dict[str, float]:
-    """The same resources as older servers read them."""
+    """The same resources, in the fields of older servers."""
     units = {"m": 0.001, "Mi": 2**20 / 1e9, "Gi": 2**30 / 1e9}
 
     def number(text: str) -> float:
@@ -132,25 +131,25 @@ def numbers(given: dict[str, str]) -> dict[str, float]:
     }
 
 
-def test_every_step_is_tried_again(compiled: tuple[Spec, Spec]) -> None:
+def test_every_step_is_retried(compiled: tuple[Spec, Spec]) -> None:
     for task in step_tasks(compiled[0]).values():
         assert task["retryPolicy"]["maxRetryCount"] == PROJECT.kubeflow.retries
 
 
 def test_pull_policy_secret_and_node_are_as_set(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
-    assert {compiled[1][f"exec-{step}"]["imagePullPolicy"] for step in STEPS} == {"IfNotPresent"}
+    assert {compiled[1][f"exec-{step}"]["imagePullPolicy"] for step in STEP_NAMES} == {"IfNotPresent"}
     assert not any({"imagePullSecret", "nodeSelector"} & set(executor) for executor in compiled[1].values())
     _, executors = package(
         tmp_path / "p.yaml", image_pull_policy="Always", image_pull_secret="login", node_selector={"disk": "fast"}
     )
-    for step in STEPS:
+    for step in STEP_NAMES:
         executor = executors[f"exec-{step}"]
         assert executor["imagePullPolicy"] == "Always"
         assert [secret["secretName"] for secret in executor["imagePullSecret"]] == ["login"]
         assert executor["nodeSelector"]["labels"] == {"disk": "fast"}
 
 
-def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+def test_gpus_are_for_train_only(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
     assert "nvidia" not in yaml.safe_dump_all(compiled)
     pipeline, _ = package(tmp_path / "p.yaml", gpus=2)
     containers = {name: e["container"] for name, e in pipeline["deploymentSpec"]["executors"].items()}
@@ -160,12 +159,12 @@ def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]
     assert set(accelerated.values()) == {None}
 
 
-def test_without_a_webhook_nothing_reports(compiled: tuple[Spec, Spec]) -> None:
+def test_without_a_webhook_there_is_no_report(compiled: tuple[Spec, Spec]) -> None:
     assert "report" not in step_tasks(compiled[0])
     assert [name for name, executor in compiled[1].items() if "fieldPathAsEnv" in executor] == ["exec-deploy"]
 
 
-def test_only_deploy_is_told_of_serving(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+def test_only_deploy_gets_the_serving_variables(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
     def environment(pipeline: Spec) -> dict[str, dict[str, str]]:
         executors = pipeline["deploymentSpec"]["executors"]
         return {
@@ -185,16 +184,16 @@ def test_only_deploy_is_told_of_serving(tmp_path: Path, compiled: tuple[Spec, Sp
     assert not any(environment(package(tmp_path / "p.yaml", serving_namespace=None)[0]).values())
 
 
-def test_deploy_knows_the_run_for_the_log_of_who_was_served(compiled: tuple[Spec, Spec]) -> None:
+def test_deploy_gets_the_id_of_the_run(compiled: tuple[Spec, Spec]) -> None:
     assert compiled[1]["exec-deploy"]["fieldPathAsEnv"] == [
         {"name": "RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
     ]
 
 
-def test_a_webhook_is_told_of_every_end(tmp_path: Path) -> None:
+def test_a_webhook_gets_a_report_of_every_run(tmp_path: Path) -> None:
     pipeline, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
     tasks = step_tasks(pipeline)
-    assert set(tasks) == {*STEPS, "report"}
+    assert set(tasks) == {*STEP_NAMES, "report"}
     assert tasks["report"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
     secret = executors["exec-report"]["secretAsEnv"][0]
@@ -218,8 +217,8 @@ def test_the_command_writes_the_package(tmp_path: Path) -> None:
     assert next(yaml.safe_load_all(path.read_text()))["pipelineInfo"]["name"] == PROJECT.name
 
 
-def test_what_is_no_package_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="ends with .yaml"):
+def test_a_wrong_package_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="its name must end with .yaml"):
         write_package(PROJECT, tmp_path / "package.txt")
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="cannot be written"):
@@ -233,7 +232,11 @@ def test_what_is_no_package_name_is_refused(tmp_path: Path) -> None:
         ("gpus", -1),
         ("service_account", "Not Valid"),
         ("node_selector", {"a": 1}),
-        ("resources", {}),
+        ("resources", {"trian": {}}),
+        ("resources", {"train": {"gpu": "1"}}),
+        ("resources", {"train": {"memory": "lots"}}),
+        ("resources", {"train": None}),
+        ("resources", ["train"]),
         ("retries", "two"),
         ("serving_namespace", "Not.Valid"),
     ],
@@ -247,8 +250,34 @@ def test_a_wrong_setting_is_named(tmp_path: Path, key: str, value: Any) -> None:
         load_project(path)
 
 
-def test_the_memory_of_a_step_must_be_a_quantity() -> None:
-    resources = PROJECT.kubeflow.resources.train.model_dump()
-    with pytest.raises(ValueError, match="memory"):
-        type(PROJECT.kubeflow.resources.train).model_validate({**resources, "memory": "lots"})
-    assert Project.model_fields["kubeflow"].is_required()
+def test_project_yaml_may_change_a_quantity_of_a_step(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings["kubeflow"]["resources"] = {"train": {"memory_limit": "64Gi"}}
+    (tmp_path / "project.yaml").write_text(yaml.safe_dump(settings))
+    given = load_project(tmp_path / "project.yaml").kubeflow.resources
+    assert given["train"] == TASKS["train"].resources.model_copy(update={"memory_limit": "64Gi"})
+    assert {name: resources for name, resources in given.items() if name != "train"} == {
+        step.name: step.resources for step in STEPS if step.name != "train"
+    }
+
+
+def test_project_yaml_may_give_every_resource_or_none(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    other = {"cpu": "1", "cpu_limit": "1", "memory": "1Gi", "memory_limit": "1Gi"}
+    for section, wanted in ((dict.fromkeys(STEP_NAMES, other), other), (None, None)):
+        settings["kubeflow"].pop("resources", None)
+        if section:
+            settings["kubeflow"]["resources"] = section
+        (tmp_path / "project.yaml").write_text(yaml.safe_dump(settings))
+        given = load_project(tmp_path / "project.yaml").kubeflow.resources
+        assert {name: resources.model_dump() for name, resources in given.items()} == {
+            step.name: wanted or step.resources.model_dump() for step in STEPS
+        }
+
+
+def test_an_unknown_step_is_named_with_those_there_are(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings["kubeflow"]["resources"] = {"trian": {}}
+    (tmp_path / "project.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(SettingsError, match="kubeflow.resources: there is no step trian; the steps are preprocess, "):
+        load_project(tmp_path / "project.yaml")

@@ -1,4 +1,4 @@
-"""The graph: seven steps, each in its image, nothing cached by kfp, and a gate of two conditions."""
+"""The graph: each step in its image, no cache of kfp, and a gate of two conditions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +8,13 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
+from contract.events import Event, Resumed, Started
 from contract.paths import ROOT
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
-from pipeline.pipeline import DISPLAY_NAMES, arguments, build_pipeline
+from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import load_params, load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES, STEPS
 
 PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
 
@@ -21,36 +22,38 @@ PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "param
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    pipeline = build_pipeline(PROJECT, {step: f"registry.example/{step}:1" for step in STEPS})
+    pipeline = build_pipeline(PROJECT, {step: f"registry.example/{step}:1" for step in STEP_NAMES})
     compiler.Compiler().compile(pipeline, str(path))
     spec: dict[str, Any] = yaml.safe_load(path.read_text())
     return spec
 
 
 def tasks(compiled: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every task at every depth."""
+    """The tasks at every depth."""
     for dag in (compiled["root"], *compiled["components"].values()):
         yield from dag.get("dag", {}).get("tasks", {}).items()
 
 
-def test_every_step_is_there_in_its_image_under_its_name(compiled: dict[str, Any]) -> None:
-    steps = {name: task for name, task in tasks(compiled) if name in STEPS}
-    assert set(steps) == set(STEPS)
-    assert {name: task["taskInfo"]["name"] for name, task in steps.items()} == DISPLAY_NAMES
+def test_every_step_has_its_image_and_its_title(compiled: dict[str, Any]) -> None:
+    steps = {name: task for name, task in tasks(compiled) if name in STEP_NAMES}
+    assert set(steps) == set(STEP_NAMES)
+    assert {name: task["taskInfo"]["name"] for name, task in steps.items()} == {step.name: step.title for step in STEPS}
     executors = compiled["deploymentSpec"]["executors"]
-    for step in STEPS:
+    for step in STEP_NAMES:
         assert executors[f"exec-{step}"]["container"]["image"] == f"registry.example/{step}:1"
 
 
 def test_no_task_at_any_depth_is_cached(compiled: dict[str, Any]) -> None:
-    assert [name for name, task in tasks(compiled) if name in STEPS and task["cachingOptions"].get("enableCache")] == []
+    assert [
+        name for name, task in tasks(compiled) if name in STEP_NAMES and task["cachingOptions"].get("enableCache")
+    ] == []
 
 
 def test_no_step_installs_anything(compiled: dict[str, Any]) -> None:
     assert "pip install" not in yaml.safe_dump(compiled)
 
 
-def test_deploy_stands_behind_both_conditions(compiled: dict[str, Any]) -> None:
+def test_deploy_depends_on_both_conditions(compiled: dict[str, Any]) -> None:
     assert "deploy" not in compiled["root"]["dag"]["tasks"]
     conditions = [task["triggerPolicy"]["condition"] for _, task in tasks(compiled) if "triggerPolicy" in task]
     assert conditions == [
@@ -83,7 +86,7 @@ def test_every_parameter_has_a_value_and_none_a_default(compiled: dict[str, Any]
 @pytest.mark.parametrize(
     ("accuracy", "better", "deployed"), [(0.9, True, True), (0.8, True, False), (0.1, True, False), (0.9, False, False)]
 )
-def test_conditions_on_named_outputs_hold_on_one_machine(
+def test_conditions_on_named_outputs_work_in_a_local_run(
     tmp_path: Path, accuracy: float, better: bool, deployed: bool
 ) -> None:
     @dsl.component(base_image="python", install_kfp_package=False)
@@ -107,11 +110,11 @@ def test_conditions_on_named_outputs_hold_on_one_machine(
     assert (tmp_path / "deployed").exists() is deployed
 
 
-def test_the_log_keeps_everything_and_hands_on_events(tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+def test_the_log_gets_everything_and_events_are_passed_on(tmp_path: Path) -> None:
+    events: list[Event] = []
     with (tmp_path / "log").open("w") as log:
         stream = EventLog(log, events.append)
-        print("    chatter", '{"event": "half', sep="\n", end="", file=stream)
-        print('", "step": "train"}', '    {"event": "started", "step": "x"}', sep="\n", file=stream)
-    assert [event["event"] for event in events] == ["half", "started"]
+        print("    chatter", '{"event": "resu', sep="\n", end="", file=stream)
+        print('med", "epoch": 2}', '    {"event": "started", "step": "x"}', sep="\n", file=stream)
+    assert events == [Resumed(2), Started("x")]
     assert "chatter\n" in (tmp_path / "log").read_text()

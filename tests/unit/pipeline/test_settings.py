@@ -1,6 +1,6 @@
-"""The settings files: wrong ones get file, key, value and rule, status 2 and no traceback."""
+"""The settings files: an error names file, key, value and rule, with status 2 and no traceback."""
 
-import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic.fields import FieldInfo
 
 from contract.paths import ROOT
-from pipeline.settings import SettingsError, load_params, load_project
-from steps import analyse, deploy, embed, index, preprocess, train, validate
+from pipeline.settings import Params, SettingsError, load_params, load_project
+from steps.preprocess.sources import SOURCES, Mnist, Sample
 from tests.support.examples import PARAMS
 
 
@@ -21,7 +22,7 @@ def test_the_files_of_this_repository_load() -> None:
 
 
 def wrong(tmp_path: Path, key: str, value: Any) -> str:
-    """What is said where `key`, a dotted path, has this value."""
+    """The error message if `key`, a dotted path, has this value."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     *sections, last = key.split(".")
     section = params
@@ -44,12 +45,13 @@ def wrong(tmp_path: Path, key: str, value: Any) -> str:
         ("trian", {}, "trian: there is no such key"),
         ("train.epochs", "ten", "train.epochs: is 'ten'; input should be a valid integer"),
         ("train.epochs", 2.5, "train.epochs: is 2.5; input should be a valid integer"),
+        ("train.epochs", 22.0, "train.epochs: is 22.0; input should be a valid integer"),
         ("train.epochs", True, "train.epochs: is True; input should be a valid integer"),
         ("train.epochs", 0, "train.epochs: is 0; input should be greater than or equal to 1"),
         ("train", None, "train: is None; it must hold keys with values"),
         ("gate.baseline", 1.2, "gate.baseline: is 1.2; input should be less than or equal to 1"),
         ("gate.baseline", float("nan"), "gate.baseline: is nan; input should be a finite number"),
-        ("data.source", "imagenet", "data.source: is 'imagenet'; input should be 'sample', 'mnist' or 'folder'"),
+        ("data.source", "imagenet", "data.source: is 'imagenet'; input should be 'folder', 'mnist' or 'sample'"),
         ("data.channels", 2, "data.channels: is 2; input should be 1 or 3"),
         ("data.test_fraction", 0.95, "data: validation_fraction and test_fraction together must be less than 1"),
         ("train.widths", [8] * 6, "the file: train.widths has more entries than data.image_size can be halved"),
@@ -72,7 +74,7 @@ def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "train: [", "\x00", "a: b: c", "name: 2020-99-99", "name: 0x_"])
-def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_settings_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "project.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError, match="project.yaml: "):
@@ -80,7 +82,7 @@ def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "Digits", "a b", "-a", "a-", "a--b", "ä", "../x", "a_b", "1a", "a" * 41, "a.b"])
-def test_a_name_that_is_no_image_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_be_an_image_name_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "project.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "project.yaml").read_text()), "name": name}))
     with pytest.raises(SettingsError, match="name: is "):
@@ -93,25 +95,65 @@ def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "run", "--params", path, "--volumes", tmp_path / "volumes"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"{path}: train.epochs: is 'minus ")
+    assert done.stderr.startswith(f"error: {path}: train.epochs: is 'minus ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "volumes").exists()
 
 
-@pytest.mark.parametrize(
-    ("step", "sections", "given"),
-    [
-        (preprocess.preprocess, ["data"], set()),
-        (validate.validate, ["validate"], {"image_size", "channels"}),
-        (train.train, ["train"], set()),
-        (embed.embed, ["embed"], set()),
-        (index.index, ["index"], set()),
-        (analyse.analyse, ["analyse", "gate", "embed"], set()),
-        (deploy.deploy, ["deploy"], {"name", "image_size", "channels", "max_pixels"}),
-    ],
-)
-def test_every_parameter_is_one_of_its_step(step: Any, sections: list[str], given: set[str]) -> None:
-    parameters = inspect.signature(step.__wrapped__).parameters.values()
-    names = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-    assert names == {key for section in sections for key in PARAMS[section]} | given
-    assert all(parameter.default is parameter.empty for parameter in parameters)
+def described(section: str) -> dict[str, FieldInfo]:
+    """The fields of a section of `params.yaml`, in the class that its step reads."""
+    kind = next(field.annotation for name, field in Params.model_fields.items() if section in (name, field.alias))
+    assert kind is not None
+    return kind.model_fields
+
+
+def test_every_comment_of_params_begins_with_the_description_of_its_field() -> None:
+    commented = re.findall(r"^  (\w+): .*?  # (.+)$", (ROOT / "params.yaml").read_text(), re.MULTILINE)
+    keys = [(section, key) for section, values in PARAMS.items() for key in values]
+    assert [key for _, key in keys] == [key for key, _ in commented]
+    for (section, key), (_, comment) in zip(keys, commented, strict=True):
+        description = described(section)[key].description
+        assert description, key
+        assert comment.startswith(description), key
+
+
+def test_what_is_named_as_a_source_is_one() -> None:
+    [comment] = re.findall(r"^  source: .*  # (.+)$", (ROOT / "params.yaml").read_text(), re.MULTILINE)
+    named = re.findall(r"(\w+) \(", comment)
+    assert named
+    assert set(named) <= set(SOURCES)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_sources_parameters_are_its_own_and_need_not_be_set(name: str) -> None:
+    for field, info in SOURCES[name].model_fields.items():
+        assert field.startswith(f"{name}_")
+        assert not info.is_required()
+        assert described("data")[field].description == info.description
+
+
+def test_a_parameter_with_a_default_need_not_be_set(tmp_path: Path) -> None:
+    sections = {**PARAMS, "deploy": {k: v for k, v in PARAMS["deploy"].items() if k != "max_pixels"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+    assert load_params(tmp_path / "params.yaml").deploy.max_pixels == 20_000_000
+
+
+def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
+    params = load_params(ROOT / "params.yaml")
+    left_out = {
+        f"{section}.{name}"
+        for section, values in params
+        for name in set(type(values).model_fields) - set(values.deciding())
+    }
+    assert left_out == {
+        *("data.source", "data.mnist_url", "data.max_unreadable", "train.in_memory_mb", "embed.batch_size"),
+        "deploy.keep",
+    }
+
+
+def test_the_source_is_read_with_its_parameters() -> None:
+    data = load_params(ROOT / "params.yaml").data
+    assert data.chosen_source() == Sample()
+    chosen = data.model_copy(update={"source": "mnist", "mnist_url": "http://mirror/"}).chosen_source()
+    assert chosen == Mnist(mnist_url="http://mirror/")
+    assert (chosen.needs_network, data.chosen_source().needs_network) == (True, False)

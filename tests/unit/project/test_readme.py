@@ -1,4 +1,4 @@
-"""What the README says is so: commands, paths, steps, defaults and the shape of a run's end."""
+"""The README is true: commands, paths, steps, defaults, and the form of a run's closing lines."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import yaml
 
 from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.common.digest import STEPS
+from steps.registry import STEP_NAMES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -17,13 +17,13 @@ PROJECT = load_project(ROOT / "project.yaml")
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of a section's table, without its head."""
+    """The rows of the table in a section, without the header."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_it_is_about_this_project() -> None:
+def test_its_title_is_the_projects() -> None:
     assert README.splitlines()[0] == f"# {PROJECT.title}"
 
 
@@ -47,8 +47,8 @@ def test_every_path_exists() -> None:
 
 
 def test_steps_are_the_steps() -> None:
-    assert " → ".join(STEPS) in README
-    assert [row[0] for row in table("What a run does")] == list(STEPS)
+    assert " → ".join(STEP_NAMES) in README
+    assert [row[0] for row in table("What a run does")] == list(STEP_NAMES)
 
 
 @pytest.mark.parametrize(("section", "key", "value"), re.findall(r"`([a-z]+)\.([a-z_]+)`\s\((.+?)\)", README))
@@ -62,7 +62,7 @@ def test_every_setting_exists() -> None:
     assert [(section, key) for section, key in named if key not in PARAMS[section]] == []
 
 
-def test_the_server_is_where_it_says() -> None:
+def test_the_servers_address_is_right() -> None:
     port, name = re.findall(r"http://127\.0\.0\.1:(\d+)/predictions/(\S+)", README)[0]
     help_text = subprocess.run(
         [sys.executable, "-m", "serving", "start", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
@@ -74,7 +74,7 @@ def test_the_server_is_where_it_says() -> None:
 def test_the_run_shown_ends_as_a_run_ends() -> None:
     shown = next(block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "step  " in block)
     steps = shown.split("\n\n")[0].splitlines()[1:]
-    assert [line.split()[0] for line in steps] == list(STEPS)
+    assert [line.split()[0] for line in steps] == list(STEP_NAMES)
     assert [line[:13].strip() for line in shown.split("\n\n")[1].splitlines()] == [
         *("accuracy", "worst class", "served model", "prediction", "report", "log")
     ]
@@ -83,7 +83,7 @@ def test_the_run_shown_ends_as_a_run_ends() -> None:
     assert f"accuracy {accuracy} is above the baseline {PARAMS['gate']['baseline']:.4f}" in shown
 
 
-def test_what_is_said_of_kubeflow_exists() -> None:
+def test_targets_settings_and_variables_of_kubeflow_exist() -> None:
     text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     settings = yaml.safe_load((ROOT / "project.yaml").read_text(encoding="utf-8"))["kubeflow"]

@@ -1,4 +1,4 @@
-"""Analyse: the gate can say no, the champion is scored on the same images, the report stands alone."""
+"""Analyse: the gate can reject, the champion is scored on the same images, the report is self-contained."""
 
 import json
 import math
@@ -13,19 +13,17 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from steps.analyse import Analysis, analyse
+from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.evaluate import _draw, confusion_matrix
 from steps.analyse.verdict import Score, judge
 from steps.common import store
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.embed import embed
-from steps.index import index
-from steps.preprocess import preprocess
-from steps.train import train
-from tests.support.examples import PARAMS
-
-GATE = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+from steps.embed.embed import embed
+from steps.index.index import index
+from steps.preprocess.preprocess import preprocess
+from steps.train.train import train
+from tests.support.examples import PARAMS, judging
 
 
 def verdict(accuracy: float | None, champion: float | None = None, worst: float | None = 0.9, **more: Any) -> Any:
@@ -39,14 +37,14 @@ def verdict(accuracy: float | None, champion: float | None = None, worst: float 
     [
         (0.8, "accuracy 0.8000 is not above the baseline 0.8000"),
         (0.1, "is not above the baseline"),
-        (math.nan, "accuracy is nan, which is no share from 0 to 1"),
+        (math.nan, "accuracy is nan, which is not a share from 0 to 1"),
         (math.inf, "accuracy is inf"),
         (1.01, "accuracy is 1.01"),
         (-0.5, "accuracy is -0.5"),
         (None, "accuracy is None"),
     ],
 )
-def test_an_accuracy_that_is_no_good_never_deploys(accuracy: float | None, reason: str) -> None:
+def test_a_missing_or_impossible_accuracy_never_deploys(accuracy: float | None, reason: str) -> None:
     judged = verdict(accuracy)
     assert not judged.better
     assert reason in judged.reason
@@ -76,12 +74,12 @@ def test_a_champion_without_a_score_is_beaten_by_any_that_has_one() -> None:
     assert verdict(0.85, champion=math.nan).better
 
 
-def test_the_champion_need_not_beat_itself() -> None:
+def test_the_champion_need_not_be_better_than_itself() -> None:
     assert verdict(0.9, champion=0.9, is_champion=True).better
     assert not verdict(0.7, champion=0.7, is_champion=True).better
 
 
-def test_a_model_that_was_rolled_back_stays_out_however_good_it_is() -> None:
+def test_a_model_that_was_rolled_back_is_rejected_at_any_accuracy() -> None:
     judged = verdict(0.99, champion=0.9, rolled_back="v2 was rolled back on Monday: make rollback VERSION=v2 ...")
     assert not judged.better
     assert judged.reason == "accuracy 0.9900, but v2 was rolled back on Monday: make rollback VERSION=v2 ..."
@@ -94,14 +92,14 @@ def test_confusion_rows_are_true_and_columns_predicted() -> None:
 
 
 @pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(500)]])
-def test_the_picture_takes_any_labels_and_any_number(tmp_path: Path, classes: list[str]) -> None:
+def test_the_picture_can_show_any_labels_in_any_number(tmp_path: Path, classes: list[str]) -> None:
     _draw(np.eye(len(classes), dtype=np.int64), classes, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert max(picture.size) < 2500
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
-    return analyse(model["test"], model[network], model[idx], model["validation"], **{**GATE, **change})
+    return analyse(model["test"], model[network], model[idx], model["validation"], **judging(**change))
 
 
 def test_the_evaluation_agrees_with_a_plain_search(model: dict[str, Any]) -> None:
@@ -126,13 +124,13 @@ def test_golden_images_are_of_every_class_and_the_worst_mistakes_are_sure(model:
     golden = json.loads((evaluation / "golden.json").read_text())
     assert sorted(item["expected"] for item in golden) == sorted("0123456789" * 2)
     mistakes = json.loads((evaluation / "mistakes.json").read_text())
-    assert 0 < len(mistakes) <= GATE["mistakes"]
+    assert 0 < len(mistakes) <= PARAMS["analyse"]["mistakes"]
     assert all(item["label"] != item["expected"] for item in mistakes)
     distances = [item["distance"] for item in mistakes]
     assert distances == sorted(distances)
 
 
-def test_the_report_stands_alone(model: dict[str, Any]) -> None:
+def test_the_report_is_self_contained(model: dict[str, Any]) -> None:
     analysis = run(model)
     page = analysis.report.read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -150,7 +148,7 @@ def test_scoring_again_scores_nothing(model: dict[str, Any], capsys: pytest.Capt
     assert '"unchanged": true' in capsys.readouterr().out
 
 
-def test_a_network_of_nans_is_rejected_not_an_error(model: dict[str, Any]) -> None:
+def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -> None:
     folder = model["volumes"] / "model/network" / model["network"]
     weights = {name: tensor * math.nan for name, tensor in load_file(folder / "weights.safetensors").items()}
 
@@ -163,8 +161,8 @@ def test_a_network_of_nans_is_rejected_not_an_error(model: dict[str, Any]) -> No
     network = store.produce(
         model["volumes"] / "model", "network", "train", parameters={}, inputs={"nan": "1"}, build=build
     ).id
-    embeddings = embed(model["gallery"], network, **PARAMS["embed"])
-    bad = {**model, "network": network, "index": index(embeddings, factory="Flat")}
+    embeddings = embed(model["gallery"], network, PARAMS["embed"])
+    bad = {**model, "network": network, "index": index(embeddings, {"factory": "Flat"})}
     analysis = run(bad)
     assert not analysis.verdict.better
     assert analysis.verdict.accuracy <= 0.8
@@ -184,11 +182,12 @@ def serve(model: dict[str, Any], network: str, idx: str) -> None:
 
 
 def point(model: dict[str, Any], pointer: dict[str, Any]) -> None:
+    """Write the pointer."""
     (model["volumes"] / "deploy-model/current.json").write_text(json.dumps(pointer))
 
 
 def crippled(model: dict[str, Any]) -> dict[str, Any]:
-    """The model with an index of only a few of its gallery's embeddings: a little worse than the whole."""
+    """The model with an index of a few embeddings of its gallery: a little worse."""
     source = model["volumes"] / "model/embeddings" / model["embeddings"]
     labels = json.loads((source / "labels.json").read_text())
 
@@ -200,7 +199,7 @@ def crippled(model: dict[str, Any]) -> dict[str, Any]:
     few = store.produce(
         model["volumes"] / "model", "embeddings", "embed", parameters={}, inputs={"few": "1"}, build=build
     )
-    return {**model, "index": index(few.id, factory="Flat")}
+    return {**model, "index": index(few.id, {"factory": "Flat"})}
 
 
 def test_a_worse_challenger_is_rejected_and_a_better_one_is_not(model: dict[str, Any]) -> None:
@@ -244,7 +243,7 @@ def test_what_is_served_is_not_rejected_for_another_version_of_it(model: dict[st
 
 
 def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> None:
-    """Even where the store no longer has its network and index."""
+    """Even if the store no longer has its network and index."""
     worse = crippled(model)
     serve(model, worse["network"], worse["index"])
     shutil.rmtree(model["volumes"] / "model/index" / worse["index"])
@@ -255,13 +254,17 @@ def test_the_champion_is_scored_from_what_is_served(model: dict[str, Any]) -> No
 def test_a_champion_of_another_image_size_or_colour_is_scored_in_its_own(
     model: dict[str, Any], change: dict[str, int]
 ) -> None:
-    """As the server would bring what it is sent to the size and colours of the model it serves."""
+    """The server, too, converts images to the format of its model."""
     serve(model, model["network"], model["index"])
     same = json.loads((run(model).report.parent / "verdict.json").read_text())["accuracy"]
     write_mar_settings(model, image_size=28, channels=1)
-    ids = preprocess(**{**PARAMS["data"], **change})
-    network = train(ids["train"], ids["validation"], **{**PARAMS["train"], "epochs": 1, "widths": [2, 2]})
-    worse = {**ids, "network": network, "index": index(embed(ids["gallery"], network, batch_size=500), factory="Flat")}
+    ids = preprocess({**PARAMS["data"], **change})
+    network = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 1, "widths": [2, 2]})
+    worse = {
+        **ids,
+        "network": network,
+        "index": index(embed(ids["gallery"], network, PARAMS["embed"]), PARAMS["index"]),
+    }
     verdict = run(worse, baseline=0.1, worst_class_floor=0.0).verdict
     assert not verdict.better
     champion = re.search(r"the champion's (0\.\d+)", verdict.reason)

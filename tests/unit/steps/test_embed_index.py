@@ -9,8 +9,8 @@ import pytest
 
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.embed import embed
-from steps.index import index
+from steps.embed.embed import embed
+from steps.index.index import index
 from tests.support.examples import PARAMS
 
 
@@ -25,7 +25,7 @@ def test_embeddings_are_unit_vectors_with_their_labels(model: dict[str, Any]) ->
 
 
 def test_the_batch_size_changes_nothing(model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert embed(model["gallery"], model["network"], batch_size=7) == model["embeddings"]
+    assert embed(model["gallery"], model["network"], {"batch_size": 7}) == model["embeddings"]
     assert '"unchanged": true' in capsys.readouterr().out
 
 
@@ -39,7 +39,7 @@ def test_the_index_gives_cosines(model: dict[str, Any]) -> None:
 
 
 def test_another_factory_string_makes_another_index(model: dict[str, Any]) -> None:
-    other = index(model["embeddings"], factory="IVF16,Flat")
+    other = index(model["embeddings"], {"factory": "IVF16,Flat"})
     assert other != model["index"]
     made = faiss.read_index(str(model["volumes"] / "model/index" / other / "index.faiss"))
     assert faiss.extract_index_ivf(made).nlist == 16
@@ -47,13 +47,17 @@ def test_another_factory_string_makes_another_index(model: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("factory", ["Flot", "IVF99999,Flat"])
-def test_a_factory_string_that_does_not_work_is_named(model: dict[str, Any], factory: str) -> None:
+def test_an_invalid_factory_string_is_named(model: dict[str, Any], factory: str) -> None:
     with pytest.raises(StepError, match=f"index.factory is '{factory}', and FAISS cannot make that index of 3600"):
-        index(model["embeddings"], factory=factory)
+        index(model["embeddings"], {"factory": factory})
 
 
 def test_unknown_and_wrong_parameters_are_named(model: dict[str, Any]) -> None:
-    with pytest.raises(StepError, match="parameters of index are wrong: .*factry: Unexpected keyword argument"):
-        index(model["embeddings"], factry="Flat")  # type: ignore[call-arg]
+    with pytest.raises(StepError, match="parameters of index are wrong: .*factry: Extra inputs are not permitted"):
+        index(model["embeddings"], {"factory": "Flat", "factry": "Flat"})
+    with pytest.raises(StepError, match="parameters of index are wrong: factory: Field required$"):
+        index(model["embeddings"], {})
+    with pytest.raises(StepError, match="parameters of index are wrong: parameters: Missing required argument"):
+        index(model["embeddings"])
     with pytest.raises(StepError, match="of embed are wrong: batch_size: .*, is 'many'"):
-        embed(model["gallery"], model["network"], batch_size="many")  # type: ignore[arg-type]
+        embed(model["gallery"], model["network"], {"batch_size": "many"})

@@ -1,4 +1,4 @@
-"""One set of image files and their pixels, held against preprocess and against the server: both see the same image."""
+"""Image files with their pixels: preprocess and the server decode them alike."""
 
 import importlib.util
 import io
@@ -15,7 +15,7 @@ from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from steps.common.dataset import read_split
-from steps.preprocess import preprocess
+from steps.preprocess.preprocess import preprocess
 from tests.support import image_vectors
 from tests.support.examples import PARAMS
 from tests.support.model_archive import write_model
@@ -24,7 +24,7 @@ VECTORS = image_vectors.load()
 
 
 def close(pixels: Any, expected: Any, name: str) -> bool:
-    """Equal, or as near as two releases of a lossy decoder are."""
+    """Equal, but for what two releases of a lossy decoder may differ by."""
     lossy = name.endswith((".jpeg", "colour.webp"))
     return bool(np.abs(pixels.astype(int) - expected).max() <= (3 if lossy else 0))
 
@@ -46,7 +46,7 @@ def test_preprocess_makes_these_pixels(volumes: Path, size: int, channels: int) 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     settings = {"source": "folder", "image_size": size, "channels": channels, "validation_fraction": 0.1}
-    split = read_split(preprocess(**{**PARAMS["data"], **settings})["test"])
+    split = read_split(preprocess({**PARAMS["data"], **settings})["test"])
     found = {Path(name).name: pixels for name, pixels in zip(split.names, split.images, strict=True)}
     assert set(found) == set(VECTORS)
     wrong = [name for name, (_, pixels) in VECTORS.items() if not close(found[name], pixels[size, channels], name)]

@@ -1,4 +1,4 @@
-"""Collect and preprocess: splits that follow from content, images of any kind, downloads that go on."""
+"""Collect and preprocess: splits drawn by content, images of any format, downloads that resume."""
 
 import functools
 import gzip
@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contract.events import Warned, parse
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.preprocess import download, preprocess, sources
+from steps.preprocess.preprocess import preprocess
+from steps.preprocess.sources import mnist
+from steps.preprocess.sources.sample import SAMPLE
 from steps.preprocess.split import stratify
 from tests.support.examples import PARAMS, write_images
 
@@ -27,7 +30,7 @@ LETTERS = {"a": "0", "b": "1", "ç d": "2"}
 
 
 def test_the_sample_is_split_stratified(volumes: Path) -> None:
-    splits = {name: read_split(id) for name, id in preprocess(**DATA).items()}
+    splits = {name: read_split(id) for name, id in preprocess(DATA).items()}
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 3600,
         "validation": 400,
@@ -38,29 +41,29 @@ def test_the_sample_is_split_stratified(volumes: Path) -> None:
     assert splits["train"].images.shape == (3600, 28, 28, 1)
     assert splits["train"].images.dtype == np.uint8
     assert isinstance(splits["train"].images, np.memmap)
-    with np.load(sources.SAMPLE) as sample:
+    with np.load(SAMPLE) as sample:
         row = int(splits["test"].names[7].removeprefix("sample#"))
         assert (splits["test"].images[7, :, :, 0] == sample["images"][row]).all()
         assert splits["test"].classes[splits["test"].labels[7]] == str(sample["labels"][row])
 
 
 def test_every_image_is_in_one_split(volumes: Path) -> None:
-    ids = preprocess(**DATA)
+    ids = preprocess(DATA)
     names = [read_split(ids[split]).names for split in ("train", "validation", "test")]
     assert sorted(functools.reduce(operator.iadd, names, [])) == sorted(f"sample#{row}" for row in range(5000))
 
 
 def test_the_seed_draws_the_splits(volumes: Path) -> None:
-    assert preprocess(**DATA) == preprocess(**DATA)
-    assert preprocess(**{**DATA, "seed": 1})["test"] != preprocess(**DATA)["test"]
+    assert preprocess(DATA) == preprocess(DATA)
+    assert preprocess({**DATA, "seed": 1})["test"] != preprocess(DATA)["test"]
 
 
 def test_numbers_that_kfp_made_floats_give_the_same_ids(volumes: Path) -> None:
     floats = {key: float(value) if isinstance(value, int) else value for key, value in DATA.items()}
-    assert preprocess(**floats) == preprocess(**DATA)
+    assert preprocess(floats) == preprocess(DATA)
 
 
-def test_the_same_image_is_never_on_both_sides() -> None:
+def test_copies_of_an_image_are_in_one_split() -> None:
     labels = ["a"] * 40 + ["b"] * 40
     keys = [str(i // 4) for i in range(80)]
     rows = stratify(labels, keys, {"test": 0.3}, rest="train", seed=0)
@@ -76,7 +79,7 @@ def test_a_small_class_gives_every_part_an_image_and_keeps_one() -> None:
 
 def test_a_folder_without_gallery_and_test_is_split(volumes: Path) -> None:
     write_images(volumes / "data/images/train", LETTERS, count=20)
-    ids = preprocess(**FOLDER)
+    ids = preprocess(FOLDER)
     assert ids["gallery"] == ids["train"]
     assert read_split(ids["test"]).classes == sorted(LETTERS)
     assert len(read_split(ids["test"])) == 12
@@ -86,7 +89,7 @@ def test_a_folder_without_gallery_and_test_is_split(volumes: Path) -> None:
 def test_a_folder_with_gallery_and_test_uses_them(volumes: Path) -> None:
     for part, first in (("train", 0), ("gallery", 20), ("test", 40)):
         write_images(volumes / "data/images" / part, LETTERS, first)
-    ids = preprocess(**FOLDER)
+    ids = preprocess(FOLDER)
     assert len({ids[name] for name in ids}) == 4
     assert {len(read_split(ids[name])) for name in ("gallery", "test")} == {36}
     assert read_split(ids["gallery"]).names[0].startswith("gallery/a/")
@@ -95,21 +98,21 @@ def test_a_folder_with_gallery_and_test_uses_them(volumes: Path) -> None:
 def test_a_new_gallery_class_changes_the_gallery_alone(volumes: Path) -> None:
     for part, first in (("train", 0), ("gallery", 20), ("test", 40)):
         write_images(volumes / "data/images" / part, LETTERS, first)
-    before = preprocess(**FOLDER)
+    before = preprocess(FOLDER)
     write_images(volumes / "data/images/gallery", {"new": "9"})
-    after = preprocess(**FOLDER)
+    after = preprocess(FOLDER)
     assert {name for name in before if before[name] != after[name]} == {"gallery"}
     assert "new" in read_split(after["gallery"]).classes
 
 
-def test_images_of_any_kind_are_brought_to_size(volumes: Path) -> None:
+def test_images_of_any_format_are_scaled(volumes: Path) -> None:
     folder = volumes / "data/images/train"
     write_images(folder, {"a": "0", "b": "1"})
     Image.new("RGB", (50, 31), "red").save(folder / "a/colour.jpg")
     Image.new("RGBA", (5, 7), "blue").save(folder / "b/alpha.png")
-    split = read_split(preprocess(**{**FOLDER, "image_size": 20, "channels": 3})["train"])
+    split = read_split(preprocess({**FOLDER, "image_size": 20, "channels": 3})["train"])
     assert split.images.shape[1:] == (20, 20, 3)
-    sample = read_split(preprocess(**{**DATA, "image_size": 20, "channels": 3})["train"])
+    sample = read_split(preprocess({**DATA, "image_size": 20, "channels": 3})["train"])
     assert sample.images.shape == (3600, 20, 20, 3)
 
 
@@ -117,18 +120,18 @@ def test_unreadable_images_are_named_and_counted(volumes: Path, capsys: pytest.C
     folder = volumes / "data/images/train"
     write_images(folder, LETTERS)
     (folder / "a/notes.txt").write_text("no image")
-    ids = preprocess(**FOLDER)
+    ids = preprocess(FOLDER)
     assert "unreadable: train/a/notes.txt: not-an-image" in capsys.readouterr().out
     assert sum(len(read_split(ids[name])) for name in ("train", "validation", "test")) == 36
 
 
-def test_hidden_files_are_no_data_and_misplaced_ones_are_named(
+def test_hidden_files_are_ignored_and_misplaced_ones_are_named(
     volumes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = volumes / "data/images/train"
     write_images(folder, LETTERS)
     write_images(folder, {".checkpoints": "5", "a/deeper": "6"}, count=2)
-    assert read_split(preprocess(**FOLDER)["train"]).classes == sorted(LETTERS)
+    assert read_split(preprocess(FOLDER)["train"]).classes == sorted(LETTERS)
     assert "2 files in " in (said := capsys.readouterr().out)
     assert "are not in <label>/ and are left out: a/deeper/" in said
 
@@ -139,22 +142,22 @@ def test_too_many_unreadable_images_fail_the_run(volumes: Path) -> None:
     for i in range(3):
         (folder / f"b/broken{i}.png").write_bytes(b"\x89PNG broken %d" % i)
     with pytest.raises(StepError, match=r"data\.max_unreadable allows 0: mend or remove train/b/broken"):
-        preprocess(**{**FOLDER, "max_unreadable": 0})
-    preprocess(**{**FOLDER, "max_unreadable": 3})
+        preprocess({**FOLDER, "max_unreadable": 0})
+    preprocess({**FOLDER, "max_unreadable": 3})
     with pytest.raises(StepError, match="3 images cannot be read, and data.max_unreadable allows 2"):
-        preprocess(**{**FOLDER, "max_unreadable": 2})
+        preprocess({**FOLDER, "max_unreadable": 2})
 
 
-def test_a_missing_folder_says_where_images_go(volumes: Path) -> None:
+def test_the_error_for_a_missing_folder_says_where_images_go(volumes: Path) -> None:
     with pytest.raises(StepError, match=r"images/train is missing: .*put images into train/<label>/"):
-        preprocess(**FOLDER)
+        preprocess(FOLDER)
     (volumes / "data/images/train").mkdir(parents=True)
     with pytest.raises(StepError, match="holds no <label>/<image>: put one folder per class into it"):
-        preprocess(**FOLDER)
+        preprocess(FOLDER)
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """Serves files with ranges, and breaks the first transfer off half-way."""
+    """Serves files and ranges of them, and closes the first connection half-way."""
 
     files: dict[str, bytes]
     requests: list[str | None]
@@ -176,7 +179,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A loopback mirror of a small MNIST; gives its URL."""
-    with np.load(sources.SAMPLE) as sample:
+    with np.load(SAMPLE) as sample:
         parts = {"train": slice(0, None, 2), "t10k": slice(1, None, 50)}
         Mirror.files = {}
         for prefix, rows in parts.items():
@@ -184,7 +187,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
                 header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
                 Mirror.files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(header + array.tobytes())
     Mirror.requests = []
-    monkeypatch.setattr(sources, "SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in Mirror.files.items()})
+    monkeypatch.setattr(mnist, "SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in Mirror.files.items()})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/mnist/"
@@ -196,16 +199,16 @@ def test_mnist_is_fetched_resumed_and_fetched_once(
 ) -> None:
     data: dict[str, Any] = {**DATA, "source": "mnist", "mnist_url": mirror}
     with pytest.raises(StepError, match="run again to go on where it broke off"):
-        preprocess(**data)
+        preprocess(data)
     half = len(Mirror.files["train-images-idx3-ubyte.gz"]) // 2
     got = half - half % (1 << 16)
-    ids = preprocess(**data)
+    ids = preprocess(data)
     assert Mirror.requests[1] == f"bytes={got}-"
     assert got > 0
     assert len(read_split(ids["test"])) == 100
     assert len(read_split(ids["train"])) + len(read_split(ids["validation"])) == 2500
     count = len(Mirror.requests)
-    assert preprocess(**data) == ids
+    assert preprocess(data) == ids
     assert len(Mirror.requests) == count
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert any(event.get("doing") == "fetch t10k-labels-idx1-ubyte.gz" for event in events)
@@ -213,12 +216,32 @@ def test_mnist_is_fetched_resumed_and_fetched_once(
 
 def test_a_file_with_another_checksum_is_refused(volumes: Path, mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Mirror.requests.append(None)  # let the first transfer through
-    monkeypatch.setattr(sources, "SHA256", dict.fromkeys(Mirror.files, "0" * 64))
+    monkeypatch.setattr(mnist, "SHA256", dict.fromkeys(Mirror.files, "0" * 64))
     with pytest.raises(StepError, match="data.mnist_url"):
-        preprocess(**{**DATA, "source": "mnist", "mnist_url": mirror})
+        preprocess({**DATA, "source": "mnist", "mnist_url": mirror})
     assert not (volumes / "data/downloads/train-images-idx3-ubyte.gz").exists()
 
 
 def test_the_published_files_are_pinned() -> None:
-    assert len(download.SHA256) == 4
-    assert all(len(sha256) == 64 for sha256 in download.SHA256.values())
+    assert len(mnist.SHA256) == 4
+    assert all(len(sha256) == 64 for sha256 in mnist.SHA256.values())
+
+
+def test_a_run_on_volumes_of_an_earlier_version_says_that_it_makes_everything_anew(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> list[str]:
+        events = map(parse, capsys.readouterr().out.splitlines())
+        return [event.message for event in events if isinstance(event, Warned)]
+
+    preprocess(DATA)
+    assert told() == []
+    for path in (volumes / "data/dataset").glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        del manifest["format"]
+        path.write_text(json.dumps(manifest))
+        path.parent.rename(path.parent.with_name(path.parent.name[::-1]))
+    preprocess(DATA)
+    assert told() == ["the volumes hold results of an earlier version of this program: this run makes everything anew"]
+    preprocess({**DATA, "seed": 1})
+    assert told() == []

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from contract.events import Verdict
 from steps.common import progress
 from steps.report.report import report
+
+VERDICT = Verdict(accuracy=0.9, worst_label="1", worst_accuracy=0.8, better=True, reason="because")
 
 Told = list[dict[str, Any]]
 
@@ -40,7 +43,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch, volumes: Path) -> Iterator[Told]:
 
 def finish(*steps: str) -> None:
     for step in steps:
-        progress.finished(step, made="x", unchanged=False, version="abc", verdict={"reason": "because"})
+        progress.finished(step, made="x", unchanged=False, version="abc", verdict=VERDICT)
 
 
 @pytest.mark.parametrize(

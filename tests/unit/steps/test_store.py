@@ -1,5 +1,7 @@
 """The content-addressed store: what is there is complete, whatever was killed, full, forbidden or at work twice."""
 
+import fcntl
+import json
 import multiprocessing
 import os
 import signal
@@ -13,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from contract.events import Waiting, parse
 from contract.paths import ROOT
 from steps.common import store
+from steps.common.code import Code
 from steps.common.errors import StepError
 from steps.common.store import find, produce, read
 
@@ -45,9 +49,11 @@ def test_an_id_follows_from_step_parameters_and_inputs(monkeypatch: pytest.Monke
         store.artefact_id("index", {"a": 1}, {"in": "2"}),
         store.artefact_id("embed", {"a": 1}, {"in": "1"}),
     }
-    monkeypatch.setattr(store, "running_step_digest", lambda step: "edited")
-    ids.add(store.artefact_id("index", {"a": 1}, {"in": "1"}))
-    assert len(ids) == 5
+    ids.add(store.artefact_id("index", {"a": 1}, {"in": "1"}, ["steps.index.index", "steps.common.decode"]))
+    for other in (Code("edited", {"faiss": "1"}), Code("edited", {"faiss": "2"})):
+        monkeypatch.setattr(store, "deciding_code", lambda *_, other=other: other)
+        ids.add(store.artefact_id("index", {"a": 1}, {"in": "1"}))
+    assert len(ids) == 7
 
 
 def test_the_order_of_parameters_does_not_count() -> None:
@@ -130,7 +136,7 @@ def test_without_locks_two_builders_do_no_harm(tmp_path: Path, monkeypatch: pyte
     def no_locks(*_: object) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr(store.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
 
     def overtaken(folder: Path) -> dict[str, Any]:
         make(tmp_path)
@@ -139,6 +145,36 @@ def test_without_locks_two_builders_do_no_harm(tmp_path: Path, monkeypatch: pyte
     made = make(tmp_path, build=overtaken)
     assert (made.path / "hello.txt").read_text() == "hello"
     assert len(list((tmp_path / "kind").iterdir())) == 1
+
+
+def test_whoever_waits_says_so_and_no_lock_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def build(folder: Path) -> dict[str, Any]:
+        (tmp_path / "begun").touch()
+        time.sleep(0.5)
+        return build_hello(folder)
+
+    process = multiprocessing.get_context("fork").Process(target=make, args=(tmp_path, build))
+    process.start()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    made = make(tmp_path, build=lambda _: pytest.fail("built again"))
+    process.join()
+    assert parse(capfd.readouterr().out) == Waiting(f"another run is making kind {made.id}")
+    assert [path.name for path in (tmp_path / "kind").iterdir()] == [made.id]
+
+
+def test_manifests_of_an_earlier_version_are_read_and_told_from_those_of_this_one(tmp_path: Path) -> None:
+    assert not store.holds_only_older(tmp_path, "kind")
+    old = tmp_path / "kind" / "0123456789abcdef"
+    old.mkdir(parents=True)
+    manifest = {"step": "index", "step_digest": "1", "parameters": {}, "inputs": {}, "facts": {}, "files": {}}
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "kind" / "damaged").mkdir()
+    (tmp_path / "kind" / "damaged" / "manifest.json").write_text("[]")
+    assert read(tmp_path, "kind", old.name).manifest["step_digest"] == "1"
+    assert store.holds_only_older(tmp_path, "kind")
+    assert make(tmp_path).manifest["format"] == store.FORMAT
+    assert not store.holds_only_older(tmp_path, "kind")
 
 
 def test_a_changed_file_is_refused_by_name(tmp_path: Path) -> None:

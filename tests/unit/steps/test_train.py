@@ -19,10 +19,12 @@ from safetensors.torch import load_file
 from contract.paths import ROOT
 from steps.common.embedding import embed_images, load_network
 from steps.common.errors import StepError
-from steps.preprocess import preprocess
-from steps.train import fit, train
+from steps.preprocess.preprocess import preprocess
+from steps.train import fit
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
+from steps.train.parameters import Train
+from steps.train.train import train
 from tests.support.examples import PARAMS
 
 QUICK = {**PARAMS["train"], "epochs": 2}
@@ -65,7 +67,7 @@ def test_arcface_rises_with_the_angle_everywhere_and_its_gradient_is_finite() ->
     assert embeddings.grad.isfinite().all()
 
 
-def test_augmentation_by_nothing_changes_nothing() -> None:
+def test_augmentation_with_limits_of_zero_changes_nothing() -> None:
     images = torch.randint(256, (5, 9, 9, 3), dtype=torch.uint8)
     assert torch.allclose(augment(images, torch.Generator(), **STILL), images.float(), atol=1e-2)
 
@@ -127,7 +129,7 @@ def test_the_network_takes_any_size_and_colour() -> None:
 
 @pytest.fixture
 def splits(volumes: Path) -> tuple[str, str]:
-    ids = preprocess(**PARAMS["data"])
+    ids = preprocess(PARAMS["data"])
     return ids["train"], ids["validation"]
 
 
@@ -138,7 +140,7 @@ def weights(volumes: Path, id: str) -> dict[str, torch.Tensor]:
 def test_training_reports_each_epoch(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(*splits, **QUICK)
+    train(*splits, QUICK)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     epochs = [event for event in events if event["event"] == "epoch"]
     assert [(event["epoch"], event["epochs"]) for event in epochs] == [(1, 2), (2, 2)]
@@ -148,32 +150,33 @@ def test_training_reports_each_epoch(
 
 KILLED = """
 import os, signal, sys, yaml
-from steps.train import fit, train
+from steps.train import fit
+from steps.train.train import train
 save = fit._save_checkpoint
 def save_and_die(*args):
     save(*args)
     os.kill(os.getpid(), signal.SIGKILL)
 fit._save_checkpoint = save_and_die
 params = yaml.safe_load(open("params.yaml"))["train"]
-train(sys.argv[1], sys.argv[2], **{**params, "epochs": 2})
+train(sys.argv[1], sys.argv[2], {**params, "epochs": 2})
 """
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(
+def test_a_killed_training_resumes_and_ends_like_an_uninterrupted_one(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, *splits], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     checkpoints = volumes / "model/checkpoints"
     assert len(list(checkpoints.iterdir())) == 1
-    resumed = weights(volumes, train(*splits, **QUICK))
+    resumed = weights(volumes, train(*splits, QUICK))
     assert '"event": "resumed", "step": "train", "epoch": 1' in capsys.readouterr().out
     assert list(checkpoints.iterdir()) == []
 
     os.environ["VOLUMES"] = str(volumes.parent / "uninterrupted")
-    assert preprocess(**PARAMS["data"])["train"] == splits[0]
-    uninterrupted = weights(volumes.parent / "uninterrupted", train(*splits, **QUICK))
+    assert preprocess(PARAMS["data"])["train"] == splits[0]
+    uninterrupted = weights(volumes.parent / "uninterrupted", train(*splits, QUICK))
     for name, tensor in uninterrupted.items():
         assert torch.allclose(tensor.float(), resumed[name].float(), atol=1e-3), name
 
@@ -192,56 +195,53 @@ def test_from_memory_and_from_disk_give_the_same_batches(volumes: Path, splits: 
 def test_memory_does_not_change_the_id(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = train(*splits, **{**QUICK, "in_memory_mb": 0})
-    assert train(*splits, **QUICK) == first
+    first = train(*splits, {**QUICK, "in_memory_mb": 0})
+    assert train(*splits, QUICK) == first
     assert '"unchanged": true' in capsys.readouterr().out
 
 
-def test_a_training_that_diverges_says_what_to_do(volumes: Path, splits: tuple[str, str]) -> None:
+def test_a_diverging_training_says_what_to_do(volumes: Path, splits: tuple[str, str]) -> None:
     with pytest.raises(StepError, match=r"the loss is nan in epoch \d: lower train.learning_rate"):
-        train(*splits, **{**QUICK, "learning_rate": 1e38})
+        train(*splits, {**QUICK, "learning_rate": 1e38})
     assert not list((volumes / "model/network").glob("[!.]*"))
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(4, 0.25), (2, 0.5), (10, 0.1), (1, 0.25), (616, 0.25)])
 def test_the_schedule_works_for_any_number_of_steps(steps: int, warmup: float) -> None:
-    recipe = fit.Recipe(**{**{k: v for k, v in QUICK.items() if k != "in_memory_mb"}, "warmup_fraction": warmup})
+    parameters = Train(**{**QUICK, "warmup_fraction": warmup})
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = fit._schedule(optimizer, recipe, steps)
+    schedule = fit._schedule(optimizer, parameters, steps)
     rates = []
     for _ in range(steps):
         rates.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step() if len(rates) < steps else None
-    assert max(rates) <= recipe.learning_rate * 1.001
-    assert rates[-1] < recipe.learning_rate / 100
+    assert max(rates) <= parameters.learning_rate * 1.001
+    assert rates[-1] < parameters.learning_rate / 100
 
 
-def test_a_damaged_checkpoint_is_no_dead_end(
+def test_training_starts_anew_from_a_damaged_checkpoint(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit, "_save_checkpoint", lambda path, *_: None)
     (volumes / "model/checkpoints").mkdir(parents=True)
-    id = train(*splits, **QUICK)
+    id = train(*splits, QUICK)
     shutil.rmtree(volumes / "model/network" / id)
     (volumes / f"model/checkpoints/{id}.pt").write_bytes(b"damaged")
-    assert train(*splits, **QUICK) == id
+    assert train(*splits, QUICK) == id
     assert "is damaged, so training starts anew" in capsys.readouterr().out
 
 
 def test_too_small_a_batch_for_several_processes_is_refused(tmp_path: Path) -> None:
-    recipe = fit.Recipe(**{**{k: v for k, v in QUICK.items() if k != "in_memory_mb"}, "batch_size": 7})
+    parameters = Train(**{**QUICK, "batch_size": 7})
     with pytest.raises(StepError, match="train.batch_size is 7: 4 GPUs need 8 or more"):
-        fit.launch(fit.Job(recipe, tmp_path, tmp_path, tmp_path, tmp_path, 0), processes=4)
+        fit.launch(fit.Job(parameters, tmp_path, tmp_path, tmp_path, tmp_path), processes=4)
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_network(volumes: Path, splits: tuple[str, str], tmp_path: Path) -> None:
-    recipe = {key: value for key, value in QUICK.items() if key != "in_memory_mb"}
     data = volumes / "data/dataset"
-    job = fit.Job(
-        fit.Recipe(**recipe), data / splits[0], data / splits[1], tmp_path, tmp_path / "checkpoint.pt", 1 << 30
-    )
+    job = fit.Job(Train(**QUICK), data / splits[0], data / splits[1], tmp_path, tmp_path / "checkpoint.pt")
     script = (
         "import pickle, sys\nfrom steps.train import fit\n"
         "if __name__ == '__main__':\n    fit.launch(pickle.loads(bytes.fromhex(sys.argv[1])), processes=2)\n"

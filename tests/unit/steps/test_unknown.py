@@ -1,4 +1,4 @@
-"""Unknown: the distance from which on an image gets no label, from a validation split to what the report says."""
+"""Unknown images: the distance above which an image gets no label, from its calibration to the report."""
 
 import json
 from typing import Any
@@ -6,27 +6,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steps.analyse import Analysis, analyse
+from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.calibrate import unknown_distance
 from steps.common.dataset import read_split
-from tests.support.examples import PARAMS
-
-SETTINGS = {**PARAMS["gate"], **PARAMS["embed"], **PARAMS["analyse"]}
+from tests.support.examples import judging
 
 
 def run(model: dict[str, Any], **change: Any) -> Analysis:
-    return analyse(model["test"], model["network"], model["index"], model["validation"], **{**SETTINGS, **change})
+    return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**change))
 
 
 def evaluation(model: dict[str, Any], analysis: Analysis) -> dict[str, Any]:
-    """The facts of the evaluation that an analysis judged, and what `evaluation.json` and `golden.json` hold."""
+    """The facts of an analysis' evaluation, and the contents of `evaluation.json` and `golden.json`."""
     id = json.loads((analysis.report.parent / "verdict.json").read_text())["evaluation"]
     folder = model["volumes"] / "model/evaluation" / id
     files = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "golden")}
     return {"facts": json.loads((folder / "manifest.json").read_text())["facts"], **files}
 
 
-def test_the_unknown_distance_is_the_smallest_that_enough_images_keep() -> None:
+def test_the_unknown_distance_is_the_quantile_of_the_distances() -> None:
     distances = np.random.default_rng(0).permutation(np.arange(1, 201) / 1000)
     assert unknown_distance(distances, 0.99) == 0.198
     assert unknown_distance(distances, 0.985) == 0.197
@@ -35,17 +33,17 @@ def test_the_unknown_distance_is_the_smallest_that_enough_images_keep() -> None:
 
 
 @pytest.mark.parametrize(("images", "quantile"), [(0, 0.5), (99, 0.99), (199, 0.995)])
-def test_too_few_validation_images_call_nothing_unknown(images: int, quantile: float) -> None:
+def test_too_few_validation_images_call_no_image_unknown(images: int, quantile: float) -> None:
     assert unknown_distance(np.zeros(images), quantile) is None
     assert unknown_distance(np.zeros(round(1 / (1 - quantile))), quantile) == 0
 
 
-def test_an_index_that_finds_nothing_near_calls_nothing_unknown_by_distance() -> None:
+def test_an_infinite_distance_calls_no_image_unknown() -> None:
     assert unknown_distance(np.full(200, np.inf), 0.99) is None
 
 
-def test_unknown_is_calibrated_on_validation_images_and_told_of_test_images(model: dict[str, Any]) -> None:
-    """By a search of its own, over everything."""
+def test_unknown_is_calibrated_on_validation_images_and_counted_on_test_images(model: dict[str, Any]) -> None:
+    """Checked by an exhaustive search."""
     from steps.common.embedding import embed_images, load_network
 
     run(model)
@@ -59,14 +57,14 @@ def test_unknown_is_calibrated_on_validation_images_and_told_of_test_images(mode
     distance = found["facts"]["unknown_distance"]
     assert (of_validation <= distance + 1e-6).mean() == pytest.approx(0.9)
     assert found["facts"]["unknown"] == found["evaluation"]["unknown"] == pytest.approx((of_test > distance).mean())
-    assert f"further than {distance:.3f} from all of" in analysis.report.read_text()
+    assert f"more than {distance:.3f} away from" in analysis.report.read_text()
     assert f"{found['evaluation']['unknown'] * 100:.2f} % of the test images" in analysis.report.read_text()
     for item in found["golden"]:
         assert (item["label"] == "unknown") == (item["distance"] > distance)
     assert analysis.verdict.accuracy == run(model).verdict.accuracy  # which is of the nearest label
 
 
-def test_golden_answers_hold_the_unknown_ones_and_none_that_a_rounding_decides(model: dict[str, Any]) -> None:
+def test_golden_answers_include_unknown_images_and_none_that_rounding_decides(model: dict[str, Any]) -> None:
     from steps.analyse.evaluate import evaluate
 
     stored = (model["volumes"] / "model/network" / model["network"], model["volumes"] / "model/index" / model["index"])
@@ -82,8 +80,8 @@ def test_golden_answers_hold_the_unknown_ones_and_none_that_a_rounding_decides(m
     assert len(others) == 20
 
 
-def test_digits_are_known_and_what_is_none_is_further_away(model: dict[str, Any]) -> None:
-    """With two epochs of training, roughly; how well it tells them after all is `make bench`'s to say."""
+def test_other_images_are_further_away_than_digits(model: dict[str, Any]) -> None:
+    """Only roughly after two epochs, and how far depends on the processor; `make bench` measures it."""
     from steps.analyse.evaluate import nearest
 
     distance = evaluation(model, run(model))["facts"]["unknown_distance"]
@@ -91,4 +89,5 @@ def test_digits_are_known_and_what_is_none_is_further_away(model: dict[str, Any]
     digits = read_split(model["test"]).images
     of_digits, of_inverted = (nearest(*stored, images, 500)[0] for images in (digits, 255 - digits))
     assert (of_digits > distance).mean() < 0.03
-    assert (of_inverted > distance).mean() > 0.2
+    assert (of_inverted > distance).mean() > (of_digits > distance).mean()
+    assert np.median(of_inverted) > 2 * np.median(of_digits)

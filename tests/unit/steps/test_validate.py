@@ -1,4 +1,4 @@
-"""Validate: every rule that is broken is named with split, value and file."""
+"""Validate: the error for a broken rule names split, rule, value and file."""
 
 import json
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from steps.common import store
 from steps.common.dataset import write_images, write_labels
 from steps.common.errors import StepError
 from steps.common.store import produce
-from steps.validate import validate
+from steps.validate.validate import validate
 from tests.support.examples import PARAMS
 
 Images = dict[str, Any]
-RULES = {"image_size": 4, "channels": 1, **PARAMS["validate"]}
+IMAGES = {"image_size": 8, "channels": 1}
 
 
 def content(seed: int, count: int = 6) -> dict[str, Any]:
-    images = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 1), np.uint8)
+    images = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), np.uint8)
     return {"images": images, "labels": ["x", "y"] * (count // 2), "names": [f"{seed}/{i}" for i in range(count)]}
 
 
 @pytest.fixture
 def check(volumes: Path) -> Callable[..., str]:
-    """Writes four sound splits, changed by the caller, and validates them."""
+    """Writes four valid splits, changed by the caller, and validates them."""
 
     def check(change: Callable[[dict[str, Images]], None] = lambda splits: None, **rules: Any) -> str:
         splits: dict[str, Images] = {
@@ -45,7 +45,11 @@ def check(volumes: Path) -> Callable[..., str]:
 
             digest = {"images": store.digest([name, str(split)])}
             ids[name] = produce(volumes / "data", "dataset", "preprocess", parameters={}, inputs=digest, build=build).id
-        return validate(ids, **{**RULES, **rules})
+        return validate(
+            ids,
+            {key: rules.get(key, value) for key, value in IMAGES.items()},
+            {key: rules.get(key, value) for key, value in PARAMS["validate"].items()},
+        )
 
     return check
 
@@ -56,20 +60,20 @@ def broken(check: Callable[..., str], change: Callable[[dict[str, Images]], None
     return str(error.value)
 
 
-def test_sound_splits_get_a_report(check: Callable[..., str], volumes: Path) -> None:
+def test_valid_splits_get_a_report(check: Callable[..., str], volumes: Path) -> None:
     report = json.loads((volumes / "data/validation" / check() / "report.json").read_text())
     assert report["train"]["images"] == 6
     assert report["test"]["per_class"] == {"x": 3, "y": 3}
 
 
 def test_a_wrong_shape_is_named(check: Callable[..., str]) -> None:
-    message = broken(check, lambda s: None, image_size=5)
-    assert "test: images have the shape (5, 5, 1); found (4, 4, 1); in " in message
+    message = broken(check, lambda s: None, image_size=9)
+    assert "test: images have the shape (9, 9, 1); found (8, 8, 1); in " in message
     assert "images.npy" in message
 
 
 def test_wrong_types_are_named(check: Callable[..., str]) -> None:
-    floats = {"images.npy": np.zeros((6, 4, 4, 1), np.float32), "labels.npy": np.zeros(6, np.float32)}
+    floats = {"images.npy": np.zeros((6, 8, 8, 1), np.float32), "labels.npy": np.zeros(6, np.float32)}
     message = broken(check, lambda s: s["gallery"].update(arrays=floats))
     assert "gallery: pixels are uint8; found float32" in message
     assert "gallery: labels are int64 [N]; found float32 (6,)" in message
@@ -138,7 +142,7 @@ def splits_number(split: str) -> int:
 
 
 def test_images_all_alike_are_named(check: Callable[..., str]) -> None:
-    message = broken(check, lambda s: s["validation"].update(images=np.zeros((6, 4, 4, 1), np.uint8)))
+    message = broken(check, lambda s: s["validation"].update(images=np.zeros((6, 8, 8, 1), np.uint8)))
     assert "validation: images differ from one another; found all are alike" in message
 
 

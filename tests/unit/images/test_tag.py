@@ -1,4 +1,4 @@
-"""A digest changes when, and only when, something that goes into its image does."""
+"""A tag changes if, and only if, something that goes into its image does."""
 
 import itertools
 import re
@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
-from steps.common import digest
-from steps.common.digest import STEPS, source_files, sources, step_digest
+from pipeline.images import tag as tags
+from pipeline.images.tag import NAMES, dockerfile, source_files, sources, tag
+from steps.registry import STEP_NAMES
 
-IMAGES = {*STEPS, "serving"}
+IMAGES = set(NAMES)
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 SKIPPED = shutil.ignore_patterns("__pycache__", ".*")
+
+
+@pytest.fixture(autouse=True)
+def _no_build_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("TORCH", "BASE_IMAGE"):
+        monkeypatch.delenv(key, raising=False)
 
 
 @pytest.fixture
@@ -28,9 +35,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def changed(tree: Path, change: Callable[[], object]) -> set[str]:
-    before = {name: step_digest(name, tree) for name in IMAGES}
+    before = {name: tag(name, tree) for name in IMAGES}
     change()
-    return {name for name in IMAGES if step_digest(name, tree) != before[name]}
+    return {name for name in IMAGES if tag(name, tree) != before[name]}
 
 
 @pytest.mark.parametrize(
@@ -40,10 +47,10 @@ def changed(tree: Path, change: Callable[[], object]) -> set[str]:
         ("steps/deploy/deploy.py", {"deploy"}),
         ("steps/index/requirements.txt", {"index"}),
         ("steps/preprocess/sample.npz", {"preprocess"}),
-        ("steps/common/store.py", set(STEPS)),
-        ("steps/common/kfp.txt", set(STEPS)),
-        ("steps/__init__.py", set(STEPS)),
-        ("steps/Dockerfile", set(STEPS)),
+        ("steps/common/store.py", set(STEP_NAMES)),
+        ("steps/common/kfp.txt", set(STEP_NAMES)),
+        ("steps/__init__.py", set(STEP_NAMES)),
+        ("steps/Dockerfile", set(STEP_NAMES)),
         ("steps/torch.txt", WITH_TORCH),
         ("steps/torch-cuda.txt", WITH_TORCH),
         ("steps/torch-dependencies.txt", WITH_TORCH),
@@ -65,7 +72,7 @@ def test_a_comment_changes_the_images_that_hold_the_file(tree: Path, file: str, 
     assert changed(tree, change) == images
 
 
-def test_a_new_a_renamed_and_a_removed_file_change_the_digest(tree: Path) -> None:
+def test_a_new_a_renamed_and_a_removed_file_change_the_tag(tree: Path) -> None:
     file = tree / "steps/train/new.py"
     assert changed(tree, lambda: file.write_text("")) == {"train"}
     assert changed(tree, lambda: file.rename(file.with_name("newer.py"))) == {"train"}
@@ -92,21 +99,21 @@ def test_neither_modes_nor_times_count(tree: Path) -> None:
 
 
 def test_the_order_of_a_listing_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = step_digest("train")
-    monkeypatch.setattr(digest, "source_files", lambda *args: reversed(list(source_files(*args))))
-    assert step_digest("train") == before
+    before = tag("train")
+    monkeypatch.setattr(tags, "source_files", lambda *args: reversed(list(source_files(*args))))
+    assert tag("train") == before
 
 
-def test_the_same_sources_elsewhere_have_the_same_digests(tree: Path) -> None:
-    assert {name: step_digest(name, tree) for name in IMAGES} == {name: step_digest(name) for name in IMAGES}
+def test_the_same_sources_elsewhere_have_the_same_tags(tree: Path) -> None:
+    assert {name: tag(name, tree) for name in IMAGES} == {name: tag(name) for name in IMAGES}
 
 
-def test_digests_differ_from_each_other() -> None:
-    assert len({step_digest(name) for name in IMAGES}) == len(IMAGES)
+def test_tags_differ_from_each_other() -> None:
+    assert len({tag(name) for name in IMAGES}) == len(IMAGES)
 
 
 def test_sources_are_what_the_dockerfiles_copy() -> None:
-    """Else an image would hold what its tag does not tell, or compute another digest than the working tree."""
+    """Else an image would hold what its tag does not tell."""
     parents, copied = stages("steps/Dockerfile")
     serving_parents, serving_copied = stages("serving/Dockerfile")
     parents, copied = {**parents, **serving_parents}, {**copied, **serving_copied}
@@ -116,6 +123,12 @@ def test_sources_are_what_the_dockerfiles_copy() -> None:
         lineage = list(itertools.takewhile(bool, ancestors(name, parents)))
         held = {file for stage in lineage for file in source_files(copied[stage])}
         assert held == set(source_files(sources(name))), name
+        assert copied.keys() & set(stages(dockerfile(name))[0]) >= {name}
+
+
+def test_an_unknown_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="no image is called 'nothing'; the images are preprocess, "):
+        sources("nothing")
 
 
 def ancestors(stage: str, parents: dict[str, str]) -> list[str]:

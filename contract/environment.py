@@ -1,0 +1,55 @@
+"""The environment variables of steps, server and deploy: every one that they read, with its meaning.
+
+`docs/environment.md` has the same table. Whoever starts fast imports this late, since pydantic-settings takes its time.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(BaseSettings):
+    """The environment as it is now; a variable that is empty counts as not set."""
+
+    model_config = SettingsConfigDict(
+        alias_generator=str.upper, case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    volumes: Path = Field(
+        default=Path("/"), description="The folder of the volumes `data`, `model` and `deploy-model`."
+    )
+    run_id: str | None = Field(
+        default=None, description="The run on Kubeflow, which the audit log and the webhook name."
+    )
+    webhook_url: str | None = Field(default=None, description="Where the end of a run is reported, in Slack's format.")
+    serving_namespace: str | None = Field(
+        default=None,
+        description="The Kubernetes namespace of the Deployment `torchserve`, which deploy and rollback roll.",
+    )
+    serving_url: str | None = Field(
+        default=None, description="The address of the Service `torchserve`, which answers after a rollout."
+    )
+    serving_image: str | None = Field(
+        default=None, description="The image that deploy writes into the Deployment with a new version."
+    )
+    kubeconfig: str | None = Field(
+        default=None, description="The settings of kubectl, outside the cluster; by default `~/.kube/config`."
+    )
+    model_version: str | None = Field(
+        default=None,
+        description="The version that a server serves, whichever the pointer names; its probe expects it too.",
+    )
+    metrics_address: str | None = Field(
+        default=None, description="Where the server answers Prometheus, as `host:port`; by default `127.0.0.1:8082`."
+    )
+    world_size: int = Field(default=1, description="The number of training processes; torch's launcher sets it.")
+    rank: int = Field(default=0, description="The number of this training process, from 0; torch's launcher sets it.")
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Each variable with its default, as text, and its meaning."""
+    return [
+        (name.upper(), "" if field.default is None else str(field.default), field.description or "")
+        for name, field in Environment.model_fields.items()
+    ]

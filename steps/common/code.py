@@ -1,0 +1,204 @@
+"""What of the code decides a result: the modules that make it, found from their imports, and the libraries they use.
+
+Reads source files and the versions of installed packages; writes nothing. Comments, docstrings, formatting and line
+endings do not count, and the digest is the same under every version of Python that the project runs on.
+"""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from contract.paths import ROOT
+from steps.common.digest import digest
+
+PACKAGES = ("contract", "serving", "steps")
+# Modules that store, name, check and report what others compute. They decide no result, so a change of theirs makes
+# nothing anew, and neither does what they import. Every module that is not listed counts. The parameters of a step are
+# part of an id by their values, and the images of a source by their digest, so their modules are not.
+PLUMBING = (
+    "contract",
+    "steps.common.code",
+    "steps.common.digest",
+    "steps.common.errors",
+    "steps.common.events",
+    "steps.common.files",
+    "steps.common.lineage",
+    "steps.common.pointer",
+    "steps.common.progress",
+    "steps.common.store",
+    "steps.common.volumes",
+    "steps.preprocess.sources",
+)
+_PARAMETERS = "parameters"
+# Libraries that check, fetch, lock, measure or send, and compute nothing that a result holds.
+CARRIERS = {"filelock", "httpx", "kubernetes", "pooch", "prometheus_client", "psutil", "pydantic", "pydantic_settings"}
+CARRIERS |= {"requests", "ts", "urllib3"}
+_LONGEST_PATH = 200
+_NOTHING: tuple[Any, ...] = (None, [])
+
+
+@dataclass(frozen=True)
+class Code:
+    """What decides a result: a digest of the code, and the version of each library, by the name it is imported by."""
+
+    digest: str
+    libraries: dict[str, str]
+
+
+@cache
+def deciding_code(*modules: str, root: Path = ROOT) -> Code:
+    """The code that decides what these modules compute.
+
+    Args:
+        modules: Their names. All that they import of this project counts too, at any depth and wherever in the code
+            the import stands, but for `PLUMBING`; and every file of the project that a string in them names.
+        root: The folder of the project.
+
+    Returns:
+        The digest, and the libraries' versions without local labels such as `+cpu`, so that builds of one version
+        for different hardware are one.
+
+    Raises:
+        ValueError: There is no module of this name.
+    """
+    forms: dict[str, Any] = {}
+    names: set[str] = set()
+    for module in modules:
+        if _file(root, module) is None:
+            raise ValueError(f"{module} is no module of this project: name one of those in {', '.join(PACKAGES)}")
+    waiting = [file for module in modules if (file := _file(root, module))]
+    while waiting:
+        file = waiting.pop()
+        path = file.relative_to(root).as_posix()
+        if path in forms:
+            continue
+        if file.suffix != ".py":
+            forms[path] = _plain(file)
+            continue
+        tree = ast.parse(file.read_bytes())
+        forms[path] = _form(tree)
+        for name in _imported(tree, root, path):
+            if name.partition(".")[0] in PACKAGES:
+                found = _file(root, name)
+                waiting += [found] if found and not _is_plumbing(name) else []
+            elif (beside := file.parent / f"{name}.py").is_file():  # in an archive all modules lie side by side
+                waiting.append(beside)
+            else:
+                names.add(name.partition(".")[0])
+        waiting += _named_files(tree, root, file)
+    # Python runs the packages around a module too. What they import for others is not what this module uses.
+    around = {parent / "__init__.py" for path in forms for parent in Path(path).parents}
+    for init in around:
+        if (root / init).is_file():
+            forms.setdefault(init.as_posix(), _form(ast.parse((root / init).read_bytes())))
+    versions = {name: _version(name) for name in sorted(names - sys.stdlib_module_names - CARRIERS)}
+    return Code(digest(forms), {name: version for name, version in versions.items() if version})
+
+
+def _file(root: Path, module: str) -> Path | None:
+    """Where a module of the project is."""
+    path = root.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _is_plumbing(module: str) -> bool:
+    is_listed = any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
+    return is_listed or module.rpartition(".")[2] == _PARAMETERS
+
+
+def _imported(tree: ast.AST, root: Path, path: str) -> Iterator[str]:
+    """The modules that a module imports, by their absolute names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = list(Path(path).parent.parts)[: -(node.level - 1) or None] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield whole if _file(root, whole := f"{base}.{alias.name}") else base
+
+
+def _named_files(tree: ast.AST, root: Path, file: Path) -> Iterator[Path]:
+    """The project's files that a module's strings name: from the project's folder, or beside the module."""
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATH or not text.isprintable():
+            continue
+        path = Path(text)
+        if path.is_absolute() or ".." in path.parts:
+            continue
+        places = [file.parent / path, *([root / path] if path.parts[:1] and path.parts[0] in PACKAGES else [])]
+        for place in places:
+            module = ".".join(place.relative_to(root).with_suffix("").parts)
+            if place.is_file() and place != file and not _is_plumbing(module):
+                yield place
+
+
+def _plain(file: Path) -> str:
+    """A file that is no module: text without its lines of comments, where it is YAML, and with plain line endings."""
+    data = file.read_bytes()
+    if b"\0" in data:
+        return digest(data.hex())
+    lines = data.decode(errors="surrogateescape").splitlines()
+    if file.suffix in (".yaml", ".yml"):
+        lines = [line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return digest(lines)
+
+
+def _form(node: Any) -> Any:
+    """A syntax tree as a JSON value: no line numbers, docstrings and descriptions, and the same in every Python."""
+    if isinstance(node, list):
+        return [_form(each) for each in node if not _is_prose(each)]
+    if isinstance(node, ast.Constant):
+        value = node.value if isinstance(node.value, str) else repr(node.value)
+        return [type(node.value).__name__, value]
+    if not isinstance(node, ast.AST):
+        return node
+    # Empty fields are left out below, since newer versions of Python have more of them (`type_params`).
+    fields = {name: value for name, value in ast.iter_fields(node) if name not in ("ctx", "type_comment")}
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = list(_joined(node.values))
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Field":
+        fields["keywords"] = [word for word in node.keywords if word.arg != "description"]
+    forms = {name: _form(value) for name, value in fields.items()}
+    return [type(node).__name__, {name: form for name, form in forms.items() if form not in _NOTHING}]
+
+
+def _is_prose(node: Any) -> bool:
+    """Whether this is a string that stands alone, as docstrings do, or the `pass` that one may stand for."""
+    docstring = (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+    return docstring or isinstance(node, ast.Pass)
+
+
+def _joined(values: Iterable[ast.expr]) -> Iterator[ast.expr]:
+    """The parts of an f-string, neighbouring pieces of text as one: versions of Python cut them differently."""
+    for is_text, group in groupby(values, lambda value: isinstance(value, ast.Constant)):
+        if is_text:
+            text = "".join(str(piece.value) for piece in group if isinstance(piece, ast.Constant))
+            yield from [ast.Constant(text)] if text else []
+        else:
+            yield from group
+
+
+@cache
+def _version(name: str) -> str | None:
+    """The version of the installed package that is imported by this name; None if there is none."""
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        # Its name is another. To look into the lists of files is ten times faster than `packages_distributions`.
+        lists = ((package, package.read_text("RECORD") or "") for package in metadata.distributions())
+        holders = (package for package, files in lists if f"\n{name}/__init__.py," in f"\n{files}")
+        holder = next(holders, None)
+        if holder is None:
+            return None
+        version = holder.version
+    return version.partition("+")[0]

@@ -1,0 +1,25 @@
+"""Proves a model archive in TorchServe: reads the MAR, writes nothing."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from serving.golden import GoldenError, read_golden
+from serving.log import Log
+from serving.torchserve.server import TorchServe, TorchServeError
+from steps.common.errors import StepError
+
+
+def prove_archive(mar: Path, name: str) -> list[dict[str, Any]]:
+    """Serve the MAR on loopback and ask for its golden predictions, which must equal the analysis's own answers.
+
+    Gives the answers with what each image shows; raises StepError on the first difference.
+    """
+    golden = read_golden(mar)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            with TorchServe(mar, name, log=Log(Path(temporary, "torchserve.log"))) as server:
+                answers = golden.check(server.url)
+        except (TorchServeError, GoldenError) as error:
+            raise StepError(f"the model does not serve, so it is not deployed: {error}") from error
+    return [{"expected": item.true_label, "answer": answer} for item, answer in zip(golden.items, answers, strict=True)]

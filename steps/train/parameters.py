@@ -1,0 +1,31 @@
+"""The parameters of train: the section `train` of `params.yaml`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from steps.common.parameters import Count, Fraction, NoEffect, Parameters, Seed, Share
+
+
+class Train(Parameters):
+    """The network, its loss, its schedule and its augmentation."""
+
+    epochs: Count = Field(description="passes over the training split")
+    batch_size: Annotated[int, Field(ge=2)] = Field(description="images in a batch, over all GPUs together")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(description="the highest of the one-cycle schedule")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="of matrices; gains and biases do not decay")
+    warmup_fraction: Fraction = Field(description="of the batches, during which the learning rate rises")
+    widths: Annotated[list[Count], Field(min_length=1, max_length=8)] = Field(
+        description="channels of the convolutions; each halves the image"
+    )
+    embedding_size: Annotated[int, Field(ge=2)] = Field(description="numbers in an embedding")
+    scale: Annotated[float, Field(gt=0)] = Field(description="ArcFace's s")
+    margin: Annotated[float, Field(ge=0, lt=1.5)] = Field(description="ArcFace's m, in radians")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="augmentation: at most this many degrees")
+    translation: Share = Field(description="augmentation: at most this fraction of the side")
+    zoom: Annotated[float, Field(ge=0, lt=1)] = Field(description="augmentation: at most this fraction of the size")
+    shear: Annotated[float, Field(ge=0, lt=1)] = Field(description="augmentation: at most this fraction of the side")
+    seed: Seed = Field(description="of weights, order and augmentation")
+    in_memory_mb: Annotated[int, Field(ge=0), NoEffect()] = Field(
+        description="a larger training split is read from disk, batch by batch; does not change the result"
+    )
