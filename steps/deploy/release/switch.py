@@ -39,7 +39,7 @@ from steps.deploy.release.status import target
 from steps.deploy.release.volume import write_pointer, write_record
 
 if TYPE_CHECKING:
-    from steps.deploy.release.rollout import Rollout
+    from steps.deploy.release.cluster.rollout import Rollout
 
 
 class SwitchError(StepError):
@@ -180,6 +180,6 @@ def _deployment() -> "Rollout | None":
             f"SERVING_NAMESPACE is {namespace}, and SERVING_URL is not set: set it to where the Service answers, which "
             f"within the cluster is http://torchserve.{namespace}.svc:8080"
         )
-    from steps.deploy.release.rollout import Rollout  # imports the Kubernetes client
+    from steps.deploy.release.cluster.rollout import Rollout  # imports the Kubernetes client
 
     return Rollout(namespace, url)

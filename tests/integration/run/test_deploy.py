@@ -17,8 +17,8 @@ from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy import archive as archive_module
 from steps.deploy.deploy import deploy
-from steps.deploy.release import rollout
 from steps.deploy.release.archives import retire_archives
+from steps.deploy.release.cluster import rollout
 from steps.deploy.release.journal import opened, read_status
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.switch import switch

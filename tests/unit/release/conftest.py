@@ -15,7 +15,7 @@ from tests.support.switching import answers, kubeconfig
 @pytest.fixture
 def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster that kubectl's settings name, with the Role of infra/torchserve, and patience for a test."""
-    from steps.deploy.release import deployment, rollout, service
+    from steps.deploy.release.cluster import deployment, rollout, service
 
     (volumes / "deploy-model/model-store").mkdir(parents=True)
     one = Cluster(rules=yaml.safe_load((ROOT / "infra/torchserve/base/rollout-role.yaml").read_text())["rules"])

@@ -16,7 +16,7 @@ from contract.paths import ROOT
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
-from steps.deploy.release import deployment
+from steps.deploy.release.cluster import deployment
 from steps.deploy.release.switch import SwitchError
 from tests.stand_ins.kubernetes import ALL, Cluster, waiting
 from tests.stand_ins.kubernetes_http import Server

@@ -8,7 +8,7 @@ from contract.journal import Template
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
-from steps.deploy.release import rollout
+from steps.deploy.release.cluster import rollout
 from steps.deploy.release.journal import read_status
 from steps.deploy.release.switch import SwitchError
 from tests.stand_ins.kubernetes import ALL, Cluster, waiting

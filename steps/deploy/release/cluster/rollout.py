@@ -10,9 +10,9 @@ from contract.events import Progress
 from contract.journal import Template
 from serving.golden import Golden, GoldenError, read_golden
 from steps.common.events import emit
-from steps.deploy.release.deployment import NAME, Deployment, RolloutError, UnreachableError
-from steps.deploy.release.pods import deadline_exceeded
-from steps.deploy.release.service import ask
+from steps.deploy.release.cluster.deployment import NAME, Deployment, RolloutError, UnreachableError
+from steps.deploy.release.cluster.pods import deadline_exceeded
+from steps.deploy.release.cluster.service import ask
 
 POLL_SECONDS = 2.0
 ROLLOUT_SECONDS = 1800.0  # the Deployment's own deadline, progressDeadlineSeconds, is what ends a stuck rollout

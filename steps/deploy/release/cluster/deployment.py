@@ -15,7 +15,7 @@ from kubernetes import client, config
 from contract.environment import Environment
 from contract.journal import Template
 from steps.common.errors import StepError
-from steps.deploy.release.pods import reason
+from steps.deploy.release.cluster.pods import reason
 
 NAME = "torchserve"  # of the Deployment, its container and its Service, in infra/torchserve
 STAMP = "continuous-training/model-version"
