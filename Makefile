@@ -1,4 +1,4 @@
-# The one entry point of people, README, CI and workflows: each target is a line over a Python command.
+# The commands of this project, for people and for CI. Each target runs one Python command.
 
 PYTHON ?= python3.11
 export VOLUMES ?= volumes
@@ -9,7 +9,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,79 +25,83 @@ install: .venv/.installed  ## make .venv and install the locked dependencies
 run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) pipeline run --runner $(RUNNER)
 
-serve: install  ## serve the model that the pointer names: make serve [VOLUMES=folder] [RUNNER=docker]
-	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # which refuses an unknown one
+serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
+	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # refuses an unknown runner
 
-predict: install  ## ask the server about an image: make predict IMAGE=samples/7.png
+predict: install  ## classify an image: make predict IMAGE=samples/7.png
 	@$(RUN) serving predict '$(IMAGE)'
 
-rollback: install  ## serve an earlier version: make rollback [VERSION=the one before]
+rollback: install  ## serve an earlier version: make rollback [VERSION=version]; by default the previous one
 	@$(RUN) steps.deploy rollback $(if $(VERSION),--version '$(VERSION)')
 
-versions: install  ## list the versions, and who served when
-	@$(RUN) steps.deploy versions
+versions: install  ## list the versions, and when each was served: make versions [REBUILD=1]
+	@$(RUN) steps.deploy versions $(if $(REBUILD),--rebuild)
 
-images: install  ## build the images that Docker lacks here
+images: install  ## build the images that are missing here
 	@$(RUN) pipeline images
 
-image: install  ## build one of them: make image STEP=train
+image: install  ## build one image: make image STEP=train
 	@$(RUN) pipeline images $(STEP)
 
-push: install  ## push the images that the registry lacks: make push [STEP=train]
+push: install  ## push the images that are missing in the registry: make push [STEP=train]
 	@$(RUN) pipeline push $(STEP)
 
-matrix: install  ## the images as JSON, for CI's matrix
+matrix: install  ## print the images as JSON, for CI's matrix
 	@$(RUN) pipeline matrix
 
-login: install  ## log Docker in to the registry, as REGISTRY_USER with REGISTRY_PASSWORD, if they are set
+login: install  ## log in to the registry, if REGISTRY_USER and REGISTRY_PASSWORD are set
 	@$(RUN) pipeline login
 
-compare: install  ## this model beside another revision's: make compare BASE=origin/master
+compare: install  ## compare the model with that of another revision: make compare BASE=origin/master
 	@$(RUN) pipeline compare --base '$(BASE)'
 
-compile: install  ## write the package for Kubeflow, pipeline.yaml
+compile: install  ## compile the pipeline for Kubeflow, to pipeline.yaml
 	@$(RUN) pipeline compile
 
-doctor: install  ## check what the first push needs
+doctor: install  ## check the settings, the registry and Kubeflow before the first push
 	@$(RUN) pipeline doctor
 
-submit: install  ## run the pipeline on Kubeflow and wait: make submit, with KFP_HOST and KFP_TOKEN set
+submit: install  ## run the pipeline on Kubeflow and wait; needs KFP_HOST and KFP_TOKEN
 	@$(RUN) pipeline submit --wait
 
-schedule: install  ## let it run there again and again: make schedule CRON='0 3 * * *'
+schedule: install  ## run the pipeline on Kubeflow at set times: make schedule CRON='0 3 * * *'
 	@$(RUN) pipeline schedule --cron '$(CRON)'
 
-unschedule: install  ## end that
+unschedule: install  ## remove the schedule
 	@$(RUN) pipeline unschedule
 
-status: install  ## the last runs there, with their verdicts
+status: install  ## list the last runs on Kubeflow, with their verdicts
 	@$(RUN) pipeline status
 
-test: install  ## the tests that take seconds, two minutes in all
+test: install  ## run the fast tests, two minutes in all
 	@$(RUN) pytest $(PARALLEL) -m "not slow and not docker"
 
-test-slow: install  ## those that take minutes and no Docker
+coverage: install  ## run the fast tests and list the lines that they leave out; fails below the floor in pyproject.toml
+	@$(RUN) pytest $(PARALLEL) -m "not slow and not docker" --cov --cov-report=term
+
+test-slow: install  ## run the tests that take minutes, without Docker
 	@$(RUN) pytest $(PARALLEL) -m "slow and not docker" --durations=5
 
-test-docker: install  ## those that need the Docker engine
+test-docker: install  ## run the tests that need Docker
 	@$(RUN) pytest -m docker --durations=5
 
-test-all: test test-slow test-docker  ## every test
+test-all: test test-slow test-docker  ## run every test
 
-lint: install  ## what pre-commit checks, changing nothing
+lint: install  ## check style, types and imports; changes nothing
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@.venv/bin/lint-imports --no-logo --no-cache
 
-fix: install  ## mend what can be mended by itself
+fix: install  ## correct style where that can be done automatically
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
-lock: install  ## resolve every requirements.in anew into its lock
+lock: install  ## resolve each requirements.in into its requirements.txt
 	@$(RUN) pipeline lock
 
-pin: install  ## write the images of this revision into infra/torchserve
+pin: install  ## write the tags of this revision's images into infra/torchserve
 	@$(RUN) pipeline pin
 
-bench: install  ## measure what the README says
+bench: install  ## measure the figures of benchmarks/README.md
 	@$(RUN) benchmarks

@@ -1,1 +1,1 @@
-"""What the README and the closing notes quote: measured side by side in one run, never asserted as a time."""
+"""Measurements for README.md here. Figures to be compared come from one run; no test asserts a time."""

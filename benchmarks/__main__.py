@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...]`: measures, and prints a table that can be quoted."""
+"""`python -m benchmarks [NAME ...]`: measures, and prints a table for each benchmark."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ BENCHMARKS = {
 
 
 def main() -> int:
-    """Run the benchmarks named, or all."""
+    """Run the named benchmarks, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
     names = parser.parse_args().names or list(BENCHMARKS)
@@ -41,6 +41,7 @@ def main() -> int:
 
 
 def _docker_missing() -> str:
+    """Why Docker cannot be used here, or nothing."""
     try:
         Docker()
     except DockerMissingError as error:

@@ -1,7 +1,7 @@
-"""What the images cost: their sizes, the time to build them all, and to build again after a one-line change.
+"""Measures the images: sizes, the time to build all, and the time to build again after a change of one line.
 
-Reads the sources; writes images, which it removes. They stand on a copy of the base image under another id, so that
-building begins with no layer of them in Docker's cache.
+Reads the sources; writes images and removes them. Their base is a copy of the base image with another id, so Docker's
+cache holds none of their layers at the start.
 """
 
 import os
@@ -23,7 +23,14 @@ _MEGABYTE = 1_000_000
 
 
 def measure() -> list[tuple[str, str]]:
-    """Rows of what was measured and how much it was."""
+    """Build all images twice, then once more after a change of one line.
+
+    Returns:
+        Rows of a name and its figure.
+
+    Raises:
+        RuntimeError: steps/Dockerfile names no base image.
+    """
     base = f"benchmark-base:{uuid.uuid4().hex}"
     real = re.search(r"^ARG BASE_IMAGE=(\S+)", (ROOT / "steps/Dockerfile").read_text(), re.MULTILINE)
     if real is None:
@@ -59,7 +66,7 @@ def measure() -> list[tuple[str, str]]:
 
 
 def _change_deploy(tree: Path) -> tuple[str, int, float]:
-    """The image of deploy with one line more, how many were built, and the seconds."""
+    """Change one line of deploy and build: deploy's image, the number of images built, the seconds."""
     for folder in ("contract", "pipeline", "steps", "serving"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (".dockerignore", "project.yaml"):
@@ -75,7 +82,7 @@ def _change_deploy(tree: Path) -> tuple[str, int, float]:
 
 
 def _build(tree: Path) -> tuple[float, int]:
-    """Seconds that `python -m pipeline images` took in a working tree, and how many images it built."""
+    """The seconds of `python -m pipeline images` in a working tree, and the number of images built."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "pipeline", "images"]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True)
@@ -83,7 +90,7 @@ def _build(tree: Path) -> tuple[float, int]:
 
 
 def _bytes(*images: str) -> int:
-    """The bytes of the images' layers, each counted once."""
+    """The bytes of the images' layers, a shared layer counted once."""
     total = 0
     with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as process:  # noqa: S607
         while process.stdout and (piece := process.stdout.read(1 << 20)):

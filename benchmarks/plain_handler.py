@@ -1,6 +1,6 @@
-"""The plain way to serve the model, against which serving/ is measured: a handler as TorchServe's examples have them.
+"""The baseline for serving: a handler like those in TorchServe's examples.
 
-One image at a time, Pillow, TorchScript, and every setting as TorchServe has it by default.
+One image at a time, Pillow, TorchScript, and TorchServe's default settings.
 """
 
 import io
@@ -16,7 +16,7 @@ from ts.torch_handler.base_handler import BaseHandler
 
 
 class PlainHandler(BaseHandler):  # type: ignore[misc]  # TorchServe has no types
-    """Answers each image with its neighbours' labels and distances."""
+    """Returns the labels and distances of each image's nearest neighbours."""
 
     def initialize(self, context: Any) -> None:
         """Load TorchScript, index and labels."""
@@ -27,13 +27,13 @@ class PlainHandler(BaseHandler):  # type: ignore[misc]  # TorchServe has no type
         self.labels = [labels["classes"][number] for number in labels["gallery"]]
 
     def preprocess(self, data: list[dict[str, Any]]) -> torch.Tensor:
-        """Images uint8 [N, 28, 28, 1]."""
+        """Decode the request bodies to images uint8 [N, 28, 28, 1]."""
         files = [row.get("data") or row["body"] for row in data]
         opened = [Image.open(io.BytesIO(file)).convert("L").resize((28, 28)) for file in files]
         return torch.stack([torch.from_numpy(np.array(image)).unsqueeze(-1) for image in opened])
 
     def postprocess(self, embeddings: torch.Tensor) -> list[dict[str, Any]]:
-        """A label, a distance and five neighbours for each."""
+        """Label, distance and five neighbours for each of the embeddings float32 [N, size]."""
         similarities, rows = self.index.search(embeddings.numpy(), 5)
         return [self._answer(*found) for found in zip(similarities.tolist(), rows.tolist(), strict=True)]
 

@@ -1,4 +1,4 @@
-"""The plain PyTorch loop that training is measured against: what a tutorial would write for the same network.
+"""The baseline for training: a PyTorch loop like those in tutorials, for the same network.
 
 A DataLoader with two workers over memory-mapped files, batches of 16, SGD with momentum, float32, no augmentation.
 """
@@ -17,7 +17,7 @@ from steps.train.parameters import Train
 
 
 class Images(Dataset[tuple[NDArray[np.uint8], int]]):
-    """A split's images, one at a time, from the memory-mapped file."""
+    """The images of a split, read one at a time from the memory-mapped file."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -30,7 +30,16 @@ class Images(Dataset[tuple[NDArray[np.uint8], int]]):
 
 
 def train_plainly(split: Split, parameters: Train, epochs: int) -> tuple[Network, float]:
-    """The network, and images per second over all epochs."""
+    """Train on a split.
+
+    Args:
+        split: Training images uint8 [N, height, width, channels] and their labels.
+        parameters: Sizes of the network, seed, and the scale and margin of ArcFace.
+        epochs: Passes over the split.
+
+    Returns:
+        The network in evaluation mode, and images per second over all epochs.
+    """
     torch.manual_seed(parameters.seed)
     network = Network(split.images.shape[-1], parameters.widths, parameters.embedding_size)
     network.mean.fill_(float(split.images.mean()))

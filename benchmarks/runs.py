@@ -1,4 +1,4 @@
-"""What whole runs cost: the first and the second `python -m pipeline run`, step by step in seconds and memory."""
+"""Measures the first and the second `python -m pipeline run`: seconds and peak memory of each step."""
 
 import contextlib
 import re
@@ -16,7 +16,7 @@ from steps.registry import STEP_NAMES
 
 
 def measure() -> list[tuple[str, str]]:
-    """Rows of what was measured and how much it was."""
+    """Run the pipeline twice in temporary volumes; rows of a name and its figure."""
     with tempfile.TemporaryDirectory() as folder:
         first, seconds, peaks = _run(Path(folder))
         second, _, _ = _run(Path(folder))
@@ -27,7 +27,7 @@ def measure() -> list[tuple[str, str]]:
 
 
 def _run(volumes: Path) -> tuple[float, dict[str, float], dict[str, int]]:
-    """Seconds in all and by step, and each step's peak memory in bytes: resident, summed over its processes."""
+    """Total seconds, seconds by step, and each step's peak resident memory in bytes, summed over its processes."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "--volumes", volumes], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -56,7 +56,7 @@ def _run(volumes: Path) -> tuple[float, dict[str, float], dict[str, int]]:
 
 
 def _resident(runner: int) -> int:
-    """Memory of the processes below the runner; pages that they share count for each."""
+    """Resident memory in bytes of all processes below the runner; shared pages count once per process."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(runner).children(recursive=True):

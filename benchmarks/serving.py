@@ -1,6 +1,6 @@
-"""What serving costs, beside the plain way to serve the same model and a bare loop over the same work.
+"""Measures serving beside a plain handler for the same model, and beside a loop without a server.
 
-Needs wrk, which asks from one thread of C and so takes little of the machine from what it measures.
+Needs wrk: one thread of C, which takes little processor time from the server.
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import Any
 import faiss
 import torch
 
-from benchmarks.forms import importable, measure_forms, script
+from benchmarks.formats import importable, measure_formats, script
 from contract.paths import ROOT
 from serving import client
 from serving.model import payload
@@ -51,7 +51,7 @@ default_workers_per_model=1
 
 
 def measure() -> list[tuple[str, str]]:
-    """Rows of what was measured and how much it was."""
+    """Measure both servers in turns, then the loop and a switch; rows of a name and its figure."""
     if shutil.which("wrk") is None:
         return [("nothing", "wrk is missing: apt-get install wrk")]
     with tempfile.TemporaryDirectory(prefix="b-") as folder:
@@ -64,17 +64,17 @@ def measure() -> list[tuple[str, str]]:
         plain: dict[int, list[tuple[float, float]]] = {count: [] for count in CLIENTS}
         ours: dict[int, list[tuple[float, float]]] = {count: [] for count in CLIENTS}
         starts = []
-        for _ in range(_ROUNDS):  # in turns, so that what else the machine does meets both
+        for _ in range(_ROUNDS):  # in turns: other load then affects both
             with _plain(volumes, unpacked) as url:
                 _ask(url, volumes, plain)
             with _ours(volumes) as (url, start, _):
                 starts.append(start)
                 _ask(url, volumes, ours)
-        bound = _bare_loop(unpacked)
+        bound = _loop_without_server(unpacked)
         switch = _switch(volumes, pointer)
         network = volumes / "model/network" / pointer["network"]
         model = json.loads((unpacked / "model.json").read_text())
-        forms = measure_forms(network, model["image_size"], model["channels"])
+        formats = measure_formats(network, model["image_size"], model["channels"])
     rows = []
     for count in CLIENTS:
         (slow, slow_p99), (fast, fast_p99) = _median(plain[count]), _median(ours[count])
@@ -82,21 +82,21 @@ def measure() -> list[tuple[str, str]]:
         rows.append((f"plain, {many}: requests/s, p99 ms", f"{slow:.0f} {slow_p99:.1f}"))
         rows.append((f"this, {many}: requests/s, p99 ms", f"{fast:.0f} {fast_p99:.1f}"))
         rows.append((f"ratio, {many}: requests/s, p99", f"{fast / slow:.1f} {slow_p99 / fast_p99:.1f}"))
-    rows.append((f"bare loop, batches of {_BATCH}: images/s", f"{bound:.0f}"))
-    rows.append(("this, 32 clients, of the bare loop", f"{_median(ours[32])[0] / bound:.2f}"))
+    rows.append((f"loop without a server, batches of {_BATCH}: images/s", f"{bound:.0f}"))
+    rows.append(("this, 32 clients, of the loop without a server", f"{_median(ours[32])[0] / bound:.2f}"))
     rows.append(("cold start to the first answer, s", f"{statistics.median(starts):.1f}"))
     rows.append(("a switch, from the pointer's to the new version's first answer, s", f"{switch:.1f}"))
-    return [*rows, *forms]
+    return [*rows, *formats]
 
 
 def _ask(url: str, folder: Path, into: dict[int, list[tuple[float, float]]]) -> None:
     for count in CLIENTS:
-        _wrk(url, folder, count, 2)  # Java compiles what it runs often
+        _wrk(url, folder, count, 2)  # warms up: Java compiles hot code
         into[count].append(_wrk(url, folder, count, _SECONDS))
 
 
 def _wrk(url: str, folder: Path, clients: int, seconds: int) -> tuple[float, float]:
-    """Requests/s and the 99th percentile in ms; RuntimeError if one was not answered well."""
+    """Requests per second and the 99th percentile of latency in ms; RuntimeError if a request failed."""
     script = folder / "put.lua"
     script.write_text(_LUA.format(image=IMAGE))
     command: list[Any] = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", script, url]
@@ -112,7 +112,7 @@ def _wrk(url: str, folder: Path, clients: int, seconds: int) -> tuple[float, flo
 
 @contextmanager
 def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
-    """TorchServe as its own launcher starts it, one worker, no batching, TorchScript."""
+    """TorchServe by its own launcher: one worker, no batching, TorchScript. Yields the prediction URL."""
     store = volumes / "plain"
     if not store.exists():
         store.mkdir()
@@ -147,7 +147,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
 
 @contextmanager
 def _ours(volumes: Path) -> Iterator[tuple[str, float, Any]]:
-    """`python -m serving start`; gives the address, the seconds to the first answer, and the process."""
+    """`python -m serving start`: yields the prediction URL, the seconds to the first answer, and the process."""
     port = launch.free_ports("127.0.0.1", 0)[0]
     command: list[Any] = [sys.executable, "-m", "serving", "start", "--volumes", volumes, "--port", str(port)]
     name = json.loads((volumes / "deploy-model/current.json").read_text())["name"]
@@ -174,7 +174,7 @@ def _running(command: list[Any], environment: dict[str, str], log: Path) -> Iter
 
 
 def _until_answered(url: str, process: Any, version: str | None = None) -> float:
-    """Seconds until a prediction is answered, by this version."""
+    """Seconds until a prediction succeeds, from `version` if given."""
     began, image = time.perf_counter(), IMAGE.read_bytes()
     while True:
         try:
@@ -184,12 +184,12 @@ def _until_answered(url: str, process: Any, version: str | None = None) -> float
         except OSError:
             pass
         if process.poll() is not None or time.perf_counter() - began > 120:
-            raise RuntimeError(f"{url} is not answered")
+            raise RuntimeError(f"{url} does not answer")
         time.sleep(0.01)
 
 
-def _bare_loop(unpacked: Path) -> float:
-    """Images a second of the predictor alone, in one process and one thread, from files to answers."""
+def _loop_without_server(unpacked: Path) -> float:
+    """Images per second of the predictor alone, in one process and one thread, from files to answers."""
     faiss.omp_set_num_threads(1)
     predictor = Predictor(unpacked, images, payload)
     requests = [Request(IMAGE.read_bytes())] * _BATCH
@@ -205,7 +205,7 @@ def _bare_loop(unpacked: Path) -> float:
 
 
 def _switch(volumes: Path, pointer: dict[str, Any]) -> float:
-    """Seconds from the pointer's change to the first answer of the version that it then names."""
+    """Seconds from a change of the pointer to the first answer of the new version."""
     store = volumes / "deploy-model/model-store"
     second = store / "second.mar"
     version = f"{pointer['version']}2"

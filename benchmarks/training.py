@@ -1,4 +1,7 @@
-"""Accuracy over five seeds, and throughput against a plain loop: reads the sample, writes only temporary files."""
+"""Measures accuracy over five seeds, and throughput beside a plain loop.
+
+Reads the sample; writes only temporary files.
+"""
 
 import contextlib
 import io
@@ -23,7 +26,7 @@ SEEDS = range(5)
 
 
 def measure(params: Params) -> list[tuple[str, str]]:
-    """Rows of what was measured and how much it was."""
+    """Train with each of SEEDS and with the plain loop; rows of a name and its figure."""
     with tempfile.TemporaryDirectory() as folder, volumes(folder), contextlib.redirect_stdout(io.StringIO()):
         runs = [_one_seed(params, seed, Path(folder)) for seed in SEEDS]
         plain_rates, plain_accuracies = _plain(params)
@@ -40,7 +43,7 @@ def measure(params: Params) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def volumes(folder: str) -> Any:
-    """Volumes in this folder, for what is called within."""
+    """Set VOLUMES to a folder within the `with` block."""
     before = os.environ.get("VOLUMES")
     os.environ["VOLUMES"] = folder
     try:
@@ -50,7 +53,7 @@ def volumes(folder: str) -> Any:
 
 
 def _one_seed(params: Params, seed: int, folder: Path) -> tuple[float, float]:
-    """Accuracy and images per second, everything drawn by this seed: splits, weights, order, augmentation."""
+    """Accuracy and images per second; the seed decides splits, weights, order and augmentation."""
     splits = _splits(params, seed)
     parameters = params.train.model_copy(update={"seed": seed})
     target = folder / f"network-{seed}"

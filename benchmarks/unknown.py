@@ -1,4 +1,7 @@
-"""What share of digits, and of what is none, a model calls unknown: reads the sample, writes only temporary files."""
+"""Measures how many digits, and how many other images, a model calls unknown.
+
+Reads the sample; writes only temporary files.
+"""
 
 import contextlib
 import io
@@ -21,12 +24,12 @@ from steps.preprocess.preprocess import preprocess
 from steps.train.train import train
 
 QUANTILES = (0.95, 0.99, 0.995)
-LETTERS = "ABCDEFGHJKLMNPQRTUVWXY"  # those that are no digit turned
+LETTERS = "ABCDEFGHJKLMNPQRTUVWXY"  # without those that look like digits
 _SIZES = (18, 20, 22, 24)
 
 
 def measure(params: Params) -> list[tuple[str, str]]:
-    """Rows of a kind of image, and its share that is unknown at each of QUANTILES."""
+    """Train once; a row for each kind of image: its name, and its unknown share at each of QUANTILES."""
     with tempfile.TemporaryDirectory() as folder, volumes(folder), contextlib.redirect_stdout(io.StringIO()):
         splits = preprocess(params.data)
         network = train(splits["train"], splits["validation"], params.train)
@@ -44,7 +47,7 @@ def measure(params: Params) -> list[tuple[str, str]]:
 
 
 def _others(digits: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """Images uint8 [N, 28, 28, 1] that are no digits, by kind."""
+    """Images uint8 [N, 28, 28, 1] that show no digits, by kind."""
     draw = np.random.default_rng(0)
     return {
         "digits, inverted": 255 - digits,

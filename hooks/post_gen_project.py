@@ -1,4 +1,4 @@
-"""Finishes a new project, in its folder: checks that links became files, removes caches, says what comes next."""
+"""Finishes a new project, in its folder: checks that links became files, removes caches, prints the next command."""
 
 import shutil
 import sys

@@ -1,225 +1,141 @@
-"""The pipeline's command line: `python -m pipeline <command>`; each Makefile target is a line over it."""
+"""The pipeline's command line, `python -m pipeline COMMAND`: each Makefile target is a line over it."""
 
-import argparse
-import os
 import sys
-from operator import attrgetter
 from pathlib import Path
 
-from contract.paths import ROOT
-from pipeline.images.docker import DockerError, DockerMissingError
-from pipeline.kubeflow.commands import add_remote_commands
-from pipeline.settings import SettingsError, load_params, load_project
-from steps.common.errors import StepError
+from contract.commands import Argument, Command, argument, positive
+from contract.commands import main as run_command
 
-DOCKER = "docker"
+_VOLUMES = argument(
+    "--volumes",
+    type=Path,
+    default="volumes",
+    variable="VOLUMES",
+    help="folder of the volumes data/, model/ and deploy-model/ (default: $VOLUMES, or ./volumes)",
+)
+_PROJECT = argument("--project", type=Path, default="project.yaml", help="the project (default: project.yaml)")
+_PARAMS = argument("--params", type=Path, default="params.yaml", help="the parameters (default: params.yaml)")
+_IMAGE = argument("name", nargs="?", help="a step, or serving (default: all eight)")
+_SERVER = (
+    argument("--host", variable="KFP_HOST", help="the server's address (default: $KFP_HOST)"),
+    argument("--token", variable="KFP_TOKEN", help="a bearer token, as of a service account (default: $KFP_TOKEN)"),
+    argument("--namespace", variable="KFP_NAMESPACE", help="on a multi-user server (default: $KFP_NAMESPACE)"),
+    _PROJECT,
+    _PARAMS,
+)
+
+
+def _here(name: str, text: str, *arguments: Argument, description: str | None = None) -> Command:
+    return Command(name, text, f"pipeline.commands:{name}", arguments, description)
+
+
+def _kubeflow(name: str, text: str, *arguments: Argument, description: str | None = None) -> Command:
+    return Command(name, text, f"pipeline.kubeflow.commands:{name}", (*_SERVER, *arguments), description)
+
+
+COMMANDS = (
+    _here(
+        "run",
+        "run the pipeline on this machine",
+        _VOLUMES,
+        _PARAMS,
+        argument(
+            "--runner",
+            choices=("subprocess", "docker"),
+            default="subprocess",
+            help="how the steps run: as processes of this Python (default), or in containers of their images",
+        ),
+        _PROJECT,
+        description="Run the pipeline on this machine. Steps whose inputs have not changed are skipped. The last line "
+        "begins with DEPLOYED, UNCHANGED or REJECTED.",
+    ),
+    _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
+    _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),
+    _here(
+        "serve",
+        "serve the model in the serving image, by Docker",
+        _VOLUMES,
+        argument("--port", type=int, default=8080, help="the port for predictions (default: 8080)"),
+        _PROJECT,
+        description="Serve the model that the pointer names in the serving image, until Ctrl-C or SIGTERM.",
+    ),
+    _here(
+        "compile",
+        "write the pipeline's package for Kubeflow",
+        argument("--output", type=Path, default="pipeline.yaml", help="the package (default: pipeline.yaml)"),
+        _PROJECT,
+    ),
+    _here(
+        "login",
+        "log Docker in to the registry",
+        _PROJECT,
+        description="Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD.",
+    ),
+    _here(
+        "matrix",
+        "print the names of the images, for CI",
+        description="Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step.",
+    ),
+    _here(
+        "compare",
+        "compare this model with the model of another revision",
+        argument("--base", required=True, help="the other revision, such as origin/master"),
+        _VOLUMES,
+        description="Run the pipeline of another revision, then this one's, and show both results.",
+    ),
+    _kubeflow(
+        "submit",
+        "run the pipeline on Kubeflow",
+        argument("--wait", action="store_true", help="wait for the end; the last line is as that of run"),
+        argument("--poll", type=positive, default=10.0, help="seconds between two looks (default: 10)"),
+        argument("--timeout", type=positive, help="minutes to wait (default: project.yaml's timeout_minutes)"),
+        description="Run the pipeline of the commit that is checked out. With --wait, the last line begins with "
+        "DEPLOYED, UNCHANGED or REJECTED, and the exit status is 0 for each.",
+    ),
+    _kubeflow(
+        "schedule",
+        "run the pipeline on Kubeflow again and again",
+        argument("--cron", required=True, help="when, in UTC: minute, hour, day, month, day of the week"),
+        description="Create or change the one recurring run, for the commit that is checked out. Runs never overlap, "
+        "and missed runs are skipped.",
+    ),
+    _kubeflow(
+        "unschedule",
+        "remove the schedule",
+        description="Remove the recurring run. Kubernetes deletes a run in progress with it.",
+    ),
+    _kubeflow(
+        "status",
+        "list the last runs on Kubeflow, with their verdicts",
+        argument("--count", type=int, choices=range(1, 101), default=10, metavar="1-100", help="how many"),
+        description="List the last runs on Kubeflow, the newest first: time, name and result.",
+    ),
+    _kubeflow(
+        "doctor",
+        "check what the first push needs",
+        description="Check settings, revision, images, Kubeflow, claims, serving and GPUs: a line each, ok or what "
+        "to do.",
+    ),
+    _here("lock", "resolve every requirements.in into its lock"),
+    _here(
+        "pin",
+        "write the images into infra/torchserve",
+        _PROJECT,
+        description="Write this revision's images into infra/torchserve, whose manifests name each image by its tag.",
+    ),
+)
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0 for done, 1 for failed, 2 for wrong input, 130 for interrupted."""
-    options = _parser().parse_args(words)
-    try:
-        status: int = options.command(options)
-    except (SettingsError, DockerMissingError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, and another run goes on from there", file=sys.stderr)
-        return 130
-    return status
+    """Run a command.
 
+    Args:
+        words: The arguments; None takes those of the process.
 
-def _run(options: argparse.Namespace) -> int:
-    project, params = load_project(options.project), load_params(options.params)
-
-    from rich.console import Console
-
-    from pipeline.local.run import run  # kfp takes half a second to import; --help and a wrong setting need none
-    from pipeline.outcome import RunError
-
-    try:
-        outcome = run(project, params, options.volumes, Console(file=sys.stdout), docker=options.runner == DOCKER)
-    except (RunError, StepError, DockerError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{outcome.word} {outcome.reason}")
-    return 0
-
-
-def _images(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from pipeline.images import build as images
-    from pipeline.images.registry import RegistryError
-    from pipeline.images.tag import NAMES
-
-    project, console = load_project(options.project), Console(file=sys.stdout)
-    names = [options.name] if options.name else NAMES
-    try:
-        work = options.work(images)(project, names, console)
-    except (DockerError, RegistryError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    console.print(work.table())
-    return 0
-
-
-def _serve(options: argparse.Namespace) -> int:
-    """Serve the model that the pointer names in the serving image, until Ctrl-C or SIGTERM."""
-    project = load_project(options.project)
-
-    from rich.console import Console
-
-    from pipeline.local.serve import serve
-    from serving.pointer import PointerError
-    from serving.torchserve.launch import AddressError
-
-    try:
-        serve(project, options.volumes, options.port, Console(file=sys.stdout))
-    except (PointerError, AddressError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except DockerError as error:
-        print(error, file=sys.stderr)
-    return 1
-
-
-def _compile(options: argparse.Namespace) -> int:
-    """Write the pipeline as the package that Kubeflow takes."""
-    project = load_project(options.project)
-
-    from pipeline.kubeflow.compile import write_package
-
-    write_package(project, options.output)
-    print(f"{options.output}: the pipeline {project.name}")
-    return 0
-
-
-def _login(options: argparse.Namespace) -> int:
-    """Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD."""
-    project = load_project(options.project)
-
-    from pipeline.images.login import login
-
-    try:
-        print(login(project))
-    except DockerError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _compare(options: argparse.Namespace) -> int:
-    """Run the pipeline of another revision, then this one's against it, and show how both did."""
-    from pipeline.local.compare import compare
-    from pipeline.outcome import RunError
-
-    try:
-        print(compare(options.base, options.volumes), end="")
-    except RunError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _matrix(_: argparse.Namespace) -> int:
-    """Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step."""
-    from pipeline.images.matrix import write_matrix
-
-    write_matrix()
-    return 0
-
-
-def _lock(_: argparse.Namespace) -> int:
-    """Resolve every requirements.in into the requirements.txt beside it."""
-    from pipeline.images.lock import lock
-
-    lock()
-    return 0
-
-
-def _pin(options: argparse.Namespace) -> int:
-    """Write this revision's images into infra/torchserve, whose manifests name them by their digest."""
-    project = load_project(options.project)
-
-    from pipeline.images.kustomization import pin
-
-    for path in pin(project):
-        print(f"{path.relative_to(ROOT)}: pinned")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description="Train, judge and deploy the model.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="run the pipeline on this machine",
-        description="Run the pipeline on this machine. Work whose inputs have not changed is not done again. "
-        "The last line begins with DEPLOYED, UNCHANGED or REJECTED.",
-    )
-    _add_volumes(run)
-    run.add_argument("--params", type=Path, default=Path("params.yaml"), help="how to train (default: params.yaml)")
-    run.add_argument(
-        "--runner",
-        choices=("subprocess", DOCKER),
-        default="subprocess",
-        help="how the steps run: as processes of this Python, or in containers of their images",
-    )
-    _add_project(run)
-    run.set_defaults(command=_run)
-    for name, work, text in (
-        ("images", "build_images", "build the images that this machine's Docker lacks"),
-        ("push", "push_images", "push the images that the registry lacks, building what is missing here too"),
-    ):
-        images = commands.add_parser(name, help=text, description=f"{text.capitalize()}; or the one that is named.")
-        images.add_argument("name", nargs="?", help="a step, or serving (default: all eight)")
-        _add_project(images)
-        images.set_defaults(command=_images, work=attrgetter(work))
-    serve = commands.add_parser(
-        "serve", help="serve the model in the serving image, by Docker", description=_serve.__doc__
-    )
-    _add_volumes(serve)
-    serve.add_argument("--port", type=int, default=8080, help="the port that answers predictions (default: 8080)")
-    _add_project(serve)
-    serve.set_defaults(command=_serve)
-    package = commands.add_parser("compile", help="write the pipeline's package", description=_compile.__doc__)
-    package.add_argument(
-        "--output", type=Path, default=Path("pipeline.yaml"), help="the package (default: pipeline.yaml)"
-    )
-    _add_project(package)
-    package.set_defaults(command=_compile)
-    login = commands.add_parser("login", help="log Docker in to the registry", description=_login.__doc__)
-    _add_project(login)
-    login.set_defaults(command=_login)
-    matrix = commands.add_parser("matrix", help="print the names of the images, for CI", description=_matrix.__doc__)
-    matrix.set_defaults(command=_matrix)
-    compare = commands.add_parser("compare", help="compare with another revision's model", description=_compare.__doc__)
-    compare.add_argument("--base", required=True, help="the other revision, such as origin/master")
-    _add_volumes(compare)
-    compare.set_defaults(command=_compare)
-    add_remote_commands(commands)
-    lock = commands.add_parser("lock", help="resolve every requirements.in into its lock", description=_lock.__doc__)
-    lock.set_defaults(command=_lock)
-    pin = commands.add_parser("pin", help="write the images into infra/torchserve", description=_pin.__doc__)
-    _add_project(pin)
-    pin.set_defaults(command=_pin)
-    return parser
-
-
-def _add_volumes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--volumes",
-        type=Path,
-        default=Path(os.environ.get("VOLUMES") or "volumes"),
-        help="folder of the volumes data/, model/ and deploy-model/ (default: $VOLUMES, or ./volumes)",
-    )
-
-
-def _add_project(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--project", type=Path, default=Path("project.yaml"), help="who this is (default: project.yaml)"
-    )
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+    """
+    return run_command("python -m pipeline", "Train, judge and deploy the model.", COMMANDS, words)
 
 
 if __name__ == "__main__":

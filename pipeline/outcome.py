@@ -1,15 +1,21 @@
-"""How a run ends, wherever it runs: its word and reason, or the error that ended it."""
+"""How a run ends, wherever it runs: an outcome, or an error."""
 
 from dataclasses import dataclass
 
+from contract.errors import ProjectError
 
-class RunError(Exception):
-    """The pipeline could not be run to its end; the message says where, why and what to do."""
+
+class RunError(ProjectError):
+    """A run failed; the message says in which step, why and what to do."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the word that its last line begins with, and the reason."""
+    """The outcome of a run: DEPLOYED, UNCHANGED or REJECTED, and the reason."""
 
     word: str
     reason: str
+
+    def __str__(self) -> str:
+        """The last line of a run."""
+        return f"{self.word} {self.reason}"

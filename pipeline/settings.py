@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from contract.errors import InputError
 from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
 from steps.deploy.parameters import Deploy
@@ -22,7 +23,7 @@ _REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
 
-class SettingsError(Exception):
+class SettingsError(InputError):
     """A wrong settings file; the message names file, key, value and rule."""
 
 
@@ -93,13 +94,14 @@ class Params(_Section):
 def load_project(path: Path) -> Project:
     """Read `project.yaml`.
 
-    Passes on SettingsError (the file is missing or wrong).
-
     Args:
         path: The file.
 
     Returns:
         Its settings.
+
+    Raises:
+        SettingsError: The file is missing or wrong.
     """
     return _load(path, Project)
 
@@ -107,13 +109,14 @@ def load_project(path: Path) -> Project:
 def load_params(path: Path) -> Params:
     """Read `params.yaml`.
 
-    Passes on SettingsError (the file is missing or wrong).
-
     Args:
         path: The file.
 
     Returns:
         The parameters, in a section for each step.
+
+    Raises:
+        SettingsError: The file is missing or wrong.
     """
     return _load(path, Params)
 

@@ -1,1 +1,1 @@
-"""TorchServe for the model that the pointer names: `python -m serving start` serves it, `predict` asks it."""
+"""Serving: `python -m serving start` serves the model that the pointer names with TorchServe, `predict` asks it."""

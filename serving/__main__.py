@@ -1,98 +1,93 @@
-"""The command line of serving: `start` serves the model that the pointer names, `predict` asks a running server.
+"""The command line of serving: `start` serves the model, `predict` asks a server, `probe` checks its health."""
 
-`probe` asks whether it is well.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
-from serving import commands
+from contract.commands import Command, argument, port
+from contract.commands import main as run_command
 from serving.model.payload import POLARITIES
-from serving.pointer import PointerError
-from serving.probe import probe
-from serving.torchserve.launch import AddressError, TorchServeError
 
-
-def main() -> int:
-    arguments = _parser().parse_args()
-    try:
-        status: int = arguments.run(arguments)
-    except (PointerError, AddressError, commands.UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return commands.WRONG_INPUT
-    except TorchServeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
-    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+_COMMON = (
+    argument(
         "--volumes",
         type=Path,
         metavar="DIR",
         help="the folder that holds deploy-model/ (default: $VOLUMES, or /)",
-    )
-    common.add_argument("--port", type=_port, default=8080, help="the port that answers predictions (default: 8080)")
-
-    start = subcommands.add_parser(
+    ),
+    argument("--port", type=port, default=8080, help="the port for predictions (default: 8080)"),
+)
+COMMANDS = (
+    Command(
         "start",
-        parents=[common],
-        help="serve the model that the pointer names, until Ctrl-C or SIGTERM",
-        description="Serve the model that deploy-model/current.json names, until Ctrl-C or SIGTERM. It is ready "
-        "once a canary prediction was answered. When the pointer names another version, that is served, without a "
-        "request lost. With MODEL_VERSION set, it serves that version and no other.",
-    )
-    start.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 in a container (default: 127.0.0.1)"
-    )
-    start.add_argument(
-        "--log", type=Path, metavar="FILE", help="where the log goes; - prints it (default: DIR/logs/torchserve.log)"
-    )
-    start.add_argument(
-        "--metrics",
-        metavar="HOST:PORT",
-        help="where Prometheus gets metrics (default: $METRICS_ADDRESS, or 127.0.0.1:8082, or any port if it is taken)",
-    )
-    start.set_defaults(run=commands.start)
-
-    check = subcommands.add_parser(
+        "serve the model that the pointer names, until Ctrl-C or SIGTERM",
+        "serving.commands:start",
+        (
+            *_COMMON,
+            argument(
+                "--host",
+                default="127.0.0.1",
+                help="the address to listen on; 0.0.0.0 in a container (default: 127.0.0.1)",
+            ),
+            argument(
+                "--log",
+                type=Path,
+                metavar="FILE",
+                help="the log file; - prints the log (default: DIR/logs/torchserve.log)",
+            ),
+            argument(
+                "--metrics",
+                metavar="HOST:PORT",
+                help="the address of the metrics for Prometheus (default: $METRICS_ADDRESS, or 127.0.0.1:8082, or any "
+                "free port if that is taken)",
+            ),
+        ),
+        "Serve the model that deploy-model/current.json names, until Ctrl-C or SIGTERM. The server is ready once it "
+        "has answered a canary prediction. When the pointer names another version, the server switches to it without "
+        "losing a request. With MODEL_VERSION set, it serves that version only.",
+    ),
+    Command(
         "probe",
-        parents=[common],
-        help="ask whether the server on this machine answers predictions",
-        description="Ask the server on this machine for a prediction with a known answer: status 0 if it is right, "
-        "1 if not. For the health checks of containers.",
-    )
-    check.add_argument("--live", action="store_true", help="only ask whether it answers as any version, or is busy")
-    check.add_argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)")
-    check.set_defaults(run=probe)
-
-    predict = subcommands.add_parser(
+        "check the health of the server on this machine",
+        "serving.probe:probe",
+        (
+            *_COMMON,
+            argument("--live", action="store_true", help="liveness: any answer, or a busy server"),
+            argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)"),
+        ),
+        "Ask the server on this machine for a prediction with a known answer: exit status 0 if it is right, 1 if not. "
+        "For the health checks of containers.",
+    ),
+    Command(
         "predict",
-        parents=[common],
-        help="ask a running server for the label of an image",
-        description="Ask a running server for the labels of image files, and print their nearest neighbours.",
-    )
-    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, PNG or JPEG for example")
-    predict.add_argument(
-        "--polarity", choices=POLARITIES, help="what the image is (default: what the model was trained on)"
-    )
-    predict.add_argument("--url", help="a server elsewhere, as http://host:port or with the model's whole path")
-    predict.add_argument("--name", help="the model's name (default: the one that the pointer names)")
-    predict.add_argument("--json", action="store_true", help="print the server's answer as it is")
-    predict.set_defaults(run=commands.predict)
-    return parser
+        "ask a running server for the label of an image",
+        "serving.commands:predict",
+        (
+            *_COMMON,
+            argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, such as PNG or JPEG"),
+            argument(
+                "--polarity",
+                choices=POLARITIES,
+                help="the polarity of the image (default: that of the training images)",
+            ),
+            argument("--url", help="another server: http://host:port, or with the model's whole path"),
+            argument("--name", help="the model's name (default: the name in the pointer)"),
+            argument("--json", action="store_true", help="print the server's answer unchanged"),
+        ),
+        "Ask a running server for the labels of image files, and print their nearest neighbours.",
+    ),
+)
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port: give 1 to 65535, or 0 for any free one")
-    return port
+def main(words: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        words: The arguments; None takes those of the process.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+    """
+    return run_command("python -m serving", "Serve the model, and ask a server.", COMMANDS, words)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a running server leaves for health checks: a file in the folder for temporary files, named by its port.
+"""The canary file: what a health check asks, and the right answer. A running server writes it, the probe reads it.
 
-It holds one golden prediction of the version that is served, and during a switch of the next one too; so a check needs
-neither the volume nor the archive.
+It is in the folder for temporary files, named by the server's port, so that a probe needs neither the volume nor the
+archive. It holds one golden prediction of the version being served; during a switch, also of the next version.
 """
 
 import base64
@@ -9,45 +9,55 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.golden import Golden, Item
 
-# The server's address, and the versions that may answer there.
-Left = tuple[str, tuple[Golden, ...]]
+
+class Canary(NamedTuple):
+    """The server's address, and a golden prediction of each version that may answer there."""
+
+    url: str
+    versions: tuple[Golden, ...]
 
 
 def canary_path(port: int) -> Path:
-    """Where the server on this port leaves it."""
-    # Not tempfile.gettempdir, which goes elsewhere when the disk is full: the check would look where nothing is.
+    """The canary file of the server on this port."""
+    # Not tempfile.gettempdir: on a full disk it chooses another folder, and the probe would look in the wrong one.
     given = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     folders = [each for each in (*given, "/tmp") if each and Path(each).is_dir()]  # noqa: S108 - not ours alone
     return Path(folders[0] if folders else tempfile.gettempdir(), f"serving-{port}.json")
 
 
-def leave(port: int, url: str, *goldens: Golden) -> None:
-    """Write the file, of the versions that may answer now; a reader sees the old one or the new."""
+def write_canary(port: int, url: str, *versions: Golden) -> None:
+    """Replace the canary file atomically.
+
+    Args:
+        port: The server's port.
+        url: Its address for predictions.
+        *versions: The golden predictions of each version that may answer now.
+    """
     path = canary_path(port)
     new = path.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps({"url": url, "versions": [_content(each) for each in goldens]}))
+    new.write_text(json.dumps({"url": url, "versions": [_to_json(each) for each in versions]}))
     os.replace(new, path)
 
 
-def find(port: int) -> Left | None:
-    """What a server left; None if none has said that it is ready."""
+def read_canary(port: int) -> Canary | None:
+    """The canary file's content; None if no server is ready."""
     try:
-        found = json.loads(canary_path(port).read_text())
-        return found["url"], tuple(_golden(each) for each in found["versions"])
+        content = json.loads(canary_path(port).read_text())
+        return Canary(content["url"], tuple(_from_json(each) for each in content["versions"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _content(golden: Golden) -> dict[str, Any]:
+def _to_json(golden: Golden) -> dict[str, Any]:
     item = golden.items[0]
     image = base64.b64encode(item.image).decode()
     return {"version": golden.version, "label": item.label, "distance": item.distance, "image": image}
 
 
-def _golden(content: dict[str, Any]) -> Golden:
+def _from_json(content: dict[str, Any]) -> Golden:
     item = Item(base64.b64decode(content["image"]), content["label"], content["label"], content["distance"])
     return Golden(content["version"], (item,))

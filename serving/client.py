@@ -1,52 +1,40 @@
-"""Asks a running TorchServe for predictions, over HTTP; reads and writes no files."""
+"""Client of the prediction API; reads and writes no files."""
 
 import json
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
 
-PROBE = "X-Probe"  # the header of a health check's request
+from serving.connection import send
+
+PROBE = "X-Probe"  # header of a health check's request
+
+Answer = tuple[int, dict[str, Any]]  # HTTP status and JSON body
 
 
 def predict(
     url: str, image: bytes, timeout: float = 60.0, *, polarity: str | None = None, probe: bool = False
-) -> tuple[int, dict[str, Any]]:
-    """The HTTP status and the JSON that `url` answers for one image file; OSError if nobody answers there.
+) -> Answer:
+    """Ask a running server for a prediction; `OSError` if it does not answer, or not in time.
 
-    `polarity` says what the image is if not what the model was trained on: dark-on-light or light-on-dark. A probe is
-    not counted among the predictions. An answer that is no JSON object, as a proxy may give, becomes
-    `{"message": <its text or reason>}`.
+    Args:
+        url: The address for predictions, with the model's name.
+        image: The bytes of an image file.
+        timeout: Seconds for connecting, and for each read or write.
+        polarity: `dark-on-light` or `light-on-dark`, if not the polarity that the model was trained on.
+        probe: Whether this is a health check, which is not counted among the predictions.
+
+    Returns:
+        HTTP status and JSON. A body that is not a JSON object, from a proxy for example, becomes
+        `{"message": <the body, or the reason phrase>}`.
     """
-    parts = urlsplit(url)
-    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     headers = ({"X-Polarity": polarity} if polarity else {}) | ({PROBE: "1"} if probe else {})
-    connection = connect(parts.hostname or "", parts.port, timeout=timeout)
-    try:
-        connection.request("PUT", parts.path, body=image, headers=headers)
-        response = connection.getresponse()
-        body = response.read()
-    except HTTPException as error:
-        raise ConnectionError(f"{url} does not answer as HTTP: {error!r}") from error
-    finally:
-        connection.close()
+    response = send("PUT", url, body=image, headers=headers, timeout=timeout)
+    return response.status, read_answer(response.body, response.reason)
+
+
+def read_answer(body: bytes, reason: str) -> dict[str, Any]:
+    """The JSON object in a response body; if there is none, the body or the reason phrase as its `message`."""
     try:
         answer = json.loads(body)
     except ValueError:
         answer = None
-    if not isinstance(answer, dict):
-        answer = {"message": body.decode(errors="replace") or response.reason}
-    return response.status, answer
-
-
-def is_alive(url: str, timeout: float) -> bool:
-    """Whether TorchServe at this address says that its workers live: at once, however many requests wait."""
-    parts = urlsplit(url)
-    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-    try:
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
+    return answer if isinstance(answer, dict) else {"message": body.decode(errors="replace") or reason}

@@ -1,4 +1,4 @@
-"""The commands of serving: they read the pointer and an image, and print to the terminal."""
+"""The commands of serving: they read the pointer and image files, and print to the terminal."""
 
 import argparse
 import json
@@ -10,21 +10,29 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from contract.errors import InputError
 from serving import client
 from serving.log import Log
 from serving.pointer import check_archive, read_pointer
 
-WRONG_INPUT = 2
+WRONG_INPUT = InputError.exit_status
 
 
-class UsageError(Exception):
-    """What the user asked for cannot be done as asked; the message says why, and what to do."""
+class UsageError(InputError):
+    """Wrong input; the message says why, and what to do."""
 
 
 def start(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes, and give 0; or until TorchServe ends by itself, and give 1."""
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        arguments: `volumes`, `port`, `host`, `log` and `metrics` of the command line.
+
+    Returns:
+        0 after a signal, 1 if TorchServe ended by itself.
+    """
     from contract.environment import Environment
-    from serving.follow import LOOK_SECONDS, Follower
+    from serving.follow import POLL_SECONDS, Follower
     from serving.monitor import Monitor
     from serving.torchserve.server import TorchServe
 
@@ -35,30 +43,32 @@ def start(arguments: argparse.Namespace) -> int:
     check_archive(pointer)
     log = _open_log(arguments.log, volumes)
     server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log, version=pointer.version)
-    # Also where a shell started us in the background, with SIGINT ignored.
+    # A shell starts background processes with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    log.tell(f"starting {pointer.name} {pointer.version}" + (f" (log: {log.path})" if log.path else ""))
+    log.announce(f"starting {pointer.name} {pointer.version}" + (f" (log: {log.path})" if log.path else ""))
     began = time.monotonic()
     try:
         with Monitor(arguments.metrics or environment.metrics_address) as monitor, server:
-            monitor.watch(server.folder / "metrics", server.metrics)
-            monitor.serves(server.name, server.version)
-            log.tell(f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version} at {server.url}")
-            log.tell(f"  curl -T digit.png {server.url}\n  metrics: {monitor.url}\nCtrl-C stops it")
+            monitor.add_sources(server.folder / "metrics", server.metrics)
+            monitor.set_model(server.name, server.version)
+            log.announce(
+                f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version} at {server.url}"
+            )
+            log.announce(f"  curl -T digit.png {server.url}\n  metrics: {monitor.url}\nCtrl-C stops it")
             follower = Follower(server, volume, log, monitor)
             try:
-                while (status := server.wait(LOOK_SECONDS)) is None:
+                while (status := server.wait(POLL_SECONDS)) is None:
                     if not version:
-                        follower.look()
+                        follower.poll()
             except KeyboardInterrupt:
                 server.drain()
             else:
                 print(f"error: TorchServe ended by itself with status {status}; {log.tail()}", file=sys.stderr)
                 return 1
     except KeyboardInterrupt:
-        pass  # while it started, or impatiently while it drained
-    log.tell("stopped")
+        pass  # during the start, or a second time during the drain
+    log.announce("stopped")
     return 0
 
 
@@ -70,14 +80,18 @@ def _open_log(given: Path | None, volumes: Path) -> Log:
         return Log(path)
     except OSError as error:
         raise UsageError(
-            f"TorchServe's log {path} cannot be written ({error.strerror}): choose another file with --log"
+            f"the log {path} cannot be written ({error.strerror}): choose another file with --log"
         ) from error
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print what the server answers for each image file, and give the worst status.
+    """Print the server's answer for each image file.
 
-    That is 0, 1 if the server failed, or 2 if a file is no image.
+    Args:
+        arguments: `images`, `url`, `port`, `name`, `volumes`, `polarity` and `json` of the command line.
+
+    Returns:
+        The worst status: 0, 1 if the server failed, 2 if a file is not an image.
     """
     worst = 0
     try:
@@ -86,7 +100,7 @@ def predict(arguments: argparse.Namespace) -> int:
                 print(f"{chr(10) if number else ''}{path}")
             worst = max(worst, _predict_one(arguments, path))
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has read enough, and Python shall not flush what is left
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does; keep Python from flushing the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return worst
 
@@ -96,7 +110,7 @@ def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
         image = path.read_bytes()
     except OSError as error:
         remedy = "name an image file, as in make predict IMAGE=samples/7.png"
-        return _complain(f"{path} cannot be read ({error.strerror}): {remedy}", WRONG_INPUT)
+        return _report(f"{path} cannot be read ({error.strerror}): {remedy}", WRONG_INPUT)
     url = _url(arguments)
     try:
         status, answer = client.predict(url, image, polarity=arguments.polarity)
@@ -110,11 +124,11 @@ def _predict_one(arguments: argparse.Namespace, path: Path) -> int:
         return 0
     reason = answer.get("error", answer).get("message", answer)
     if status < 500:
-        return _complain(f"{path}: {reason}", WRONG_INPUT)
-    return _complain(f"{url} answered {status}: {reason}", 1)
+        return _report(f"{path}: {reason}", WRONG_INPUT)
+    return _report(f"{url} answered {status}: {reason}", 1)
 
 
-def _complain(message: str, status: int) -> int:
+def _report(message: str, status: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return status
 

@@ -1,28 +1,32 @@
-"""The golden predictions of a model archive: what a server must answer to be serving that version."""
+"""The golden predictions in a model archive: test images with the answers that this version must give."""
 
 import base64
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from contract.errors import ProjectError
 from serving import client
 
-DISTANCE_TOLERANCE = 1e-4  # a batch of another size adds up floats in another order, and so does ONNX Runtime
+DISTANCE_TOLERANCE = 1e-4  # batches of other sizes, and ONNX Runtime, add floats in another order
 
-_SHOWN = 500  # characters of an answer
+_SHOWN = 500  # characters of an answer in an error
+
+Ask = Callable[[str, bytes, float], client.Answer]  # sends an image to an address, with a timeout in seconds
 
 
-class GoldenError(Exception):
-    """An archive has no golden predictions that can be read, or a server does not repeat them."""
+class GoldenError(ProjectError):
+    """An archive has no readable golden predictions, or a server gives another answer."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image file, and the label and distance that it must get; `true_label` is what it shows."""
+    """An image file, the label and distance that the version must answer, and the image's true label."""
 
     image: bytes
     true_label: str
@@ -37,27 +41,55 @@ class Golden:
     version: str
     items: tuple[Item, ...]
 
-    def ask_canary(self, url: str, timeout: float = 60.0) -> dict[str, Any] | None:
-        """What is answered for the canary; None if that is an error or nothing."""
+    def ask_canary(self, url: str, timeout: float = 60.0, ask: Ask | None = None) -> dict[str, Any] | None:
+        """Send the canary to a server.
+
+        Args:
+            url: The address for predictions.
+            timeout: Seconds.
+            ask: The client; by default `client.predict`.
+
+        Returns:
+            The answer, right or wrong; None for an error status or no answer.
+        """
         try:
-            status, answer = client.predict(url, self.items[0].image, timeout, probe=True)
+            status, answer = (ask or _ask)(url, self.items[0].image, timeout)
         except OSError:
             return None
         return answer if status == HTTPStatus.OK else None
 
-    def canary(self, url: str, timeout: float = 60.0) -> bool:
-        """Whether the canary is answered yet; GoldenError if it is answered wrong or by another version."""
-        if (answer := self.ask_canary(url, timeout)) is None:
+    def is_answered(self, url: str, timeout: float = 60.0, ask: Ask | None = None) -> bool:
+        """Ask the canary and compare the answer; `GoldenError` if it is wrong, or of another version.
+
+        Args:
+            url: The address for predictions.
+            timeout: Seconds.
+            ask: The client; by default `client.predict`.
+
+        Returns:
+            Whether it was answered, and right; False for an error status or no answer.
+        """
+        if (answer := self.ask_canary(url, timeout, ask)) is None:
             return False
         self.compare(self.items[0], HTTPStatus.OK, answer)
         return True
 
     def check(self, url: str) -> list[dict[str, Any]]:
-        """The answers to all of them; GoldenError at the first that is wrong."""
+        """Ask all golden predictions and compare the answers.
+
+        Args:
+            url: The address for predictions.
+
+        Returns:
+            The answers, in the order of the items.
+
+        Raises:
+            GoldenError: At the first wrong answer, or no answer.
+        """
         answers = []
         for item in self.items:
             try:
-                status, answer = client.predict(url, item.image, probe=True)
+                status, answer = _ask(url, item.image, 60.0)
             except OSError as error:
                 raise GoldenError(f"{url} does not answer ({error})") from error
             self.compare(item, status, answer)
@@ -65,7 +97,16 @@ class Golden:
         return answers
 
     def compare(self, item: Item, status: int, answer: dict[str, Any]) -> None:
-        """GoldenError unless this is the answer that this version gave the item."""
+        """Compare an answer with the golden one; distances may differ by DISTANCE_TOLERANCE.
+
+        Args:
+            item: The golden prediction.
+            status: The HTTP status.
+            answer: The JSON body.
+
+        Raises:
+            GoldenError: They differ.
+        """
         wanted = (HTTPStatus.OK, item.label, self.version)
         got = (status, answer.get("label"), (answer.get("model") or {}).get("version"))
         if got != wanted or not _close(answer.get("distance"), item.distance):
@@ -76,14 +117,28 @@ class Golden:
 
 
 def read_golden(mar: Path) -> Golden:
-    """The golden predictions in an archive; GoldenError if it has none."""
+    """Read the golden predictions of an archive.
+
+    Args:
+        mar: The model archive.
+
+    Returns:
+        The golden predictions, at least one.
+
+    Raises:
+        GoldenError: The archive is unreadable, or has none.
+    """
     try:
         with zipfile.ZipFile(mar) as archive:
             version = _take(json.loads(archive.read("model.json")), "version", str)
             items = json.loads(archive.read("golden.json"))
         return Golden(version, tuple(_item(each) for each in items) or _nothing())
-    except Exception as error:  # zipfile raises what its decompressors do, too
+    except Exception as error:  # zipfile passes on the errors of its decompressors
         raise GoldenError(f"{mar} is no archive of this project ({error!r}): build it with make run") from error
+
+
+def _ask(url: str, image: bytes, timeout: float) -> client.Answer:
+    return client.predict(url, image, timeout, probe=True)
 
 
 def _item(content: dict[str, Any]) -> Item:

@@ -1,10 +1,9 @@
-"""Answers Prometheus at /metrics: what the workers counted, what TorchServe counts itself, and which model is served.
+"""Prometheus's /metrics: the workers' metrics, TorchServe's own, and the model being served.
 
-Reads the files that telemetry.py has the workers write.
+Reads the files that the workers write, see serving/model/telemetry.py.
 """
 
 from http import HTTPStatus
-from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,15 +12,19 @@ from typing import Self
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from serving.connection import send_local
 from serving.torchserve.launch import AddressError
-from serving.torchserve.management import Connection
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DEFAULT_PORT = 8082
 
 
 class Monitor:
-    """Listens within a `with` block on `host:port`, or without an address on loopback, wherever there is room."""
+    """A server for /metrics that listens within a `with` block.
+
+    Args:
+        address: `host:port`; None for the loopback address with DEFAULT_PORT, or any port if that is taken.
+    """
 
     def __init__(self, address: str | None) -> None:
         self._given = address
@@ -35,27 +38,32 @@ class Monitor:
             self._switches.labels(result)
         self._torchserve: Path | int | None = None
 
-    def serves(self, name: str, version: str) -> None:
-        """Say which model is served."""
+    def set_model(self, name: str, version: str) -> None:
+        """Set the name and version of the model being served."""
         self._model.clear()
         self._model.labels(name, version).set(1)
 
-    def switched(self, well: bool) -> None:
-        """Count a change to another version."""
-        self._switches.labels("switched" if well else "failed").inc()
+    def count_switch(self, succeeded: bool) -> None:
+        """Count a switch to another version."""
+        self._switches.labels("switched" if succeeded else "failed").inc()
 
-    def watch(self, folder: Path, torchserve: Path | int) -> None:
-        """Add what workers write below `folder`, and what TorchServe says at its own address."""
+    def add_sources(self, folder: Path, torchserve: Path | int) -> None:
+        """Add the metrics of a server.
+
+        Args:
+            folder: Where its workers write their metrics.
+            torchserve: The address of TorchServe's own metrics: a Unix socket, or a port of the loopback address.
+        """
         MultiProcessCollector(self._registry, path=str(folder))  # type: ignore[no-untyped-call]
         self._torchserve = torchserve
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """All metrics in Prometheus's text format."""
         return generate_latest(self._registry) + self._of_torchserve()
 
     @property
     def url(self) -> str:
-        """Where they are."""
+        """The address of the metrics."""
         host, port = self._server.server_address[:2]
         return f"http://{host!s}:{port}/metrics"
 
@@ -67,7 +75,7 @@ class Monitor:
 
             def do_GET(self) -> None:
                 found = self.path.partition("?")[0] == "/metrics"
-                body = monitor.text() if found else b"see /metrics\n"
+                body = monitor.render() if found else b"see /metrics\n"
                 self.send_response(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
                 self.send_header("Content-Type", CONTENT_TYPE)
                 self.send_header("Content-Length", str(len(body)))
@@ -75,7 +83,7 @@ class Monitor:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Each scrape is no news."""
+                """Do not log scrapes."""
 
         self._server = self._listen(Handler)
         self._server.daemon_threads = True
@@ -100,11 +108,7 @@ class Monitor:
     def _of_torchserve(self) -> bytes:
         if self._torchserve is None:
             return b""
-        connection = Connection(self._torchserve)
         try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read()
-        except (OSError, HTTPException):  # it is starting or ending
+            return send_local(self._torchserve, "GET", "/metrics").body
+        except OSError:  # it is starting or ending
             return b""
-        finally:
-            connection.close()

@@ -1,4 +1,4 @@
-"""Fixtures that tests of the steps share: volumes in a temporary folder, small folders of images, a small model."""
+"""Fixtures for tests of the steps: volumes in a temporary folder, and a small model."""
 
 import os
 import shutil
@@ -11,20 +11,20 @@ import pytest
 
 from tests.support.examples import PARAMS
 
-# What is started in the background may have it ignored, and whatever it starts, too: tests send it.
+# A shell starts background jobs with SIGINT ignored, and their children inherit that. Tests send SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty volumes, which the steps find."""
+    """Empty volumes; VOLUMES names them."""
     monkeypatch.setenv("VOLUMES", str(tmp_path / "volumes"))
     return tmp_path / "volumes"
 
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A model trained for two epochs on the sample, up to its index: ids and volumes. To be read only."""
+    """A model trained for two epochs on the sample, with its index: ids and volumes. Read only."""
     from steps.embed.embed import embed
     from steps.index.index import index
     from steps.preprocess.preprocess import preprocess
@@ -47,7 +47,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture
 def model(small_model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The small model in volumes of this test's own, to be written to."""
+    """The small model in volumes that this test may write to."""
     shutil.copytree(small_model["volumes"], tmp_path / "volumes")
     monkeypatch.setenv("VOLUMES", str(tmp_path / "volumes"))
     return {**small_model, "volumes": tmp_path / "volumes"}

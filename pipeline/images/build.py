@@ -1,71 +1,101 @@
-"""The images of the steps and of serving: builds what the engine lacks, and pushes what the registry lacks.
+"""Builds the images that the engine lacks, and pushes the images that the registry lacks.
 
-An image's tag says what is in it, so an image that exists is the right one and is never built again.
+An image's tag is the digest of its sources, so an image that exists is never built again.
 """
 
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from contract.paths import ROOT
+from pipeline.git import GitError, git
 from pipeline.images.docker import Docker
-from pipeline.images.progress import Work
+from pipeline.images.progress import ImageProgress
 from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
 from pipeline.settings import Project, SettingsError
 from steps.registry import STEP_NAMES, TASKS
 
 
 def references(project: Project) -> dict[str, str]:
-    """The full name of each image, as `docker pull` wants it."""
+    """The full name of each image, by its short name: `<registry>/<project>-<name>:<tag>`."""
     return {name: f"{project.registry}/{project.name}-{name}:{tag(name)}" for name in NAMES}
 
 
 def needed(project: Project) -> tuple[str, ...]:
-    """The images that a run on Kubeflow needs: each step's, and serving's if deploy rolls it out."""
+    """The names of the images that a run on Kubeflow needs: each step, and serving if deploy rolls it out."""
     return (*STEP_NAMES, SERVING) if project.kubeflow.serving_namespace else STEP_NAMES
 
 
-def build_images(project: Project, names: Iterable[str], console: Console) -> Work:
-    """Build those of the images that the engine lacks, showing progress; gives what was done."""
-    docker, images, work = Docker(), references(project), Work(console)
+def build_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
+    """Build the images that the engine lacks.
+
+    Args:
+        project: The project, which names the images.
+        names: Steps, or serving.
+        console: Where progress is shown.
+
+    Returns:
+        What was done with each image.
+
+    Raises:
+        DockerMissingError: There is no engine.
+        DockerError: A build failed.
+        SettingsError: A name is unknown.
+    """
+    docker, images, progress = Docker(), references(project), ImageProgress(console)
     for name in _in_order(names):
-        _ensure(docker, images, name, work)
-    return work
+        _ensure(docker, images, name, progress)
+    return progress
 
 
-def push_images(project: Project, names: Iterable[str], console: Console) -> Work:
-    """Push those of the images that the registry lacks, building first what is not here either."""
-    from pipeline.images.registry import Registry  # brings packages that only it needs
+def push_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
+    """Push the images that the registry lacks, built first where the engine lacks them, too.
 
-    registry, images, work = Registry(project.registry), references(project), Work(console)
+    Args:
+        project: The project, which names registry and images.
+        names: Steps, or serving.
+        console: Where progress is shown.
+
+    Returns:
+        What was done with each image.
+
+    Raises:
+        RegistryError: The registry gives no answer.
+        DockerMissingError: Docker is needed, and there is none.
+        DockerError: A build or push failed.
+        SettingsError: A name is unknown.
+    """
+    from pipeline.images.registry import Registry  # slow to import
+
+    registry, images, progress = Registry(project.registry), references(project), ImageProgress(console)
     wanted, held = _in_order(names), [name for name in NAMES if registry.has(images[name])]
     docker = None if set(wanted) <= set(held) else Docker()
     for name in wanted:
         if docker is None or name in held:
-            work.note(name, images[name], "there")
+            progress.record(name, images[name], "there")
             continue
-        _ensure(docker, images, name, work, held)
-        with work.doing(name, images[name], "pushed") as say:
-            docker.push(images[name], say)
-    return work
+        _ensure(docker, images, name, progress, held)
+        with progress.working(name, images[name], "pushed") as show:
+            docker.push(images[name], show)
+    return progress
 
 
-def _ensure(docker: Docker, images: Mapping[str, str], name: str, work: Work, held: Sequence[str] = ()) -> None:
-    """Have the image in the engine; what the registry holds lends its layers, so that they are not made again."""
+def _ensure(
+    docker: Docker, images: Mapping[str, str], name: str, progress: ImageProgress, held: Sequence[str] = ()
+) -> None:
+    """Build an image unless the engine has it; layers of the images `held` by the registry are reused."""
     image = images[name]
     if (size := docker.size(image)) is not None:
-        work.note(name, image, "there", size)
+        progress.record(name, image, "there", size)
         return
     arguments = build_arguments(name)
     if name != SERVING and TASKS[name].on_serving:
         arguments["SERVING_IMAGE"] = images[SERVING]
         if SERVING in held and docker.size(images[SERVING]) is None:
-            with work.doing(SERVING, images[SERVING], "pulled") as say:
-                docker.pull(images[SERVING], say)
-        _ensure(docker, images, SERVING, work)
-    with work.doing(name, image, "built") as say:
+            with progress.working(SERVING, images[SERVING], "pulled") as show:
+                docker.pull(images[SERVING], show)
+        _ensure(docker, images, SERVING, progress)
+    with progress.working(name, image, "built") as show:
         docker.build(
             image,
             file=dockerfile(name),
@@ -73,9 +103,9 @@ def _ensure(docker: Docker, images: Mapping[str, str], name: str, work: Work, he
             arguments=arguments,
             labels=_labels(name),
             caches=[images[other] for other in held],
-            on_line=say,
+            on_line=show,
         )
-    work.note(name, image, "built", docker.size(image))
+    progress.record(name, image, "built", docker.size(image))
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
@@ -86,21 +116,21 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _labels(name: str) -> dict[str, str]:
-    """Where an image comes from, by the names that registries show."""
+    """The labels of an image's origin, as the OCI image specification names them."""
     labels = {
         "title": name,
         "version": tag(name),
-        "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
-        "source": _without_credentials(_git("remote", "get-url", "origin")),
+        "revision": _git_or_unknown("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "source": _without_credentials(_git_or_unknown("remote", "get-url", "origin")),
     }
-    return {f"org.opencontainers.image.{key}": value or "unknown" for key, value in labels.items()}
+    return {f"org.opencontainers.image.{key}": value for key, value in labels.items()}
 
 
-def _git(*words: str) -> str:
+def _git_or_unknown(*words: str) -> str:
     try:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
-    except OSError:
-        return ""
+        return git(*words)
+    except GitError:
+        return "unknown"
 
 
 def _without_credentials(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes the images of this revision into the kustomizations of `infra/torchserve`, which name them by their digest."""
+"""Writes the images of this revision into the kustomizations of `infra/torchserve`."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.settings import Project, SettingsError
 
-# By the name that the manifests give each image.
+# The kustomization of each image, by the name of the image in the manifests.
 KUSTOMIZATIONS = {
     "serving": "infra/torchserve/kustomization.yaml",
     "deploy": "infra/torchserve/rollback/kustomization.yaml",
@@ -15,27 +15,36 @@ KUSTOMIZATIONS = {
 
 
 def pin(project: Project, root: Path = ROOT) -> list[Path]:
-    """Write each image's reference where a kustomization names it; gives the files that changed.
+    """Write the name and tag of each image into its kustomization.
 
-    In a template's folder, which has the project's name as a variable, only the tag is written. SettingsError if a
-    kustomization does not name its image.
+    In the template's copies, where the name has a variable, only the tag is written.
+
+    Args:
+        project: The project, which names the images.
+        root: The root of the repository.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        SettingsError: A kustomization has no entry for its image.
     """
     images, changed = references(project), []
     for name, file in KUSTOMIZATIONS.items():
         repository, _, tag = images[name].rpartition(":")
         for path in (root / file, *sorted(root.glob(f"{{{{*}}}}/{file}"))):
             text = path.read_text(encoding="utf-8")
-            pinned = _pinned(text, name, "newTag", f'"{tag}"', path)
+            new = _with_value(text, name, "newTag", f'"{tag}"', path)
             if path == root / file:
-                pinned = _pinned(pinned, name, "newName", repository, path)
-            if pinned != text:
-                path.write_text(pinned, encoding="utf-8")
+                new = _with_value(new, name, "newName", repository, path)
+            if new != text:
+                path.write_text(new, encoding="utf-8")
                 changed.append(path)
     return changed
 
 
-def _pinned(text: str, image: str, key: str, value: str, path: Path) -> str:
-    """The text with another value of a key in the entry of an image; comments stay."""
+def _with_value(text: str, image: str, key: str, value: str, path: Path) -> str:
+    """The text with a new value for one key of an image's entry; comments stay."""
     entry = rf"(?m)(^  - name: {image}(?: *#.*)?\n(?:    .*\n)*?    {key}: )\S.*?(?=(?: *#.*)?$)"
     written, count = re.subn(entry, lambda found: found[1] + value, text)
     if count != 1:

@@ -1,30 +1,45 @@
-"""Resolves every `requirements.in` into the `requirements.txt` beside it: one version of a package everywhere."""
+"""Resolves every `requirements.in` into the `requirements.txt` beside it: a package has one version everywhere."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+from contract.errors import ProjectError
 from contract.paths import ROOT
 from steps.registry import STEP_NAMES
 
 _UV = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--fork-strategy=fewest"]
 _UV += ["--python-version=3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate"]
 EVERYTHING = "requirements.txt"
-KFP = Path("steps/common/kfp.txt")  # comes without its dependencies: starting a step in its container needs none
+KFP = Path("steps/common/kfp.txt")  # without its dependencies: starting a step in its container needs none
+
+
+class LockError(ProjectError):
+    """The packages of a `requirements.in` have no common versions, or cannot be found."""
 
 
 def locks() -> list[Path]:
-    """The locks, relative to the root; the first holds every version that the others take."""
+    """The locks.
+
+    Returns:
+        The paths, relative to the root; the first has every version that the others take.
+    """
     folders = ["serving", "steps/common", *(f"steps/{step}" for step in STEP_NAMES)]
     torch = [Path("steps/torch-dependencies.txt"), Path("steps/torch-cuda.txt")]
     return [Path(EVERYTHING), *(Path(folder, EVERYTHING) for folder in folders), *torch, KFP]
 
 
 def lock() -> None:
-    """Write every lock; raises CalledProcessError if something cannot be resolved, which uv has then explained."""
+    """Write every lock.
+
+    Raises:
+        LockError: A package cannot be resolved, for the reason that uv has printed.
+    """
     for path in locks():
         pinned = [] if path == Path(EVERYTHING) else ["--constraints", EVERYTHING]
-        alone = ["--no-deps"] if path == KFP else []
+        dependencies = ["--no-deps"] if path == KFP else []
         source = path.with_suffix(".in")
-        subprocess.run([*_UV, *pinned, *alone, "--output-file", str(path), str(source)], cwd=ROOT, check=True)
+        command = [*_UV, *pinned, *dependencies, "--output-file", str(path), str(source)]
+        if status := subprocess.run(command, cwd=ROOT, check=False).returncode:
+            raise LockError(f"{source} cannot be resolved (uv ended with status {status}): see its message above")
         print(f"{path}: locked")

@@ -1,4 +1,4 @@
-"""The cluster, asked by kubectl from here: reads claims and nodes, writes nothing."""
+"""Checks the cluster with kubectl: reads claims, nodes and Deployments, writes nothing."""
 
 import json
 import shutil
@@ -10,72 +10,111 @@ from typing import Any
 
 import yaml
 
+from contract.errors import InputError
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
+from steps.registry import CLAIMS
 
 _SECONDS = 20
 
 
-class UnknownError(Exception):
-    """What to ask, or how, is not known here; the message says what to do."""
+class KubectlError(InputError):
+    """The cluster's state is unknown, since kubectl failed; the message says what to do."""
 
 
-def namespace() -> str:
-    """Where infra/pv-pvc puts the claims; UnknownError if it does not say."""
+def claims_namespace() -> str:
+    """The namespace in which infra/pv-pvc makes the claims.
+
+    Returns:
+        The namespace of `infra/pv-pvc/kustomization.yaml`.
+
+    Raises:
+        KubectlError: The file has no namespace.
+    """
     path = ROOT / "infra/pv-pvc/kustomization.yaml"
     try:
         literals = yaml.safe_load(path.read_text(encoding="utf-8"))["configMapGenerator"][0]["literals"]
         return str(dict(text.split("=", 1) for text in literals)["namespace"])
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise UnknownError(
-            f"{path} does not say the namespace ({error}): restore namespace= among its literals"
-        ) from error
+        raise KubectlError(f"{path} has no namespace ({error}): restore namespace= among its literals") from error
 
 
-def check_claims(place: str) -> str:
-    """Says that the claims are bound in a namespace; SettingsError if one is not, UnknownError if that is not known."""
-    from steps.registry import CLAIMS
+def check_claims(namespace: str) -> str:
+    """Check that the claims are bound.
 
+    Args:
+        namespace: The namespace of the pods.
+
+    Returns:
+        A sentence with the claims.
+
+    Raises:
+        SettingsError: A claim is missing or not bound.
+        KubectlError: Kubectl failed.
+    """
     wanted = list(CLAIMS.values())
-    claims = {one["metadata"]["name"]: one["status"].get("phase") for one in _kubectl("get", "pvc", "-n", place)}
+    claims = {each["metadata"]["name"]: each["status"].get("phase") for each in _kubectl("get", "pvc", "-n", namespace)}
     if missing := [name for name in wanted if name not in claims]:
         raise SettingsError(
-            f"namespace {place} has no claim {', '.join(missing)}: make them with kubectl apply -k infra/pv-pvc, or "
-            "choose Kubeflow's cluster with kubectl config use-context if kubectl asked another one"
+            f"namespace {namespace} has no claim {', '.join(missing)}: make them with kubectl apply -k infra/pv-pvc, "
+            "or choose Kubeflow's cluster with kubectl config use-context if kubectl asked another one"
         )
-    if loose := [name for name in wanted if claims[name] != "Bound"]:
+    if unbound := [name for name in wanted if claims[name] != "Bound"]:
         raise SettingsError(
-            f"{', '.join(loose)} in namespace {place} is not bound ({claims[loose[0]]}): kubectl describe pvc "
-            f"{loose[0]} -n {place} says why; a volume that another claim had must be removed and applied anew"
+            f"{', '.join(unbound)} in namespace {namespace} is not bound ({claims[unbound[0]]}): kubectl describe pvc "
+            f"{unbound[0]} -n {namespace} says why; delete a volume that is Released, and apply it again"
         )
-    return f"{', '.join(wanted)} are bound in namespace {place}"
+    return f"{', '.join(wanted)} are bound in namespace {namespace}"
 
 
 def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
-    """Says that a node with these labels has so many GPUs; SettingsError if none has, UnknownError if not known."""
+    """Check that one node has enough GPUs.
+
+    Args:
+        wanted: How many GPUs the train step's pod requests.
+        labels: The labels of the nodes that the pods may run on.
+
+    Returns:
+        A sentence with the largest number of GPUs of one node.
+
+    Raises:
+        SettingsError: No such node has enough GPUs.
+        KubectlError: Kubectl failed.
+    """
     selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
     nodes = _kubectl("get", "nodes", *selector)
-    most = max((int(one["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for one in nodes), default=0)
+    most = max((int(each["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for each in nodes), default=0)
     if most < wanted:
         raise SettingsError(
-            f"no node has the {wanted} GPUs that project.yaml asks for, the most is {most}: lower kubeflow.gpus, or "
-            "install NVIDIA's device plugin on a node that has them"
+            f"no node has the {wanted} GPUs of kubeflow.gpus, the most is {most}: lower kubeflow.gpus, or install "
+            "NVIDIA's device plugin on the node"
         )
-    return f"a node has {most}, and {wanted} are asked for"
+    return f"a node has {most}, and kubeflow.gpus is {wanted}"
 
 
-def check_serving(place: str) -> str:
-    """Says that a namespace has the Deployment that deploy rolls; SettingsError if not, UnknownError if not known."""
-    if "torchserve" not in [one["metadata"]["name"] for one in _kubectl("get", "deployments", "-n", place)]:
+def check_serving(namespace: str) -> str:
+    """Check that the Deployment which deploy rolls out exists.
+
+    Args:
+        namespace: The namespace of serving.
+
+    Returns:
+        A sentence with the Deployment.
+
+    Raises:
+        SettingsError: There is no such Deployment.
+        KubectlError: Kubectl failed.
+    """
+    if "torchserve" not in [each["metadata"]["name"] for each in _kubectl("get", "deployments", "-n", namespace)]:
         raise SettingsError(
-            f"namespace {place} has no Deployment torchserve, which deploy rolls to each new model: kubectl apply -k "
-            "infra/torchserve, or kubeflow.serving_namespace: null in project.yaml to leave serving alone"
+            f"namespace {namespace} has no Deployment torchserve, which deploy rolls to each new model: kubectl apply "
+            "-k infra/torchserve, or kubeflow.serving_namespace: null in project.yaml to leave serving alone"
         )
-    return f"namespace {place} has the Deployment torchserve"
+    return f"namespace {namespace} has the Deployment torchserve"
 
 
 def _kubectl(*words: str) -> list[dict[str, Any]]:
-    # The cluster's own is better, since its version fits; the one among this project's packages is always there.
+    # The user's kubectl fits the version of the cluster; the one in this environment is the fallback.
     program = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
     command = [program, *words, "-o", "json", f"--request-timeout={_SECONDS}s"]
     try:
@@ -83,7 +122,9 @@ def _kubectl(*words: str) -> list[dict[str, Any]]:
         if done.returncode == 0:
             items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
             return items
-        said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
     except (OSError, subprocess.TimeoutExpired, ValueError, LookupError) as error:
-        said = str(error)
-    raise UnknownError(f"kubectl {' '.join(words)} failed ({said}): choose the cluster with kubectl config use-context")
+        reason = str(error)
+    raise KubectlError(
+        f"kubectl {' '.join(words)} failed ({reason}): choose the cluster with kubectl config use-context"
+    )

@@ -1,4 +1,4 @@
-"""The pipeline as Kubeflow takes it: reads the settings and the steps' sources, writes the package, one YAML file."""
+"""Compiles the pipeline for Kubeflow: reads the settings and the steps' sources, writes the package, one YAML file."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,9 +16,17 @@ _GPU = "nvidia.com/gpu"
 
 
 def write_package(project: Project, path: Path) -> None:
-    """Compile the pipeline into this file, whose name ends with .yaml; SettingsError if it cannot be written."""
+    """Compile the pipeline.
+
+    Args:
+        project: The project, with the settings of the pods.
+        path: The package to write; its name ends with .yaml.
+
+    Raises:
+        SettingsError: The name ends otherwise, or the file cannot be written.
+    """
     if path.suffix not in (".yaml", ".yml"):
-        raise SettingsError(f"--output: is {str(path)!r}; a package's name ends with .yaml")
+        raise SettingsError(f"--output: is {str(path)!r}; its name must end with .yaml")
     pipeline = build_pipeline(
         project, references(project), lambda task: _prepare(task, project), lambda: reporting(project)
     )
@@ -30,7 +38,14 @@ def write_package(project: Project, path: Path) -> None:
 
 
 def reporting(project: Project) -> AbstractContextManager[Any]:
-    """What tells the webhook, if there is one, how the tasks within it ended."""
+    """The exit handler that reports how a run ended.
+
+    Args:
+        project: The project; without a webhook secret there is no handler.
+
+    Returns:
+        The context in which the tasks of the pipeline are made.
+    """
     kubeflow = project.kubeflow
     if not kubeflow.webhook_secret:
         return nullcontext()
@@ -45,7 +60,7 @@ def reporting(project: Project) -> AbstractContextManager[Any]:
 
 
 def _prepare(task: dsl.PipelineTask, project: Project) -> None:
-    """Give a task what its pod needs: volumes, resources, nodes, the image's login, another try."""
+    """Configure a task's pod: volumes, environment, resources, node selector, image pull, retries."""
     kubeflow, step = project.kubeflow, TASKS[task.name]
     for volume in step.volumes:
         kubernetes.mount_pvc(task, CLAIMS[volume], f"/{volume}")
@@ -65,5 +80,5 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
     kubernetes.set_image_pull_policy(task, kubeflow.image_pull_policy)
     if kubeflow.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [kubeflow.image_pull_secret])
-    if kubeflow.retries:  # kfp cannot tell a lost node from a failed step; finished work is found again
+    if kubeflow.retries:  # Kubeflow retries a failed step as it does a lost node; a retry skips finished work
         task.set_retry(kubeflow.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="5m")

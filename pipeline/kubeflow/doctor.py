@@ -1,18 +1,39 @@
-"""What can be checked before the first push, a line each: ok, or what to do. Reads settings, servers, the cluster."""
+"""Checks what the first push needs: reads the settings, and asks Git, registry, Kubeflow and cluster."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from pipeline.kubeflow.client import Kubeflow, KubeflowError
-from pipeline.kubeflow.cluster import UnknownError, check_claims, check_gpus, check_serving, namespace
+from contract.errors import ProjectError
+from pipeline.kubeflow.client import Kubeflow
+from pipeline.kubeflow.cluster import check_claims, check_gpus, check_serving, claims_namespace
 from pipeline.settings import Project, SettingsError, load_params, load_project
 
 
-def examine(project: Path, params: Path, server: Mapping[str, str | None]) -> Iterator[tuple[str, str, bool]]:
-    """Each check's name, what it found, and whether that is well; what depends on a failed one is not checked."""
+class Check(NamedTuple):
+    """The result of one check: its name, what was found or is to do, and whether it passed."""
+
+    name: str
+    found: str
+    passed: bool
+
+
+def examine(project: Path, params: Path, host: str | None, token: str | None, namespace: str | None) -> Iterator[Check]:
+    """Check everything that the first push needs; without a valid project, only the settings.
+
+    Args:
+        project: The path of `project.yaml`.
+        params: The path of `params.yaml`.
+        host: The address of the Kubeflow server.
+        token: Its bearer token.
+        namespace: The user's namespace on a multi-user server.
+
+    Yields:
+        The result of each check, as soon as it is known.
+    """
     settings: list[Project] = []
 
-    def read() -> str:
+    def read_project() -> str:
         settings.append(load_project(project))
         return f"{project} is right: {settings[0].name}"
 
@@ -20,28 +41,26 @@ def examine(project: Path, params: Path, server: Mapping[str, str | None]) -> It
         load_params(params)
         return f"{params} is right"
 
-    yield _line(str(project), read)
-    yield _line(str(params), read_params)
+    yield _check(str(project), read_project)
+    yield _check(str(params), read_params)
     if not settings:
         return
-    one = settings[0]
-    yield _line("revision", _revision)
-    yield _line("images", lambda: _images(one))
-    yield _line("Kubeflow", lambda: _kubeflow(server))
-    yield _line("claims", lambda: check_claims(namespace()))
-    if place := one.kubeflow.serving_namespace:
-        yield _line("serving", lambda: check_serving(place))
-    if one.kubeflow.gpus:
-        yield _line("GPU", lambda: check_gpus(one.kubeflow.gpus, one.kubeflow.node_selector))
+    kubeflow = settings[0].kubeflow
+    yield _check("revision", _revision)
+    yield _check("images", lambda: _images(settings[0]))
+    yield _check("Kubeflow", lambda: _kubeflow(host, token, namespace))
+    yield _check("claims", lambda: check_claims(claims_namespace()))
+    if serving := kubeflow.serving_namespace:
+        yield _check("serving", lambda: check_serving(serving))
+    if kubeflow.gpus:
+        yield _check("GPU", lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector))
 
 
-def _line(name: str, check: Callable[[], str]) -> tuple[str, str, bool]:
-    from pipeline.images.registry import RegistryError
-
+def _check(name: str, find: Callable[[], str]) -> Check:
     try:
-        return name, check(), True
-    except (UnknownError, SettingsError, KubeflowError, RegistryError) as error:
-        return name, str(error), False
+        return Check(name, find(), True)
+    except ProjectError as error:
+        return Check(name, str(error), False)
 
 
 def _revision() -> str:
@@ -57,17 +76,17 @@ def _images(project: Project) -> str:
     registry, images = Registry(project.registry), references(project)
     missing = [name for name in needed(project) if not registry.has(images[name])]
     if missing:
-        return f"{project.registry} answers; make push has yet to push {', '.join(missing)}"
+        return f"{project.registry} answers; it lacks {', '.join(missing)}, which make push pushes"
     return f"{project.registry} has every image"
 
 
-def _kubeflow(given: Mapping[str, str | None]) -> str:
-    server = Kubeflow(given["host"], given["token"], given["namespace"])
+def _kubeflow(host: str | None, token: str | None, namespace: str | None) -> str:
+    server = Kubeflow(host, token, namespace)
     server.check()
-    if server.namespace and server.namespace != namespace():
+    if server.namespace and server.namespace != claims_namespace():
         raise SettingsError(
-            f"runs would be in namespace {server.namespace} and infra/pv-pvc makes the claims in {namespace()}, where "
-            "no pod would find them: set KFP_NAMESPACE and namespace= in its kustomization.yaml to the same"
+            f"pods would run in namespace {server.namespace}, and infra/pv-pvc makes their claims in "
+            f"{claims_namespace()}: set KFP_NAMESPACE and namespace= in infra/pv-pvc/kustomization.yaml to the same"
         )
-    place = f"namespace {server.namespace}" if server.namespace else "one user's, without namespaces"
-    return f"{server.host} lets this token in ({place})"
+    scope = f"namespace {server.namespace}" if server.namespace else "single-user, without namespaces"
+    return f"{server.host} accepts this token ({scope})"

@@ -1,4 +1,4 @@
-"""The summary of a run that GitHub shows beside a job: writes Markdown to the file that GITHUB_STEP_SUMMARY names."""
+"""The summary of a run in GitHub's job summary: appends Markdown to the file of GITHUB_STEP_SUMMARY."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,31 @@ from pipeline.outcome import Outcome
 
 
 def write_summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: str) -> None:
-    """Append the run's summary; nothing where there is no such file."""
+    """Append the summary of a run to GitHub's job summary; outside a GitHub job, do nothing.
+
+    Args:
+        run: The run, as the server returned it.
+        outcome: Its outcome.
+        events: The last event of each step.
+        link: The address of the run's page.
+    """
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(summary(run, outcome, events, link))
 
 
 def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: str) -> str:
-    """The outcome, a line a step, the confusion matrix, and where to see more."""
+    """Write a run as Markdown.
+
+    Args:
+        run: The run, as the server returned it.
+        outcome: Its outcome.
+        events: The last event of each step.
+        link: The address of the run's page.
+
+    Returns:
+        The outcome, a table of the steps, the accuracy, the confusion matrix, and the link.
+    """
     lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
     lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
     for name, task in watch.steps(run).items():
@@ -35,7 +52,15 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
-    """A row for each true class, a column for each answer."""
+    """Write a confusion matrix as a table in Markdown.
+
+    Args:
+        classes: The labels, in the order of rows and columns.
+        confusion: The number of test images, by true class and by answer.
+
+    Returns:
+        The lines of the table: a row for each true class, a column for each answer.
+    """
     names = [_cell(name) for name in classes]
     rows = [f"| **{name}** | {' | '.join(map(str, row))} |" for name, row in zip(names, confusion, strict=True)]
     return [f"| true \\\\ answer | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}", *rows]
@@ -46,5 +71,5 @@ def _seconds(task: Any) -> str:
 
 
 def _cell(text: object) -> str:
-    """Text that stays in its cell."""
+    """Escape text for a cell of a table."""
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())

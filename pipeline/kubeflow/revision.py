@@ -1,31 +1,27 @@
-"""The Git revision that a run is named by: asks git, writes nothing."""
+"""The Git revision that names a run: asks Git, writes nothing."""
 
-import subprocess
-
-from contract.paths import ROOT
+from pipeline.git import GitError, git
 from pipeline.settings import SettingsError
 
 
 def revision() -> str:
-    """The commit that is checked out; SettingsError if there is none, or if the working tree is not what it holds."""
-    commit = _git("rev-parse", "HEAD")
-    if changed := _git("status", "--porcelain"):
+    """The commit that is checked out.
+
+    Returns:
+        The 40 hexadecimal digits of the commit.
+
+    Raises:
+        SettingsError: There is no commit, or the working tree has changes that are in no commit.
+    """
+    try:
+        commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    except GitError as error:
+        raise SettingsError(
+            f"{error}; a run is named by its commit, so this folder must be a repository with one"
+        ) from error
+    if changed:
         names = ", ".join(line[3:] for line in changed.splitlines()[:5])
         raise SettingsError(
-            f"the working tree has changes that are in no commit ({names}), so nobody could say later what ran: commit "
-            "or undo them"
+            f"the working tree has uncommitted changes ({names}), and a run is named by its commit: commit or undo them"
         )
     return commit
-
-
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    except OSError as error:
-        raise SettingsError(f"git cannot be started ({error.strerror}): install it") from error
-    if done.returncode:
-        raise SettingsError(
-            f"git {' '.join(words)} failed in {ROOT} ({done.stderr.strip()}): a run is named by its commit, so make "
-            "this folder a Git repository with one"
-        )
-    return done.stdout.rstrip("\n")

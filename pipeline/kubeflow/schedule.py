@@ -1,6 +1,5 @@
-"""The recurring run, and the last runs: reads and writes them on the server."""
+"""The recurring run and the last runs: reads and writes them on the server."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,25 +9,25 @@ from pipeline.kubeflow import watch
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.submit import upload
 from pipeline.pipeline import arguments
-from pipeline.settings import Params, Project, SettingsError
-
-_FIELD = r"(\*|\?|[\dA-Za-z]+(-[\dA-Za-z]+)?)(/\d+)?"
-_CRON = re.compile(rf"({_FIELD}(,{_FIELD})*)(\s+{_FIELD}(,{_FIELD})*){{4,5}}")
+from pipeline.settings import Params, Project
 
 
-def cron(text: str) -> str:
-    """A cron line of five fields, as crontab has it, or six with seconds before; as Kubeflow takes it, with six."""
-    fields = text.split()
-    if not _CRON.fullmatch(" ".join(fields)):
-        raise SettingsError(
-            f"--cron: is {text!r}; it must have five fields, such as '0 3 * * *': minute, hour, day, month, day of the "
-            "week"
-        )
-    return " ".join(["0", *fields] if len(fields) == 5 else fields)
+def schedule(server: Kubeflow, project: Project, params: Params, revision: str, cron: str) -> str:
+    """Create or change the one recurring run of the project.
 
+    Args:
+        server: The server.
+        project: The project; the recurring run has its name.
+        params: The parameters of the runs.
+        revision: The Git commit, the version of the pipeline to run.
+        cron: The cron expression, with six fields.
 
-def schedule(server: Kubeflow, project: Project, params: Params, revision: str, line: str) -> str:
-    """Make the one recurring run what it should be; says what was done."""
+    Returns:
+        "created", "updated" or "unchanged".
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
+    """
     submitted = upload(server, project, revision)
     old = server.recurring(project.name)
     wanted = api.V2beta1RecurringRun(
@@ -41,32 +40,55 @@ def schedule(server: Kubeflow, project: Project, params: Params, revision: str, 
         max_concurrency="1",
         no_catchup=True,
         mode="ENABLE",
-        trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=line)),
+        trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=cron)),
     )
     if len(old) == 1 and _same(old[0], wanted):
         return "unchanged"
-    server.start_recurring(wanted)  # the server has no way to change one; the new is there before the old goes
-    for one in old:
-        server.stop_recurring(one.recurring_run_id)
+    server.start_recurring(wanted)  # the API cannot update one, so create the new before deleting the old
+    for each in old:
+        server.stop_recurring(each.recurring_run_id)
     return "updated" if old else "created"
 
 
 def unschedule(server: Kubeflow, project: Project) -> int:
-    """Remove the recurring run; how many there were."""
+    """Delete the recurring run of the project.
+
+    Args:
+        server: The server.
+        project: The project.
+
+    Returns:
+        The number of recurring runs deleted.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
+    """
     old = server.recurring(project.name)
-    for one in old:
-        server.stop_recurring(one.recurring_run_id)
+    for each in old:
+        server.stop_recurring(each.recurring_run_id)
     return len(old)
 
 
 def last_runs(server: Kubeflow, project: Project, count: int) -> Iterator[tuple[str, str, str, str]]:
-    """The newest runs: when, name, word and reason."""
+    """List the last runs.
+
+    Args:
+        server: The server.
+        project: The project.
+        count: The most runs to list.
+
+    Yields:
+        Time (UTC), name, outcome or state, and reason of each run, the newest first.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
+    """
     experiment = server.find_experiment(project.name)
     for run in server.runs(experiment, count) if experiment else ():
         when = f"{run.created_at:%Y-%m-%d %H:%M}" if run.created_at else ""
         if run.state == watch.SUCCEEDED:
-            ended, _ = watch.outcome(server, run)
-            yield when, run.display_name, ended.word, ended.reason
+            outcome, _ = watch.outcome(server, run)
+            yield when, run.display_name, outcome.word, outcome.reason
         elif run.state == watch.FAILED:
             yield when, run.display_name, run.state, watch.failure(server, run)
         else:
@@ -80,6 +102,6 @@ def _same(old: Any, wanted: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """What was set, without what was left out."""
+    """The fields that are set, as a dictionary."""
     content = value.to_dict() if hasattr(value, "to_dict") else value
     return {k: _plain(v) for k, v in content.items() if v is not None} if isinstance(content, dict) else content

@@ -14,8 +14,9 @@ from rich.console import Console
 from pipeline.images.build import needed, references
 from pipeline.images.registry import Registry
 from pipeline.kubeflow import cluster, watch
-from pipeline.kubeflow.client import Kubeflow, KubeflowError, LoginError, TransientError
+from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.compile import write_package
+from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
 from pipeline.kubeflow.job_summary import write_summary
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments
@@ -24,44 +25,84 @@ from steps.registry import CLAIMS
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """What a run on the server needs: ids of experiment, pipeline and version."""
+class Uploaded:
+    """The ids of an experiment, and of a version of the pipeline, on the server."""
 
     experiment_id: str
     reference: api.V2beta1PipelineVersionReference
 
 
 def check_images(project: Project) -> None:
-    """SettingsError if the registry lacks an image that the run needs, RegistryError if it does not say."""
+    """Check that the registry holds every image of a run.
+
+    Args:
+        project: The project.
+
+    Raises:
+        SettingsError: An image is missing.
+        RegistryError: The registry gives no answer.
+    """
     registry, images = Registry(project.registry), references(project)
     if missing := [images[name] for name in needed(project) if not registry.has(images[name])]:
-        raise SettingsError(f"the registry does not have {', '.join(missing)}: push what is missing with make push")
+        raise SettingsError(f"the registry lacks {', '.join(missing)}: push what is missing with make push")
 
 
 def check_claims(server: Kubeflow) -> None:
-    """SettingsError if a claim is not bound; nothing where kubectl cannot ask, as where it knows no cluster."""
-    with contextlib.suppress(cluster.UnknownError):
-        cluster.check_claims(server.namespace or cluster.namespace())
+    """Check that the claims are bound; without access to the cluster, do nothing.
+
+    Args:
+        server: The server whose namespace the pods run in.
+
+    Raises:
+        SettingsError: A claim is missing or not bound.
+    """
+    with contextlib.suppress(cluster.KubectlError):
+        cluster.check_claims(server.namespace or cluster.claims_namespace())
 
 
-def upload(server: Kubeflow, project: Project, revision: str) -> Submitted:
-    """The pipeline's version of this revision and the experiment, found or made."""
+def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
+    """Upload the pipeline as a version named by its revision, unless the server has it.
+
+    Args:
+        server: The server.
+        project: The project, which names experiment and pipeline.
+        revision: The Git commit.
+
+    Returns:
+        The ids of experiment, pipeline and version.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
+    """
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "pipeline.yaml")
-        write_package(project, package)  # before anything is made: it may fail
+        write_package(project, package)  # first, since it may fail
         experiment = server.experiment(project.name)
         pipeline = server.pipeline(project.name, project.title)
         version = server.version(pipeline, revision, package)
-    return Submitted(experiment, api.V2beta1PipelineVersionReference(pipeline, version))
+    return Uploaded(experiment, api.V2beta1PipelineVersionReference(pipeline, version))
 
 
 def submit(server: Kubeflow, project: Project, params: Params, revision: str) -> str:
-    """Start a run of this revision; its id."""
-    submitted = upload(server, project, revision)
+    """Start a run.
+
+    Args:
+        server: The server.
+        project: The project.
+        params: The parameters of the run.
+        revision: The Git commit, the version of the pipeline to run.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
+    """
+    uploaded = upload(server, project, revision)
     run = api.V2beta1Run(
         display_name=f"{project.name} {revision[:12]}",
-        experiment_id=submitted.experiment_id,
-        pipeline_version_reference=submitted.reference,
+        experiment_id=uploaded.experiment_id,
+        pipeline_version_reference=uploaded.reference,
         runtime_config=api.V2beta1RuntimeConfig(parameters=arguments(project, params)),
         service_account=project.kubeflow.service_account,
     )
@@ -69,40 +110,53 @@ def submit(server: Kubeflow, project: Project, params: Params, revision: str) ->
 
 
 def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadline: float) -> Outcome:
-    """Follow a run to its end, a line a step; RunError if it fails, is stopped, or outlasts the deadline in seconds.
+    """Wait for the end of a run, and print each change of a step's state.
 
-    Trouble that passes is waited out until the deadline; LoginError is not. A run none of whose pods has started by the
-    deadline is stopped, with KubeflowError: nobody waits for it any more, and nothing of it was done.
+    Transient errors of the server are retried until the deadline.
+
+    Args:
+        server: The server.
+        run_id: The run.
+        console: Where states and results are printed.
+        poll: Seconds between two requests.
+        deadline: Seconds to wait.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        RunError: The run failed, was stopped, or goes on after the deadline, or the token is no longer valid.
+        KubeflowError: No pod had started at the deadline, so the run was stopped.
     """
-    end, shown, trouble, begun = time.monotonic() + deadline, dict[str, str](), "", False
+    end, states, outage, started = time.monotonic() + deadline, dict[str, str](), "", False
     while True:
         try:
-            run, trouble = server.run(run_id), ""
+            run, outage = server.run(run_id), ""
         except TransientError as error:
-            trouble = f"; {error}"
+            outage = f"; {error}"
         except LoginError as error:
             raise RunError(f"{error}\nthe run goes on: {server.ui(run_id)}") from error
         else:
-            begun = begun or watch.begun(run)
-            _show(run, shown, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+            started = started or watch.has_started(run)
+            _print_changes(run, states, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
             if run.state in watch.ENDED:
                 return _close(server, run, console)
         if time.monotonic() + poll > end:
-            if not begun and not trouble:
-                _give_up(server, run_id, deadline)
-            running = [name for name, state in shown.items() if state not in watch.ENDED]
+            if not started and not outage:
+                _stop_unstarted(server, run_id, deadline)
+            running = [name for name, state in states.items() if state not in watch.ENDED]
             raise RunError(
-                f"the run has not ended within {deadline / 60:g} minutes{trouble}; it goes on, now in "
+                f"the run has not ended within {deadline / 60:g} minutes{outage}; it goes on, now in "
                 f"{', '.join(running) or 'no step'}: {server.ui(run_id)}"
             )
         time.sleep(poll)
 
 
-def _give_up(server: Kubeflow, run_id: str, deadline: float) -> NoReturn:
+def _stop_unstarted(server: Kubeflow, run_id: str, deadline: float) -> NoReturn:
     server.stop(run_id)
     where = ""
-    with contextlib.suppress(cluster.UnknownError):
-        where = f" -n {server.namespace or cluster.namespace()}"
+    with contextlib.suppress(cluster.KubectlError):
+        where = f" -n {server.namespace or cluster.claims_namespace()}"
     raise KubeflowError(
         f"no pod of the run has started within {deadline / 60:g} minutes, so it was stopped: see that the claims "
         f"{', '.join(CLAIMS.values())} are bound (kubectl get pvc{where}; kubectl apply -k infra/pv-pvc makes them) "
@@ -110,19 +164,19 @@ def _give_up(server: Kubeflow, run_id: str, deadline: float) -> NoReturn:
     )
 
 
-def _show(run: Any, shown: dict[str, str], say: Callable[[str], None]) -> None:
+def _print_changes(run: Any, states: dict[str, str], write: Callable[[str], None]) -> None:
     for name, task in watch.steps(run).items():
         state = watch.state(run, task)
-        if state and shown.get(name) != state:
-            shown[name] = state
-            say(f"{name}: {state.lower()}")
+        if state and states.get(name) != state:
+            states[name] = state
+            write(f"{name}: {state.lower()}")
 
 
 def _close(server: Kubeflow, run: Any, console: Console) -> Outcome:
     if run.state != watch.SUCCEEDED:
-        told = f"the run ended as {run.state}: {watch.failure(server, run)}\n{server.ui(run.run_id)}"
-        write_summary(run, Outcome(run.state, told), {}, server.ui(run.run_id))
-        raise RunError(told)
+        failure = f"the run ended as {run.state}: {watch.failure(server, run)}\n{server.ui(run.run_id)}"
+        write_summary(run, Outcome(run.state, failure), {}, server.ui(run.run_id))
+        raise RunError(failure)
     outcome, events = watch.outcome(server, run)
     write_summary(run, outcome, events, server.ui(run.run_id))
     for name, event in events.items():

@@ -1,4 +1,4 @@
-"""A run on a server, read: its steps' states, and what its steps said in their pods' logs."""
+"""Reads a run on the server: the states of its steps, and their events in the logs of their pods."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -18,55 +18,105 @@ E = TypeVar("E", bound=Event)
 
 
 def steps(run: Any) -> dict[str, Any]:
-    """The run's task of each step that has come up, by the step's name."""
+    """The tasks of a run's steps.
+
+    Args:
+        run: The run, as the server returned it.
+
+    Returns:
+        The task of each step that the server has created so far, by the step's name.
+    """
     names = {name: step.name for step in STEPS for name in (step.name, step.title)}
     found = {names[task.display_name]: task for task in _tasks(run) if task.display_name in names}
     return {name: found[name] for name in STEP_NAMES if name in found}
 
 
 def state(run: Any, task: Any) -> str | None:
-    """How a step's task is: one whose pods have all yet to start counts as running on the server, and not here."""
-    pods = [one.state for one in _with_pods(run, task) if one is not task]
-    waits = bool(pods) and all(one in (None, _PENDING) for one in pods)
-    return _PENDING if waits and task.state == "RUNNING" else task.state
+    """The state of a step.
+
+    Args:
+        run: The run, as the server returned it.
+        task: The step's task.
+
+    Returns:
+        The task's state, but PENDING for a task that is RUNNING on the server while all its pods are pending; None if
+        the server has none.
+    """
+    pods = [each.state for each in _with_pods(run, task) if each is not task]
+    pending = bool(pods) and all(each in (None, _PENDING) for each in pods)
+    return _PENDING if pending and task.state == "RUNNING" else task.state
 
 
-def begun(run: Any) -> bool:
-    """Whether a pod of any step has started."""
+def has_started(run: Any) -> bool:
+    """Whether any pod of the run has started."""
     return any(state(run, task) not in (None, _PENDING) for task in steps(run).values())
 
 
 def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
-    """The word and the reason of a run that succeeded, and what each of its steps said at its end.
+    """The outcome of a run that succeeded.
 
-    A model that the gate rejects ends the run well, without deploy; whether something new was deployed stands in
-    deploy's log alone.
+    A run whose model the gate rejects succeeds, too, without a deploy step. Only the log of deploy says whether the
+    version is new.
+
+    Args:
+        server: The server.
+        run: The run, as the server returned it.
+
+    Returns:
+        The outcome, and the last event of each step whose log is kept.
+
+    Raises:
+        LoginError: The token is no longer valid.
     """
-    events = {name: said for name, task in steps(run).items() if (said := last_event(server, run, task, Finished))}
+    events = {name: event for name, task in steps(run).items() if (event := last_event(server, run, task, Finished))}
     verdict = events["analyse"].verdict if "analyse" in events else None
     reason = verdict.reason if verdict else "the logs of its pods are not kept"
     deployed = steps(run).get("deploy")
     if deployed is None or deployed.state != SUCCEEDED:
         return Outcome("REJECTED", reason), events
-    said = events.get("deploy")
-    word = "UNCHANGED" if said and said.unchanged else "DEPLOYED"
-    return Outcome(word, f"{said.version}: {reason}" if said and said.version else reason), events
+    event = events.get("deploy")
+    word = "UNCHANGED" if event and event.unchanged else "DEPLOYED"
+    return Outcome(word, f"{event.version}: {reason}" if event and event.version else reason), events
 
 
 def failure(server: Kubeflow, run: Any) -> str:
-    """What failed in a run, and why, as far as the server knows."""
+    """Why a run failed.
+
+    Args:
+        server: The server.
+        run: The run, as the server returned it.
+
+    Returns:
+        The step and its error message, as far as the server has them.
+
+    Raises:
+        LoginError: The token is no longer valid.
+    """
     for name, task in steps(run).items():
         if task.state == FAILED:
-            said = last_event(server, run, task, Failed)
-            told = (said and said.error) or (task.error.message if task.error else None)
-            return f"{name} failed: {told or 'its pod ended without a word'}"
-    return run.error.message if run.error and run.error.message else "the server does not say why"
+            event = last_event(server, run, task, Failed)
+            message = (event and event.error) or (task.error.message if task.error else None)
+            return f"{name} failed: {message or 'its pod ended without an error message'}"
+    return run.error.message if run.error and run.error.message else "the server gives no reason"
 
 
 def last_event(server: Kubeflow, run: Any, task: Any, kind: type[E]) -> E | None:
-    """The last event of a kind that the task's pods printed."""
+    """The last event of a kind in the logs of a task's pods.
+
+    Args:
+        server: The server.
+        run: The run, as the server returned it.
+        task: The task.
+        kind: The kind of event.
+
+    Returns:
+        The event; None if there is none, or no log is kept.
+
+    Raises:
+        LoginError: The token is no longer valid.
+    """
     found = None
-    for pod in [one.pod_name for one in _with_pods(run, task) if one.pod_name]:
+    for pod in [each.pod_name for each in _with_pods(run, task) if each.pod_name]:
         for line in server.log(run.run_id, pod).splitlines():
             event = parse(line)
             if isinstance(event, kind):
@@ -79,16 +129,16 @@ def _tasks(run: Any) -> list[Any]:
 
 
 def _with_pods(run: Any, task: Any) -> Iterator[Any]:
-    """The tasks that have the task's pods: itself, and those within it, where Kubeflow's launcher runs the step."""
-    by_pod = {one.pod_name: one for one in _tasks(run) if one.pod_name}
-    by_id = {one.task_id: one for one in _tasks(run)}
+    """A task and its executors, the child tasks that run the step."""
+    by_pod = {each.pod_name: each for each in _tasks(run) if each.pod_name}
+    by_id = {each.task_id: each for each in _tasks(run)}
     waiting, seen = [task], set()
     while waiting:
-        one = waiting.pop(0)
-        if one.task_id in seen:
+        found = waiting.pop(0)
+        if found.task_id in seen:
             continue
-        seen.add(one.task_id)
-        yield one
-        children = [by_pod.get(child.pod_name) or by_id.get(child.task_id) for child in one.child_tasks or ()]
-        # A child may also be the next step; the step's own is `executor`, or `executor(1)` when tried again.
+        seen.add(found.task_id)
+        yield found
+        children = [by_pod.get(child.pod_name) or by_id.get(child.task_id) for child in found.child_tasks or ()]
+        # Other children are the next steps; an executor is `executor`, or `executor(1)` for a retry.
         waiting += [child for child in children if child and (child.display_name or "").startswith("executor")]

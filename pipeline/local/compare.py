@@ -1,61 +1,109 @@
-"""Compares the model of this working tree with that of another revision: runs the pipeline for both, on one machine.
+"""Compares the model of this working tree with the model of another revision: runs the pipeline for both here.
 
-Writes volumes, where the other's model is the champion that this one is judged against, and GitHub's job summary.
+Both runs use the same volumes, so the other revision's model is the champion for this one. Writes the volumes, and
+GitHub's job summary.
 """
 
+import io
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from contract.paths import ROOT
-from pipeline.outcome import RunError
-from pipeline.settings import SettingsError
+from rich.console import Console
 
-_ROWS = ("accuracy", "worst class")
+from contract.events import Finished, Verdict, parse
+from contract.paths import ROOT
+from pipeline.git import GitError, git
+from pipeline.local.run import LOGS, run
+from pipeline.outcome import Outcome, RunError
+from pipeline.settings import SettingsError, load_params, load_project
 
 
 def compare(base: str, volumes: Path) -> str:
-    """The comparison as Markdown; SettingsError if there is no such revision, RunError if a run fails."""
-    commit = _git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")
+    """Run the pipeline of another revision, then this one's, on the same volumes.
+
+    Args:
+        base: The other revision, as Git takes it.
+        volumes: The folder of the volumes.
+
+    Returns:
+        The comparison, as Markdown.
+
+    Raises:
+        SettingsError: There is no such revision, or this revision's settings are wrong.
+        RunError: A run failed.
+    """
+    try:
+        commit = git("rev-parse", "--verify", f"{base}^{{commit}}")
+    except GitError as error:
+        raise SettingsError(
+            f"--base: is {base!r}; it must be a revision of this repository, such as origin/master ({error})"
+        ) from error
+    project, params = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder, "base")
-        _git("worktree", "add", "--quiet", "--detach", str(there), commit)
+        worktree = Path(folder, "base")
+        git("worktree", "add", "--quiet", "--detach", str(worktree), commit)
         try:
-            theirs = _run(there, volumes)
+            theirs = _run_revision(worktree, volumes)
         finally:
-            _git("worktree", "remove", "--force", str(there))
-    text = table(base, theirs, _run(ROOT, volumes))
+            git("worktree", "remove", "--force", str(worktree))
+    ours = run(project, params, volumes, Console(file=io.StringIO()))
+    text = comparison(base, theirs, ours.verdict, ours.outcome)
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
     return text
 
 
-def table(base: str, theirs: str, ours: str) -> str:
-    """What two runs printed at their ends, side by side."""
+def comparison(base: str, theirs: Verdict | None, ours: Verdict, outcome: Outcome) -> str:
+    """Two verdicts side by side.
+
+    Args:
+        base: The name of the other revision.
+        theirs: Its verdict; None if its log has none.
+        ours: This revision's verdict.
+        outcome: The outcome of this revision's run.
+
+    Returns:
+        A table in Markdown, and the outcome.
+    """
     lines = [f"| | {base} | this |", "|---|---|---|"]
-    lines += [f"| {row} | {_value(row, theirs)} | {_value(row, ours)} |" for row in _ROWS]
-    return "\n".join([*lines, "", ours.strip().splitlines()[-1], ""])
+    lines += [
+        f"| {name} | {left} | {right} |" for (name, left), (_, right) in zip(_rows(theirs), _rows(ours), strict=True)
+    ]
+    return "\n".join([*lines, "", str(outcome), ""])
 
 
-def _value(row: str, output: str) -> str:
-    found = re.search(rf"^{row} +(.+)$", output, re.MULTILINE)
-    return found[1].replace("|", "\\|") if found else "-"
+def verdict_in(log: Path) -> Verdict | None:
+    """The verdict of a run.
+
+    Args:
+        log: The log of the run, of this revision or of an earlier one.
+
+    Returns:
+        The verdict; None if the run was not judged.
+    """
+    events = map(parse, log.read_text(encoding="utf-8", errors="replace").splitlines())
+    verdicts = [event.verdict for event in events if isinstance(event, Finished) and event.verdict]
+    return verdicts[-1] if verdicts else None
 
 
-def _run(folder: Path, volumes: Path) -> str:
+def _rows(verdict: Verdict | None) -> list[tuple[str, str]]:
+    accuracy, worst = "-", "-"
+    if verdict:
+        accuracy = f"{verdict.accuracy:.4f} on the test split"
+        worst = f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}".replace("|", "\\|")
+    return [("accuracy", accuracy), ("worst class", worst)]
+
+
+def _run_revision(folder: Path, volumes: Path) -> Verdict | None:
+    """Run the pipeline of the revision in a folder, in a process of its own: its code is another."""
     command = [sys.executable, "-m", "pipeline", "run", "--volumes", str(volumes.absolute())]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RunError(f"the run in {folder} failed: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    if done.returncode:
-        raise SettingsError(f"git {' '.join(words)} failed: {done.stderr.strip() or 'there is no such revision'}")
-    return done.stdout.strip()
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        error = process.communicate()[1]
+    if process.returncode:
+        raise RunError(f"the run of {folder} failed: {error.strip()}")
+    logs = sorted((volumes / LOGS).glob(f"run-*-{process.pid}.log"))
+    return verdict_in(logs[-1]) if logs else None

@@ -1,6 +1,6 @@
-"""Runs a pipeline by `kfp.local` in containers, on bind mounts that stand for the volumes' claims.
+"""Runs a pipeline in containers with `kfp.local`; bind mounts take the place of the claims.
 
-A container has what it has in the cluster: a fixed user, a root file system that cannot be written, no capability.
+A container is restricted as in the cluster: a fixed user, a read-only root file system, no capabilities.
 """
 
 import codecs
@@ -27,7 +27,7 @@ from pipeline.local.subprocesses import run_with
 from pipeline.settings import SettingsError
 from steps.registry import Step
 
-_FROM_THE_USER = Path("data", "images")  # only ever read
+_USER_IMAGES = Path("data", "images")  # the steps only read them
 
 
 def run_in_containers(
@@ -39,21 +39,22 @@ def run_in_containers(
     steps: Mapping[str, Step],
     online: Collection[str],
 ) -> None:
-    """Run the pipeline's steps in their images.
+    """Run the pipeline's steps in containers of their images.
 
     Args:
-        pipeline: The pipeline.
+        pipeline: The pipeline, as `build_pipeline` returns it.
         arguments: Its arguments.
         output: Where the output of the steps and of kfp goes.
-        volumes: The folders of the volumes. A step has those of its entry, at the root, under their own names.
+        volumes: The folders of the volumes; a step's volumes are mounted at `/<their name>`.
         steps: The step of each image.
-        online: The names of the steps that need the network; the others have none.
+        online: The names of the steps whose containers have a network.
 
-    kfp raises RuntimeError if a step fails.
+    Raises:
+        RuntimeError: A step failed.
     """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _exit_status(steps, online):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _containers_waited_for(steps, online):
         root = Path(folder)
-        root.chmod(0o777)  # a container's user writes there what a step returns
+        root.chmod(0o777)  # the containers' user writes the outputs of the steps there
         runner = local.DockerRunner(
             user=USER,
             read_only=True,
@@ -61,20 +62,27 @@ def run_in_containers(
             mounts=[Mount(f"/{path.name}", str(path), type="bind") for path in volumes],
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
-            init=True,  # ends what a step started and left
+            init=True,  # reaps the processes that a step leaves
         )
         run_with(runner, root, pipeline, arguments, output)
 
 
 def give_to_containers(volumes: list[Path]) -> None:
-    """Let the containers' user write the volumes; SettingsError with the remedy where that takes another user."""
+    """Let the containers' user write the volumes; as root, change the owner of their files.
+
+    Args:
+        volumes: The folders of the volumes.
+
+    Raises:
+        SettingsError: The containers' user cannot write a volume, and only root can change that.
+    """
     foreign = {volume: [path for path in _below(volume) if path.lstat().st_uid != UID] for volume in volumes}
     if os.getuid() == 0:
         for path in (path for paths in foreign.values() for path in paths):
             os.chown(path, UID, GID, follow_symlinks=False)
     elif closed := [volume for volume, paths in foreign.items() if any(map(_is_closed_folder, paths))]:
         raise SettingsError(
-            f"user id {UID}, whom the containers run as, cannot write {', '.join(map(str, closed))}: do "
+            f"the containers run as user {UID}, who cannot write {', '.join(map(str, closed))}: do "
             f"`sudo chown -R {USER} {shlex.join(map(str, closed))}`, or choose another folder with VOLUMES=/elsewhere"
         )
 
@@ -88,16 +96,15 @@ def _below(volume: Path) -> Iterator[Path]:
     yield volume
     for folder, folders, files in os.walk(volume):
         if Path(folder) == volume:
-            folders[:] = [name for name in folders if Path(volume.name, name) != _FROM_THE_USER]
+            folders[:] = [name for name in folders if Path(volume.name, name) != _USER_IMAGES]
         yield from (Path(folder, name) for name in (*folders, *files))
 
 
 @contextlib.contextmanager
-def _exit_status(steps: Mapping[str, Step], online: Collection[str]) -> Iterator[None]:
-    """Know how each container ended, and leave none running.
+def _containers_waited_for(steps: Mapping[str, Step], online: Collection[str]) -> Iterator[None]:
+    """Take the exit status of each container from Docker, and remove the container.
 
-    kfp 2.17.0 lets the engine remove a container that ended, and where it is gone before kfp asks, takes it for a
-    success.
+    kfp 2.17.0 lets the engine remove a container at its end, and takes a container that is gone for a success.
     """
     with mock.patch.object(docker_task_handler, "run_docker_container", partial(_run_container, steps, online)):
         yield
@@ -117,12 +124,12 @@ def _run_container(
     step = steps[image]
     options["mounts"] = [mount for mount in mounts if mount["Target"] in step.mounts]
     options["network_mode"] = "bridge" if step.name in online else "none"
-    name = f"step-{uuid.uuid4().hex}"  # known before it is there, so that an interrupted run can end it, too
+    name = f"step-{uuid.uuid4().hex}"  # set before it exists, so that an interrupted run can remove it
     try:
         container = client.containers.run(image, command, name=name, volumes=volumes, detach=True, **options)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for piece in container.logs(stream=True):
-            print(decoder.decode(piece), end="")
+        for chunk in container.logs(stream=True):
+            print(decoder.decode(chunk), end="")
         status: int = container.wait()["StatusCode"]
     finally:
         with contextlib.suppress(NotFound):

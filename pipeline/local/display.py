@@ -1,6 +1,6 @@
-"""What a run shows: reads the steps' event lines from the runner's output, writes progress and the closing table.
+"""Shows a run on the console: reads the steps' events from the output of the runner, writes progress and a table.
 
-Everything that is no event, kfp's own words above all, goes to the log file.
+The whole output, with the events, goes to the log file.
 """
 
 import io
@@ -19,16 +19,22 @@ from steps.registry import STEP_NAMES
 
 
 class EventLog(io.StringIO):
-    """A text stream that keeps every line in a log file and hands on those that are events."""
+    """A text stream that writes everything to a log file, and passes each event on."""
 
     def __init__(self, log: TextIO, on_event: Callable[[Event], None]) -> None:
+        """Start with an empty line.
+
+        Args:
+            log: The log file.
+            on_event: Called with each event.
+        """
         super().__init__()
         self._log = log
         self._on_event = on_event
         self._line = ""
 
     def write(self, text: str) -> int:
-        """Take some text, a part of a line or several."""
+        """Write text, which may be a part of a line or several lines, and return its length."""
         self._log.write(text)
         self._log.flush()
         *lines, self._line = (self._line + text).split("\n")
@@ -38,14 +44,19 @@ class EventLog(io.StringIO):
         return len(text)
 
 
-class Screen:
-    """Follows one run: shows progress on the console, and remembers what the closing lines tell."""
+class RunDisplay:
+    """Shows the progress of one run, and keeps the events that the closing lines need."""
 
     def __init__(self, console: Console) -> None:
+        """Start before the first step.
+
+        Args:
+            console: Where progress is shown.
+        """
         self.console = console
         self.finished: dict[str, Finished] = {}
         self.seconds: dict[str, float] = {}
-        self.step: str | None = None  # the one that runs, or that failed
+        self.step: str | None = None  # running, or failed
         self.failure: str | None = None
         self._since = time.monotonic()
         self._progress = Bars(
@@ -59,7 +70,7 @@ class Screen:
         )
         self._task: TaskID | None = None
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "RunDisplay":
         if self.console.is_terminal:
             self._progress.start()
         return self
@@ -68,21 +79,21 @@ class Screen:
         self._progress.stop()
 
     def on_event(self, event: Event) -> None:
-        """Show one event of a step."""
+        """Show an event of a step."""
         match event:
             case Started():
                 self.step = event.step
                 self._task = self._progress.add_task(event.step, total=None, detail="")
                 if not self.console.is_terminal:
-                    self._say(f"{event.step} ...")
+                    self._print(f"{event.step} ...")
             case Finished():
                 self.finished[event.step] = event
-                # From the end of the step before: a step's cost includes its interpreter and its imports.
+                # Since the end of the step before, so the time includes the start of Python and the imports.
                 now = time.monotonic()
                 self.seconds[event.step], self._since = now - self._since, now
                 self.step = None
                 self._end_task()
-                self._say(f"{event.step}: {'unchanged, ' if event.unchanged else ''}{event.made}")
+                self._print(f"{event.step}: {'unchanged, ' if event.unchanged else ''}{event.made}")
             case Failed():
                 self.failure = event.error
                 self._end_task()
@@ -90,16 +101,16 @@ class Screen:
                 detail = f"loss {event.loss:.3f}, {event.validation_accuracy:.2%} on validation"
                 self._advance(event.epoch, event.epochs, detail)
                 if not self.console.is_terminal:
-                    self._say(f"  epoch {event.epoch}/{event.epochs}: {detail}")
+                    self._print(f"  epoch {event.epoch}/{event.epochs}: {detail}")
             case Progress():
                 self._advance(event.done, event.total, f"{event.doing}, {event.done} {event.unit}")
             case Resumed():
-                self._say(f"  going on after epoch {event.epoch}")
+                self._print(f"  resuming after epoch {event.epoch}")
             case Waiting() | Warned():
-                self._say(f"  {event.message}")
+                self._print(f"  {event.message}")
 
     def table(self) -> Table:
-        """A line a step: its seconds or `unchanged`, and what it made."""
+        """A row for each step: its seconds or `unchanged`, and what it made."""
         table = Table("step", "seconds", Column("made", no_wrap=True), box=None, pad_edge=False)
         for step in STEP_NAMES:
             if event := self.finished.get(step):
@@ -109,7 +120,7 @@ class Screen:
                 table.add_row(step, "-", "not run")
         return table
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _advance(self, done: int, total: int, detail: str) -> None:

@@ -1,70 +1,99 @@
-"""Runs the pipeline on this machine: reads the settings, writes the volumes, a log, and the closing lines."""
+"""Runs the pipeline on this machine: reads the settings, writes the volumes and a log, and prints the closing lines."""
 
 import errno
 import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from contract.events import Verdict
+from contract.pointer import MODEL_STORE, Pointer
 from pipeline.images.build import build_images, references
-from pipeline.local.display import EventLog, Screen
+from pipeline.local.display import EventLog, RunDisplay
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
-from steps.common.pointer import MODEL_STORE, read_pointer
+from steps.common.pointer import read_pointer
 from steps.common.volumes import data_volume, deploy_volume, model_volume
 from steps.registry import STEP_NAMES, STEPS
 
+LOGS = "logs"  # the folder, below the volumes, of each run's log: run-<time>-<process id>.log
 _LOGS_KEPT = 20
 
 
-def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> Outcome:
-    """Run the seven steps in subprocesses, or in containers of their images; RunError if one fails."""
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a run on this machine: its outcome, and the verdict of analyse."""
+
+    outcome: Outcome
+    verdict: Verdict
+
+
+def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> RunResult:
+    """Run the pipeline, and print its progress and the closing lines.
+
+    Args:
+        project: Who the project is.
+        params: How the model is trained and judged.
+        volumes: The folder of the volumes; made if it is not there.
+        console: Where progress and the closing lines are printed.
+        docker: Run the steps in containers of their images, built first where they are missing, and not as processes.
+
+    Returns:
+        The result. A model that the gate rejects is a result, too.
+
+    Raises:
+        RunError: A step failed, or the volumes cannot be written.
+        DockerMissingError: Docker is needed, and is missing.
+        DockerError: An image could not be built.
+        SettingsError: The containers' user cannot write the volumes.
+    """
     if docker:
         build_images(project, STEP_NAMES, console)
-    log = _prepare(volumes)
-    execute = _in_containers(project, params) if docker else run_in_subprocesses
+    log = _prepare_volumes(volumes)
+    execute = _container_runner(project, params) if docker else run_in_subprocesses
     reason: Exception | None = None
-    with _disk_full_told(log), log.open("w") as file, Screen(console) as screen:
-        output = EventLog(file, screen.on_event)
+    with _report_full_disk(log), log.open("w") as file, RunDisplay(console) as display:
+        output = EventLog(file, display.on_event)
         try:
             execute(build_pipeline(project, references(project)), arguments(project, params), output)
-            failed = screen.step  # whose end nobody saw
+            failed = display.step  # it died before it could write an event
         except Exception as error:
-            if screen.step is None and not docker:
+            if display.step is None and not docker:
                 raise
             traceback.print_exc(file=output)
-            failed, reason = screen.step or "starting a container", error
+            failed, reason = display.step or "starting a container", error
     if failed:
-        told = screen.failure or f"it ended without a word; the end of {log} may say why"
-        raise RunError(f"{failed} failed: {told}\nlog: {log}") from reason
-    return _close(screen, console, log)
+        failure = display.failure or f"it ended without an error message; the end of {log} may say why"
+        raise RunError(f"{failed} failed: {failure}\nlog: {log}") from reason
+    return _close(display, console, log)
 
 
 @contextmanager
-def _disk_full_told(log: Path) -> Iterator[None]:
+def _report_full_disk(log: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _unwritable(error, log, "free some space") from error
+        raise _not_writable(error, log, "free some space") from error
 
 
-def _unwritable(error: OSError, path: Path, remedy: str) -> RunError:
+def _not_writable(error: OSError, path: Path, remedy: str) -> RunError:
     return RunError(
         f"{error.filename or path} cannot be written ({error.strerror}): {remedy}, or choose another folder with "
         "VOLUMES=/elsewhere"
     )
 
 
-def _in_containers(project: Project, params: Params) -> Callable[..., None]:
+def _container_runner(project: Project, params: Params) -> Callable[..., None]:
     from pipeline.local.containers import give_to_containers, run_in_containers
 
     volumes = [data_volume(), model_volume(), deploy_volume()]
@@ -74,10 +103,10 @@ def _in_containers(project: Project, params: Params) -> Callable[..., None]:
     return partial(run_in_containers, volumes=volumes, steps={images[step.name]: step for step in STEPS}, online=online)
 
 
-def _prepare(volumes: Path) -> Path:
-    """Make the volumes known to the steps and give the log file's path, older logs removed."""
+def _prepare_volumes(volumes: Path) -> Path:
+    """Set VOLUMES for the steps, make the folders, remove old logs, and return the path of this run's log."""
     os.environ["VOLUMES"] = str(volumes.absolute())
-    logs = volumes.absolute() / "logs"
+    logs = volumes.absolute() / LOGS
     try:
         for folder in (data_volume(), model_volume(), deploy_volume(), logs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,35 +115,40 @@ def _prepare(volumes: Path) -> Path:
         log = logs / f"run-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
         log.touch()
     except OSError as error:
-        raise _unwritable(error, logs, "make it writable") from error
+        raise _not_writable(error, logs, "make it writable") from error
     return log
 
 
-def _close(screen: Screen, console: Console, log: Path) -> Outcome:
-    analysis = screen.finished["analyse"]
+def _close(display: RunDisplay, console: Console, log: Path) -> RunResult:
+    analysis = display.finished["analyse"]
     verdict = analysis.verdict
     if verdict is None:
-        raise RunError(f"analyse did not say its verdict: {log} says what it printed")
-    console.print(screen.table())
+        raise RunError(f"analyse ended without a verdict: see its output in {log}")
+    console.print(display.table())
     lines = [
         ("accuracy", f"{verdict.accuracy:.4f} on the test split"),
         ("worst class", f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}"),
     ]
     served = read_pointer()
     if served:
-        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served["mar"])))
-    if served and (asked := served.get("prediction")):  # a pointer set by hand may not know one
-        label, distance = asked["answer"]["label"], asked["answer"]["distance"]
-        lines.append(("prediction", f"{label} for a test image of {asked['expected']}, distance {distance:.4f}"))
-    report = model_volume().joinpath(*Path(analysis.report).parts[-3:])  # as seen from here
+        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served.mar)))
+    if served and (prediction := served.prediction):  # a pointer written by hand may have none
+        label, distance = prediction["answer"]["label"], prediction["answer"]["distance"]
+        lines.append(("prediction", f"{label} for a test image of {prediction['expected']}, distance {distance:.4f}"))
+    # In a container the model volume has another path, so only the end of the report's path is used.
+    report = model_volume().joinpath(*Path(analysis.report).parts[-3:])
     lines += [("report", str(report)), ("log", str(log))]
     console.print()
     for name, text in lines:
         console.print(f"{name:<13} {text}", markup=False, highlight=False, soft_wrap=True)
     console.print()
-    deployed = screen.finished.get("deploy")
+    return RunResult(_outcome(display, verdict, served), verdict)
+
+
+def _outcome(display: RunDisplay, verdict: Verdict, served: Pointer | None) -> Outcome:
+    deployed = display.finished.get("deploy")
     if deployed is None:
-        still = f"; {served['version']} is still served" if served else "; nothing is served"
+        still = f"; {served.version} is still served" if served else "; nothing is served"
         return Outcome("REJECTED", verdict.reason + still)
     word = "UNCHANGED" if deployed.unchanged else "DEPLOYED"
     return Outcome(word, f"{deployed.version}: {verdict.reason}")

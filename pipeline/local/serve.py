@@ -13,13 +13,23 @@ from pipeline.settings import Project
 from serving.pointer import check_archive, read_pointer
 from serving.torchserve.launch import free_ports
 
-_LOG = "/tmp/torchserve.log"  # noqa: S108 - the container's own; its output is for whoever started it
+_LOG = "/tmp/torchserve.log"  # noqa: S108 - in the container, whose output is for the user
 
 
 def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
-    """Become `docker run`, once the model is known to be there and the port to be free.
+    """Check model and port, build the image if it is missing, and replace this process by `docker run`.
 
-    Raises PointerError, AddressError, DockerMissingError or DockerError.
+    Args:
+        project: The project, which names the image.
+        volumes: The folder of the volumes.
+        port: The port on the loopback address.
+        console: Where the progress of building is shown.
+
+    Raises:
+        PointerError: There is no model to serve.
+        AddressError: The port cannot be used.
+        DockerMissingError: There is no Docker.
+        DockerError: The image could not be built.
     """
     volume = volumes.absolute() / "deploy-model"
     check_archive(read_pointer(volume))
@@ -27,7 +37,7 @@ def serve(project: Project, volumes: Path, port: int, console: Console) -> NoRet
     build_images(project, [SERVING], console)
     start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
     command = ["docker", "run", "--rm", "--init", "--read-only", "--user", USER]
-    # Java's native libraries lie there, too, and those of a mount without exec cannot be loaded.
+    # Java unpacks native libraries there, and cannot load them from a mount without exec.
     command += ["--tmpfs", "/tmp:exec"]  # noqa: S108
     command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     command += ["--mount", f'type=bind,"source={volume}",target=/deploy-model,readonly']

@@ -1,4 +1,4 @@
-"""Runs a pipeline by `kfp.local`, in subprocesses by default, mending what kfp 2.17.0 does not do there."""
+"""Runs a pipeline with `kfp.local`, in subprocesses, with workarounds for kfp 2.17.0."""
 
 import contextlib
 import os
@@ -18,17 +18,34 @@ from contract.paths import ROOT
 
 
 def run_in_subprocesses(pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO) -> None:
-    """Run the pipeline's steps with this interpreter; what they and kfp print goes to `output`.
+    """Run the pipeline's steps in processes of this interpreter.
 
-    Raises RuntimeError as kfp does if a step fails.
+    Args:
+        pipeline: The pipeline, as `build_pipeline` returns it.
+        arguments: Its arguments.
+        output: Where the output of the steps and of kfp goes.
+
+    Raises:
+        RuntimeError: A step failed.
     """
     with tempfile.TemporaryDirectory() as root, _this_interpreter(root):
         run_with(local.SubprocessRunner(use_venv=False), Path(root), pipeline, arguments, output)
 
 
 def run_with(runner: Any, root: Path, pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO) -> None:
-    """Run the pipeline with one of kfp's runners, its own files in the folder `root`."""
-    workspace = root / "workspace"  # not the same folder: kfp mounts each, by its path on this machine
+    """Run the pipeline with one of kfp's runners.
+
+    Args:
+        runner: The runner, of `kfp.local`.
+        root: A folder for kfp's files.
+        pipeline: The pipeline, as `build_pipeline` returns it.
+        arguments: Its arguments.
+        output: Where the output of the steps and of kfp goes.
+
+    Raises:
+        RuntimeError: A step failed.
+    """
+    workspace = root / "workspace"  # another folder than `root`, since kfp mounts both
     workspace.mkdir()
     with _quiet(output), _named_outputs_in_conditions():
         local.init(runner, pipeline_root=str(root), workspace_root=str(workspace), raise_on_error=True)
@@ -38,16 +55,16 @@ def run_with(runner: Any, root: Path, pipeline: Callable[..., Any], arguments: d
 @contextlib.contextmanager
 def _quiet(output: TextIO) -> Iterator[None]:
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of images without 'python' in their names: none is run here
+        warnings.simplefilter("ignore")  # kfp warns of every image without 'python' in its name
         yield
 
 
 @contextlib.contextmanager
 def _this_interpreter(temporary: str) -> Iterator[None]:
-    """Let the steps find this interpreter and this repository, and leave all temporary files in one place.
+    """Set PATH, PYTHONPATH and TMPDIR for the steps: this interpreter, this repository, one temporary folder.
 
-    kfp writes `sys.executable` unquoted into a shell script, which a space in the project's path would break, so the
-    steps find it by its name alone.
+    kfp writes `sys.executable` unquoted into a shell script, where a space in the path is an error. So the steps find
+    the interpreter by its name, on PATH.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {"PATH": path, "PYTHONPATH": str(ROOT), "TMPDIR": temporary}
@@ -57,7 +74,7 @@ def _this_interpreter(temporary: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named_outputs_in_conditions() -> Iterator[None]:
-    """Let `dsl.If` ask for an output that has a name: kfp.local itself only finds a step's unnamed one."""
+    """Let `dsl.If` use a step's named outputs: `kfp.local` resolves only an unnamed output."""
     original = ConditionEvaluator._resolve_pipeline_channel
 
     def resolve(reference: str, store: IOStore) -> Any:

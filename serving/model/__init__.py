@@ -1,1 +1,1 @@
-"""What travels in the model archive and runs in TorchServe's worker; imports nothing of this project."""
+"""The code of the model archive, run by TorchServe's worker; it imports nothing of this project."""

@@ -1,4 +1,4 @@
-"""TorchServe's entry into the model archive: hands each batch to the predictor, and each item its own status."""
+"""TorchServe's entry point in the model archive: passes each batch to the predictor and sets a status for each item."""
 
 import logging
 import time
@@ -7,30 +7,38 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import decode  # type: ignore[import-not-found]  # only in the archive, where all modules lie side by side
+import decode  # type: ignore[import-not-found]  # in the archive all modules are in one folder
 import faiss
 import payload  # type: ignore[import-not-found]
 import socket_reads  # type: ignore[import-not-found]
 import telemetry  # type: ignore[import-not-found]
 from predictor import Predictor  # type: ignore[import-not-found]
 
-_ID_LENGTH = 128  # of what a client calls its request
+_ID_LENGTH = 128  # characters of a client's own request id
 
 
 class Handler:
-    """Not derived from TorchServe's BaseHandler, which would bring only its imports."""
+    """The handler class. It does not derive from TorchServe's BaseHandler, which adds only imports."""
 
     def initialize(self, context: Any) -> None:
-        """Load the model, with one thread a worker."""
+        """Load the model with one thread per worker; `context` is TorchServe's."""
         faiss.omp_set_num_threads(1)
         self.predictor = Predictor(Path(context.system_properties["model_dir"]), decode, payload)
         self.telemetry = telemetry.Telemetry(self.predictor.version)
-        socket_reads.read_in_pieces()
-        # TorchServe logs each batch, and what it measures of it, through Java: the telemetry knows it already.
+        socket_reads.patch_worker()
+        # TorchServe logs each batch and its timings through Java; the telemetry has them already.
         logging.getLogger().setLevel(logging.WARNING)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Bodies of answers in the order of the batch."""
+        """Answer one batch.
+
+        Args:
+            data: TorchServe's items, one for each request: field names and their bytes.
+            context: TorchServe's context; it gets the status and the content type of each item.
+
+        Returns:
+            The response bodies, in the order of the batch.
+        """
         began = time.perf_counter()
         headers = [_headers(context.get_all_request_header(number)) for number in range(len(data))]
         answers = self.predictor.answer([request(*item) for item in zip(data, headers, strict=True)])
@@ -44,14 +52,19 @@ class Handler:
 
 
 def _headers(properties: Mapping[str, Any]) -> dict[str, str]:
-    """HTTP's headers, their names in lower case; among the properties there is a mapping for each key of the item."""
+    """The HTTP headers, names in lower case. TorchServe mixes them with one mapping for each field of the item."""
     return {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
 
 
 def request(item: Mapping[str, bytes], headers: Mapping[str, str]) -> Any:
-    """The payload.Request of one item of TorchServe's batch, and its headers.
+    """Convert one item of TorchServe's batch to a request.
 
-    In the item lie side by side the body as `body` or the fields of a form, and what the query of some paths says.
+    Args:
+        item: The body under `body`, or the fields of a form; on some paths also the query's parameters.
+        headers: The HTTP headers, names in lower case.
+
+    Returns:
+        The `payload.Request`.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     parameters = {"polarity": headers["x-polarity"]} if "x-polarity" in headers else {}
@@ -59,5 +72,5 @@ def request(item: Mapping[str, bytes], headers: Mapping[str, str]) -> Any:
         return payload.Request(form=item, parameters=parameters)
     others = {name: value for name, value in item.items() if name != "body"}
     if kind == "application/x-www-form-urlencoded":
-        return payload.Request(content_type=kind)  # its fields are what Netty made of whatever it was
+        return payload.Request(content_type=kind)  # Netty parsed the body as fields; they mean nothing
     return payload.Request(item.get("body", b""), kind, None, parameters | others)

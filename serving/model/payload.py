@@ -1,6 +1,6 @@
-"""What a client sent, as image files: a body, a form's field `data`, or JSON `{"instances": [{"b64": ...}]}`.
+"""Parses requests into image files: a plain body, the form field `data`, or JSON `{"instances": [{"b64": ...}]}`.
 
-It needs only the standard library, and travels in the model archive; nothing that is sent may cost more than its bytes.
+Part of the model archive; standard library only. Memory and time are bounded by the size of the request.
 """
 
 import binascii
@@ -12,17 +12,17 @@ POLARITIES = ("dark-on-light", "light-on-dark")
 FIELD = "data"
 _KEYS = {"instances", "polarity"}
 _INSTANCE_KEYS = {"b64", "polarity"}
-# What the JSON of one instance needs, generously: its braces, commas and keys.
+# The most brackets and commas that the JSON of one instance needs.
 _STRUCTURE = 8
 _SHOWN = 40
 
 
-# The bytes of an image file, and the polarity that it is said to have.
+# The bytes of an image file, and the polarity that the client stated.
 File = tuple[bytes | bytearray, str | None]
 
 
 class Rejected(ValueError):
-    """A request that cannot be answered: `rule` names the rule it breaks, the message adds value and remedy."""
+    """An invalid request: `rule` names the broken rule, the message adds the value found and the remedy."""
 
     def __init__(self, rule: str, found: str) -> None:
         super().__init__(f"{rule}: {found}")
@@ -30,7 +30,7 @@ class Rejected(ValueError):
 
 
 class Request(NamedTuple):
-    """What a client sent: a body and its content type in lower case, or the fields of a form; and parameters."""
+    """A request: a body with its content type in lower case, or the fields of a form; and parameters."""
 
     body: bytes | bytearray = b""
     content_type: str = ""
@@ -39,14 +39,25 @@ class Request(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """The image files of a request; `many` if they came as instances, and are answered as predictions."""
+    """The image files of a request; `many` if they are JSON instances, which are answered with `predictions`."""
 
     images: list[File]
     many: bool
 
 
 def read(request: Request, max_instances: int) -> Payload:
-    """The images of a request; Rejected if it is none that can be answered."""
+    """Parse a request.
+
+    Args:
+        request: The request.
+        max_instances: The most images in one request.
+
+    Returns:
+        Its image files, at least one, undecoded.
+
+    Raises:
+        Rejected: The request is invalid.
+    """
     polarity = None
     for name, value in request.parameters.items():
         if name != "polarity":
@@ -71,12 +82,12 @@ def _of_form(form: Mapping[str, bytes | bytearray], polarity: str | None) -> Fil
     if others:
         raise Rejected("wrong-form", f"there is no field {_shown(others[0])}; send an image file as the field {FIELD}.")
     if FIELD not in form:
-        raise Rejected("wrong-form", f"the form has no field {FIELD} that could be read; send an image file as it.")
+        raise Rejected("wrong-form", f"the form has no field {FIELD} that could be read; send an image file in it.")
     return form[FIELD], _polarity(form["polarity"]) if "polarity" in form else polarity
 
 
 def _of_json(body: bytes | bytearray, polarity: str | None, max_instances: int) -> list[File]:
-    # Each value of a document costs many times its bytes, and each bracket depth. Base64 has none of these signs.
+    # A parsed value takes many times its bytes, and brackets nest. Base64 contains none of these characters.
     if sum(map(body.count, (b"[", b"{", b","))) > _STRUCTURE * (max_instances + 1):
         raise Rejected(
             "too-many-instances",
@@ -125,7 +136,7 @@ def _check_keys(value: Any, known: set[str], where: str) -> None:
 
 
 def _polarity(value: Any, where: str = "") -> str:
-    # A query, a form or a header brings bytes or text, JSON anything.
+    # Bytes or text from a query, a form or a header; any type from JSON.
     text = value.decode("latin-1") if isinstance(value, bytes | bytearray) else value
     if text not in POLARITIES:
         raise Rejected("wrong-polarity", f"polarity {where}is {_shown(text)}; it must be {' or '.join(POLARITIES)}.")
@@ -133,7 +144,7 @@ def _polarity(value: Any, where: str = "") -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as an error message can carry it, whatever its size."""
+    """A short form of any value, for an error message."""
     if isinstance(value, str):
         return json.dumps(value[:_SHOWN]) + ("..." if len(value) > _SHOWN else "")
     if value is None or isinstance(value, bool | float):

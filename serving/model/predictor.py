@@ -1,6 +1,6 @@
-"""Answers images with the labels of their nearest neighbours in the index: reads an unpacked model archive.
+"""Predicts the label of the nearest neighbour: reads network, index, labels and model.json of an unpacked archive.
 
-It needs no TorchServe, and travels in the archive beside what it reads: network, index, labels and model.json.
+Part of the model archive; independent of TorchServe.
 """
 
 import json
@@ -19,20 +19,19 @@ UNKNOWN = "unknown"
 
 _STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415}
 _BAD_REQUEST = 400
-# Of a model from before these were its own.
+# For archives from before these settings existed.
 _DEFAULTS = {"polarity": "light-on-dark", "unknown_distance": None, "max_instances": 64}
-# Images in one pass of the network, so that many requests of many instances do not take all their memory at once.
+# Images in one pass of the network: bounds the memory of a batch.
 _PASS = 64
 
-# What is known of an image: its label, the distance of its nearest neighbour or None without one, and its JSON.
+# Of one image: label, distance of the nearest neighbour (None without one), and the prediction as JSON.
 Prediction = tuple[str, float | None, str]
 
 
 class Answer(NamedTuple):
-    """An HTTP status and the JSON of its body; then what is worth counting.
+    """An HTTP status and a JSON body; for the metrics the broken rule, or each image's label and distance.
 
-    That is the rule that a bad request broke, or each image's label and distance from its nearest neighbour, which is
-    None if the index found none.
+    The distance is that of the nearest neighbour, None if the index found none.
     """
 
     status: int
@@ -42,7 +41,16 @@ class Answer(NamedTuple):
 
 
 class Predictor:
-    """A network, its index and its labels, from a folder; `decode` and `payload` are modules of the same archive."""
+    """A network, its index and its labels, loaded from the folder of an unpacked archive.
+
+    Args:
+        folder: The unpacked archive.
+        decode: Its module of that name.
+        payload: Its module of that name.
+
+    Raises:
+        ValueError: Index and labels have different lengths.
+    """
 
     def __init__(self, folder: Path, decode: ModuleType, payload: ModuleType) -> None:
         self._decoding, self._payload = decode, payload
@@ -61,17 +69,22 @@ class Predictor:
         self._neighbours = min(model["neighbours"], len(self._labels))
         distance = model["unknown_distance"]
         self._unknown_distance = np.inf if distance is None else distance
-        # Written once, and not for each answer again.
+        # Serialised once, not for each answer.
         self._json_labels = [json.dumps(label) for label in self._labels]
         self._json_model = json.dumps({key: model[key] for key in ("name", "version")})
-        # The first prediction is many times slower than the next: not the first client's.
+        # Warm-up: the first prediction is many times slower than the next.
         size, channels = self._shape
         self._predict([np.zeros((size, size, channels), np.uint8)])
 
     def answer(self, requests: Sequence[Any]) -> list[Answer]:
-        """An answer for each payload.Request, in their order; one that is no good gets an error of its own.
+        """Answer a batch; the images of all requests are predicted together.
 
-        The images of all requests are predicted together. Of several images in one request, a bad one fails them all.
+        Args:
+            requests: One `payload.Request` each.
+
+        Returns:
+            One answer each, in their order. An invalid request gets its own error; one bad image among several fails
+            its whole request.
         """
         plan: list[Any] = []
         images: list[NDArray[np.uint8]] = []
@@ -80,22 +93,22 @@ class Predictor:
                 payload = self._payload.read(request, self._limits[1])
                 images += self._decode(payload)
                 plan.append(payload)
-            except Exception as error:  # nothing that a client sends may end its neighbours' batch
+            except Exception as error:  # no request may fail the others in its batch
                 plan.append(_error(getattr(error, "rule", "not-an-image"), str(error)))
         predictions = iter(self._predict(images))
         return [
-            each if isinstance(each, Answer) else _join(list(islice(predictions, len(each.images))), each.many)
+            each if isinstance(each, Answer) else _success(list(islice(predictions, len(each.images))), each.many)
             for each in plan
         ]
 
     def _decode(self, payload: Any) -> list[NDArray[np.uint8]]:
-        """Pixels of the images of a request, which may have as many pixels together as one image alone may."""
+        """Decode the images of a request, uint8 [H, W, C] each; the limit of pixels is for all of them together."""
         size, channels = self._shape
         allowed = self._limits[0]
         opened: list[Any] = []
         decoded: list[NDArray[np.uint8]] = []
         try:
-            for data, _ in payload.images:  # all headers before the first pixel
+            for data, _ in payload.images:  # check all headers before decoding any pixels
                 opened.append(self._decoding.read_header(data, allowed))
                 allowed -= opened[-1].width * opened[-1].height
             for image, (_, polarity) in zip(opened, payload.images, strict=True):
@@ -113,14 +126,14 @@ class Predictor:
         return decoded
 
     def _predict(self, images: list[NDArray[np.uint8]]) -> list[Prediction]:
-        """Predictions for images uint8 [H, W, C]."""
+        """Predict images uint8 [H, W, C]."""
         found: list[Prediction] = []
         for start in range(0, len(images), _PASS):
             batch = np.stack(images[start : start + _PASS])
             [embeddings] = self._network.run(None, {self._input: batch})
             similarities, rows = self._index.search(embeddings, self._neighbours)
             rows[np.isnan(similarities)] = -1
-            similarities = np.clip(similarities.astype(float), -1, 1)  # a cosine, but for the rounding of its sum
+            similarities = np.clip(similarities.astype(float), -1, 1)  # cosines, apart from rounding errors
             distances = 1 - similarities
             numbers = (np.round(similarities, 6), np.round(distances, 6), rows, distances[:, 0])
             columns: list[Any] = [each.tolist() for each in numbers]
@@ -134,24 +147,24 @@ class Predictor:
         near = [
             f'{{"label": {labels[row]}, "distance": {distance}, "similarity": {similarity}, "index": {row}}}'
             for similarity, distance, row in zip(similarities, distances, rows, strict=True)
-            if row >= 0  # an approximate index fills up with -1 what it did not find
+            if row >= 0  # an approximate index returns -1 where it found none
         ]
         if not near:
-            return UNKNOWN, None, self._written(f'"{UNKNOWN}"', "true", "null", "null", near)
+            return UNKNOWN, None, self._as_json(f'"{UNKNOWN}"', "true", "null", "null", near)
         unknown = nearest > self._unknown_distance
         label = UNKNOWN if unknown else self._labels[rows[0]]
-        written = f'"{UNKNOWN}"' if unknown else labels[rows[0]]
-        as_json = self._written(written, "true" if unknown else "false", distances[0], similarities[0], near)
-        return label, distances[0], as_json
+        json_label = f'"{UNKNOWN}"' if unknown else labels[rows[0]]
+        prediction = self._as_json(json_label, "true" if unknown else "false", distances[0], similarities[0], near)
+        return label, distances[0], prediction
 
-    def _written(self, label: str, unknown: str, distance: object, similarity: object, near: list[str]) -> str:
+    def _as_json(self, label: str, unknown: str, distance: object, similarity: object, near: list[str]) -> str:
         return (
             f'{{"label": {label}, "unknown": {unknown}, "distance": {distance}, "similarity": {similarity}, '
             f'"neighbours": [{", ".join(near)}], "model": {self._json_model}}}'
         )
 
 
-def _join(predictions: list[Prediction], many: bool) -> Answer:
+def _success(predictions: list[Prediction], many: bool) -> Answer:
     body = f'{{"predictions": [{", ".join(each[2] for each in predictions)}]}}' if many else predictions[0][2]
     return Answer(200, f"{body}\n".encode(), None, [each[:2] for each in predictions])
 
@@ -163,7 +176,7 @@ def _error(rule: str, message: str) -> Answer:
 
 
 def _load_network(path: Path) -> onnxruntime.InferenceSession:
-    """The network, `images` uint8 [N, H, W, C] to embeddings float32 [N, D], in one thread."""
+    """The network, images uint8 [N, H, W, C] to embeddings float32 [N, D], running in one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

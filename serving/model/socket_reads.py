@@ -1,6 +1,6 @@
-"""Lets a TorchServe worker read its socket in large pieces: TorchServe itself asks the kernel for each few bytes anew.
+"""Patch of TorchServe's worker: buffered reads of its socket, in place of one system call for each few bytes.
 
-It travels in the model archive.
+Part of the model archive.
 """
 
 import sys
@@ -8,24 +8,24 @@ from socket import socket
 
 from ts.protocol import otf_message_handler
 
-_PIECE = 1 << 18
+_BUFFER_BYTES = 1 << 18
 
 
-class Reader:
-    """Gives so many bytes of the worker's one connection; ends the worker when TorchServe has closed it."""
+class BufferedReader:
+    """Replaces TorchServe's function that reads from the worker's only connection; exits when TorchServe closes it."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._position = 0
 
     def __call__(self, connection: socket, length: int) -> bytes:
-        """The next `length` bytes."""
+        """Read exactly `length` bytes."""
         end = self._position + length
         if end > len(self._buffer):
             pieces = [self._buffer[self._position :]]
             missing = length - len(pieces[0])
             while missing > 0:
-                piece = connection.recv(_PIECE)
+                piece = connection.recv(_BUFFER_BYTES)
                 if not piece:
                     sys.exit(0)
                 pieces.append(piece)
@@ -36,6 +36,6 @@ class Reader:
         return found
 
 
-def read_in_pieces() -> None:
-    """Let all that the worker reads from now on be read that way."""
-    otf_message_handler._retrieve_buffer = Reader()
+def patch_worker() -> None:
+    """Use buffered reads in this worker from now on."""
+    otf_message_handler._retrieve_buffer = BufferedReader()

@@ -1,6 +1,6 @@
-"""What a worker counts of its predictions, and the line of each request in the log. It travels in the model archive.
+"""A worker's metrics, and its log line for each request. Part of the model archive.
 
-Writes Prometheus's files in PROMETHEUS_MULTIPROC_DIR and lines into the named pipe REQUEST_LOG, if these are set.
+Writes Prometheus's multiprocess files to PROMETHEUS_MULTIPROC_DIR and lines to the named pipe REQUEST_LOG, if set.
 """
 
 import collections
@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-# A write of more would not be one piece for those who write beside it.
+# POSIX: writes of up to this size are atomic; longer ones may mix with those of other workers.
 _PIPE_BUF = 4096
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -25,7 +25,7 @@ class Telemetry:
 
     def __init__(self, version: str) -> None:
         self._version = version
-        registry = CollectorRegistry()  # a supervisor puts together what the workers wrote
+        registry = CollectorRegistry()  # serving/monitor.py adds up the workers' files
         self._requests = Counter("serving_requests", "Requests by HTTP status", ["status"], registry=registry)
         self._errors = Counter("serving_errors", "Requests refused, by the rule broken", ["rule"], registry=registry)
         self._seconds = Histogram(
@@ -42,18 +42,24 @@ class Telemetry:
             registry=registry,
         )
         self._predictions = Counter("serving_predictions", "Images by label", ["label"], registry=registry)
-        self._probes = Counter("serving_probes", "Health checks' predictions, counted nowhere else", registry=registry)
+        self._probes = Counter(
+            "serving_probes", "Predictions for health checks, not in the other metrics", registry=registry
+        )
         self._dropped = Counter("serving_log_lines_dropped", "Requests not logged", registry=registry)
-        _occupy(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        _allocate(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         pipe = os.environ.get("REQUEST_LOG")
         self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK) if pipe and Path(pipe).is_fifo() else None
 
     def record(
         self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float, probes: Sequence[bool]
     ) -> None:
-        """Count and log the predictor's answers of one batch; `ids` are TorchServe's of each, and the client's own.
+        """Count and log one batch.
 
-        Of those that are probes it is only counted how many they are.
+        Args:
+            answers: The predictor's answers.
+            ids: TorchServe's request id and the client's own, for each answer.
+            seconds: The time that the whole batch took.
+            probes: Whether each request was a health check; these are only counted, as probes.
         """
         if any(probes):
             self._probes.inc(sum(probes))
@@ -100,18 +106,18 @@ class Telemetry:
                 raise BlockingIOError
             if piece:
                 os.write(pipe, piece)
-        except OSError:  # whoever reads it does not keep up, or is gone
+        except OSError:  # the reader is too slow or gone
             self._dropped.inc(piece.count(b"\n"))
 
 
 def _count(counter: Counter, values: Sequence[Any]) -> None:
-    """Add up a batch's values first: each addition to a counter is a write to a file."""
+    """Add up a batch's values first: each increment of a counter is a write to a file."""
     for value, times in collections.Counter(values).items():
         counter.labels(value).inc(times)
 
 
-def _occupy(folder: str | None) -> None:
-    """Take the room of this process's files of metrics now: they are mapped, and a page without room kills it later."""
+def _allocate(folder: str | None) -> None:
+    """Allocate this process's metric files: they are memory-mapped, and writing without disk space raises SIGBUS."""
     for path in Path(folder).glob(f"*_{os.getpid()}.db") if folder and hasattr(os, "posix_fallocate") else ():
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

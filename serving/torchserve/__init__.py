@@ -1,1 +1,1 @@
-"""TorchServe itself: its configuration, its start, its management, and the classes of its jar that are changed."""
+"""TorchServe: its configuration, start, management, and patches of classes in its jar."""

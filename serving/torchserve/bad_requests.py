@@ -1,24 +1,25 @@
-"""Lets TorchServe answer a malformed request with 400 and not 500: one class of its jar, a handler changed.
+"""Patch of TorchServe's HttpRequestHandler: malformed requests are answered with 400.
 
-TorchServe takes for errors of its own what is thrown where a form cannot be taken apart (Netty's DecoderException),
-where a boundary is empty, and where a target has no slash (IndexOutOfBoundsException). They take the places of
-two that need none here, among what is a bad request: nothing is downloaded, and nothing registered synchronously.
+Unpatched, TorchServe returns 500 for three client errors: malformed multipart (Netty's DecoderException), empty
+boundary, and target without a slash (IndexOutOfBoundsException). The patch adds both exceptions to those that are
+answered with 400. It replaces two that cannot occur here: archives are never downloaded, nor registered synchronously.
 """
 
 import struct
 
-from serving.torchserve.class_patch import ChangedClass, constant
+from serving.torchserve.class_patch import ClassPatch, constant
 
-# In the table of what channelRead0 catches: from, to, handler, class. Handler 145 answers 408, 99 answers 400.
-_IS_LATE = struct.pack(">4H", 0, 73, 145, 110)
-_IS_BAD = struct.pack(">4H", 0, 73, 99, 110)
-_CAUGHT = {
+# Rows of channelRead0's exception table: from, to, handler, class. Handler 145 answers 408, handler 99 answers 400.
+_ANSWERED_408 = struct.pack(">4H", 0, 73, 145, 110)
+_ANSWERED_400 = struct.pack(">4H", 0, 73, 99, 110)
+_REPLACED_EXCEPTIONS = {
     "org/pytorch/serve/archive/DownloadArchiveException": "io/netty/handler/codec/DecoderException",
     "org/pytorch/serve/http/RequestTimeoutException": "java/lang/IndexOutOfBoundsException",
 }
 
-REQUEST_HANDLER = ChangedClass(
+REQUEST_HANDLER = ClassPatch(
     "org/pytorch/serve/http/HttpRequestHandler.class",
     "4284484a3cbe3c227cec2578dcb44b9ae9c4f1b8cffbccec26e36490803cea31",
-    {_IS_LATE: _IS_BAD} | {constant(unused): constant(wanted) for unused, wanted in _CAUGHT.items()},
+    {_ANSWERED_408: _ANSWERED_400}
+    | {constant(unused): constant(wanted) for unused, wanted in _REPLACED_EXCEPTIONS.items()},
 )

@@ -1,20 +1,20 @@
-"""Lets TorchServe batch what waits, and wait for nothing: one class of its jar, a comparison changed.
+"""Patch of TorchServe's Model: a batch is all requests that wait, and is never delayed.
 
-TorchServe closes a batch when its delay is used up, `maxDelay <= 0`: a delay of 0 makes batches of two at most, and any
-other is one that a lone client waits out. With `maxDelay < 0` a delay of 0 takes all that waits, up to the batch size;
-while one batch is computed the next one gathers, so batches grow with the load and nobody waits for company.
+TorchServe closes a batch when `maxDelay <= 0`. So a delay of 0 makes batches of at most two, and any other delay adds
+latency when there is only one client. The patch changes the comparison to `maxDelay < 0`: a delay of 0 takes all
+waiting requests, up to the batch size. Requests queue while a batch is computed, so batches grow with the load.
 """
 
-from serving.torchserve.class_patch import ChangedClass
+from serving.torchserve.class_patch import ClassPatch
 
 DELAY_MILLISECONDS = 0
 
-# In pollBatch: lload maxDelay, lconst_0, lcmp, then "if greater, go on", which becomes "if not less, go on".
-_IF_GREATER = bytes.fromhex("160609949d")
-_IF_NOT_LESS = bytes.fromhex("160609949c")
+# In pollBatch: lload maxDelay, lconst_0, lcmp, then ifgt (continue if greater), which becomes ifge.
+_IFGT = bytes.fromhex("160609949d")
+_IFGE = bytes.fromhex("160609949c")
 
-MODEL = ChangedClass(
+MODEL = ClassPatch(
     "org/pytorch/serve/wlm/Model.class",
     "7c5523f1fe77fe79aa32665469e17725e70518692abcf4987989ef72f10d4cff",
-    {_IF_GREATER: _IF_NOT_LESS},
+    {_IFGT: _IFGE},
 )

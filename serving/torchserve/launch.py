@@ -1,7 +1,7 @@
-"""How TorchServe is started: its command and its environment, from config.properties; starts nothing.
+"""TorchServe's command line, environment and addresses; reads config.properties, starts nothing.
 
-The command is the one that `torchserve` itself builds. That launcher leaves a detached Java process and files in
-the folder where it was called; TorchServe is archived, so the command does not change any more.
+The command is the one that the launcher `torchserve` builds. The launcher itself is not used: it leaves a detached Java
+process, and files in the current folder. TorchServe is archived, so the command does not change any more.
 """
 
 import importlib.util
@@ -13,35 +13,47 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from serving.torchserve import bad_requests as forms
-from serving.torchserve import batching, grpc
-from serving.torchserve.class_patch import UnknownClassError, write_changed
+from contract.errors import InputError, ProjectError
+from serving.torchserve import bad_requests, batching, grpc
+from serving.torchserve.class_patch import UnknownClassError, write_patched
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "config.properties"
-# Ports of the loopback address, since nothing else can be said for these; the worker's is used where sockets are not.
+# Listeners that can only have ports of the loopback address; the worker's is used without Unix sockets.
 LISTENERS = ("TS_GRPC_INFERENCE_PORT", "TS_GRPC_MANAGEMENT_PORT", "TS_INITIAL_WORKER_PORT")
+# Listeners that have Unix sockets where possible.
 SOCKETS = ("TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS")
-_WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's name for it, with the longest port
-_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the name of a socket may have
-# All that Java and the worker need of the caller's environment; secrets of a shell or a pod stay out.
+_WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's name, with the longest port
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # the longest path of a Unix socket
+# The variables that Java and the worker inherit; no secrets of the shell or the pod.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
 
-class TorchServeError(Exception):
+class TorchServeError(ProjectError):
     """TorchServe cannot serve the model; the message says why, and what to do."""
 
 
-class AddressError(TorchServeError):
-    """The address that shall answer predictions cannot be used."""
+class AddressError(TorchServeError, InputError):
+    """The address for predictions or metrics cannot be used."""
 
 
 def command(store: Path, folder: Path) -> list[str]:
-    """The Java command that serves archives of a model store, none yet, with its temporary files in `folder`."""
+    """The Java command line. The server starts without a model; see management.py.
+
+    Args:
+        store: The model store.
+        folder: The folder for temporary files; the patched classes are written there.
+
+    Returns:
+        The words of the command.
+
+    Raises:
+        TorchServeError: TorchServe 0.12.0 or Java is not installed.
+    """
     frontend = _torchserve() / "ts" / "frontend"
     try:
-        changed = (batching.MODEL, forms.REQUEST_HANDLER, grpc.SERVICES)
-        write_changed(frontend / "model-server.jar", folder / "classes", changed)
+        patches = (batching.MODEL, bad_requests.REQUEST_HANDLER, grpc.SERVICES)
+        write_patched(frontend / "model-server.jar", folder / "classes", patches)
     except UnknownClassError as error:
         raise TorchServeError(str(error)) from error
     options = {"-f": CONFIG, "-s": store, "--python": sys.executable}
@@ -58,7 +70,17 @@ def command(store: Path, folder: Path) -> list[str]:
 
 
 def environment(folder: Path, host: str, ports: Sequence[int], caller: Mapping[str, str]) -> dict[str, str]:
-    """Java's environment, which its worker inherits: `ports` is for inference, then as LISTENERS and SOCKETS say."""
+    """The environment of Java and its workers.
+
+    Args:
+        folder: The folder for temporary files.
+        host: The address for predictions.
+        ports: The port for predictions, then those of LISTENERS and SOCKETS, as `free_ports` returns them.
+        caller: The environment of this process.
+
+    Returns:
+        All variables.
+    """
     inference, *others = ports
     chosen = {key: str(port) for key, port in zip((*LISTENERS, *SOCKETS), others, strict=True)}
     for key in SOCKETS:
@@ -68,45 +90,66 @@ def environment(folder: Path, host: str, ports: Sequence[int], caller: Mapping[s
     locations = {key: str(folder) for key in ("TMPDIR", "HOME", "LOG_LOCATION", "METRICS_LOCATION")}
     locations |= {"PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"), "REQUEST_LOG": str(folder / "requests")}
     inherited = {key: caller[key] for key in _INHERITED if key in caller}
-    # One thread a worker: the threads of two fight for the same cores and make both slower.
+    # One thread per worker: more would compete for the same cores.
     return {**inherited, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **locations, **chosen}
 
 
 def socket_path(folder: Path, key: str) -> Path | None:
-    """Where TorchServe listens on one of SOCKETS that only this user can reach; None where it has to be a port.
+    """The Unix socket of a listener in SOCKETS, which only this user can reach.
 
-    Netty has a library for such sockets for Linux alone, and unpacks it into the folder, where it must be let run.
+    Args:
+        folder: The folder for temporary files.
+        key: One of SOCKETS.
+
+    Returns:
+        Its path; None if it must be a port. Netty supports Unix sockets on Linux only, with a library that it unpacks
+        into the folder, which must not be mounted noexec.
     """
-    return folder / key.lower() if sys.platform == "linux" and _may_run(folder) else None
+    return folder / key.lower() if sys.platform == "linux" and _allows_execution(folder) else None
 
 
 def check_length(folder: Path) -> None:
-    """TorchServeError if the sockets that lie in this folder, ours and the workers', would have too long a name."""
+    """Check that the paths of all Unix sockets in the folder fit.
+
+    Args:
+        folder: The folder for temporary files.
+
+    Raises:
+        TorchServeError: The longest is too long for the operating system.
+    """
     sockets = [folder / _WORKER_SOCKET, *(path for key in SOCKETS if (path := socket_path(folder, key)))]
     longest = max(sockets, key=lambda path: len(path.name))
     if (length := len(os.fsencode(longest))) > _SOCKET_BYTES:
         raise TorchServeError(
-            f"{longest} has {length} bytes, and the name of a socket at most {_SOCKET_BYTES}: let TMPDIR name a "
-            "folder with a shorter name"
+            f"the path of a Unix socket has at most {_SOCKET_BYTES} bytes, and {longest} has {length}: set TMPDIR to a "
+            "folder with a shorter path"
         )
 
 
 def management_address(folder: Path, ports: Sequence[int]) -> Path | int:
-    """Where `environment` has the management API listen: a socket's path, or a port of loopback."""
+    """The address of the management API: the path of a Unix socket, or a port of the loopback address."""
     return socket_path(folder, SOCKETS[0]) or ports[1 + len(LISTENERS)]
 
 
 def metrics_address(folder: Path, ports: Sequence[int]) -> Path | int:
-    """Likewise for TorchServe's own metrics."""
+    """The address of TorchServe's metrics, likewise."""
     return socket_path(folder, SOCKETS[1]) or ports[2 + len(LISTENERS)]
 
 
 def free_ports(host: str, port: int) -> list[int]:
-    """`port` of the host, any if it is 0, then one of the loopback address for each other listener: all free now.
+    """Choose ports that are free now.
 
-    AddressError if `port` is taken.
+    Args:
+        host: The address for predictions.
+        port: Its port, or 0 for any.
+
+    Returns:
+        The port for predictions, then one of the loopback address for each of LISTENERS and SOCKETS.
+
+    Raises:
+        AddressError: `port` of `host` cannot be used.
     """
-    with ExitStack() as open_together:  # or two of them could be the same
+    with ExitStack() as open_together:  # open at the same time, so that they differ
         try:
             sockets = [open_together.enter_context(socket.create_server((host, port)))]
         except OSError as error:
@@ -119,8 +162,8 @@ def free_ports(host: str, port: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _may_run(folder: Path) -> bool:
-    """Whether programs in a folder may run: a container's /tmp is often mounted without that."""
+def _allows_execution(folder: Path) -> bool:
+    """Whether the folder's file system is mounted without noexec; a container's /tmp often has it."""
     try:
         return not os.statvfs(folder).f_flag & os.ST_NOEXEC
     except FileNotFoundError:

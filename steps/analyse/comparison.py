@@ -85,8 +85,9 @@ def wilson(right: int, count: int) -> Interval:
 
 
 def _interval_of_difference(gained: int, lost: int, count: int) -> Interval:
-    """Of the difference of two shares of the same images, after Agresti & Min (2005), "Simple improved confidence
-    intervals for comparing matched proportions": half an image is added to each of the four cells."""
+    """The interval of the difference of two shares of the same images."""
+    # Agresti & Min (2005), "Simple improved confidence intervals for comparing matched proportions": half an image is
+    # added to each of the four cells.
     total, b, c = count + 2, gained + 0.5, lost + 0.5
     middle = (b - c) / total
     spread = float(norm.ppf((1 + _CONFIDENCE) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / total) / total

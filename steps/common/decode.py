@@ -101,9 +101,18 @@ def pixels(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]
 
 
 def upright(image: Image.Image, mode: str) -> Image.Image:
-    """The image at its own size in 8 bits, as mode L or RGB: turned as its EXIF says, transparent pixels on white.
+    """The image at its own size in 8 bits: turned as its EXIF says, transparent pixels on white.
 
-    Grey values deeper than 8 bits are scaled by their own range, see `_eight_bits`. Raises BadImage.
+    Args:
+        image: An image whose header was read.
+        mode: L for grey, RGB for colour.
+
+    Returns:
+        An image of that mode. Grey values deeper than 8 bits are scaled by their own range: that is 0 to 2^b - 1, with
+        the least b of 8, 10, 12 and so on that holds the largest value, since cameras write 12 bits into files of 16.
+
+    Raises:
+        BadImage: The pixels cannot be read.
     """
     try:
         image.load()
@@ -144,11 +153,7 @@ def _plain(image: Image.Image, mode: str, white_is_zero: bool) -> Image.Image:
 
 
 def _eight_bits(grey: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Deep grey values scaled to 0 to 255 by their own range.
-
-    That is 0 to 2^b - 1, with the least b of 8, 10, 12 and so on that holds the largest value: cameras and scanners
-    write 12 bits into files of 16. Negative values become 0.
-    """
+    """Deep grey values, scaled to 0 to 255 by their own range; negative ones become 0."""
     grey = np.clip(grey, 0, None)
     bits = max(8, int(grey.max(initial=0)).bit_length())
     top = (1 << (bits + bits % 2)) - 1

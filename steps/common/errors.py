@@ -1,5 +1,7 @@
 """The errors a user may meet: each says the rule, the value found and what to do."""
 
+from contract.errors import InputError
 
-class StepError(Exception):
+
+class StepError(InputError):
     """A step cannot go on; the message says why, and what to do."""

@@ -68,13 +68,13 @@ def check_factory(factory: str, count: int, size: int) -> None:
     vectors = rng.standard_normal((min(count, _TRIED), size)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     if _is_quantised_by_products(factory, size):
-        raise _no_cosines(factory, "it quantises parts of vectors")
+        raise StepError(_no_cosines(factory, "it quantises parts of vectors"))
     index = build(vectors, factory)
     similarities, rows = index.search(vectors[:_QUERIES], 1)
     own = similarities[rows[:, 0] == np.arange(len(rows)), 0]
     off = float(np.abs(own - 1).max()) if len(own) else 2.0
     if index.metric_type != faiss.METRIC_INNER_PRODUCT or off > TOLERANCE or similarities.max() > 1 + TOLERANCE:
-        raise _no_cosines(factory, f"a vector's with itself is off by {off:.2f}")
+        raise StepError(_no_cosines(factory, f"a vector's with itself is off by {off:.2f}"))
 
 
 def _is_quantised_by_products(factory: str, size: int) -> bool:
@@ -89,8 +89,8 @@ def _is_quantised_by_products(factory: str, size: int) -> bool:
     return "PQ" in type(index).__name__
 
 
-def _no_cosines(factory: str, why: str) -> StepError:
-    return StepError(
+def _no_cosines(factory: str, why: str) -> str:
+    return (
         f"index.factory is {factory!r}, and its similarities are no cosines ({why}): choose one that keeps them, such "
         f"as Flat, HNSW32, IVF64,Flat, SQ8, or {factory},RFlat"
     )

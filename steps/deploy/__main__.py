@@ -1,55 +1,45 @@
-"""The command line of what is served: `python -m steps.deploy rollback`, `python -m steps.deploy versions`."""
+"""The command line of the versions: `python -m steps.deploy rollback`, `python -m steps.deploy versions`."""
 
-import argparse
 import sys
 
-from contract.environment import Environment
-from steps.common.errors import StepError
-from steps.deploy.release.rollback import rollback, versions
-from steps.deploy.release.switch import RolledBackError
+from contract.commands import Command, argument
+from contract.commands import main as run_command
 
-_FOLLOWS = "; a running server takes it within seconds, or its log says why not"
-_VERSIONS = (
-    "List the versions, and from when until when the pointer named each. A running server follows within seconds, and "
-    "keeps the one before if it cannot serve the new one."
+_DESCRIPTION = (
+    "Change or show the version that is served. VOLUMES is the folder of the volumes. With SERVING_NAMESPACE set, a "
+    "rollback also rolls the Deployment torchserve in that namespace, and asks its Service at SERVING_URL."
+)
+COMMANDS = (
+    Command(
+        "rollback",
+        "serve an earlier version",
+        "steps.deploy.commands:rollback",
+        (argument("--version", help="the version (default: the one served before the current one)"),),
+        "Serve an earlier version. The version left is not deployed again until a rollback names it. The last line "
+        "begins with ROLLED BACK, or says that the version is served already.",
+    ),
+    Command(
+        "versions",
+        "list the versions",
+        "steps.deploy.commands:versions",
+        (argument("--rebuild", action="store_true", help="write pointer and records anew from the journal"),),
+        "List the versions, from when until when the pointer named each, and what disagrees with the journal, "
+        "audit.jsonl. A running server follows the pointer within seconds, and keeps its version if it cannot serve "
+        "the new one.",
+    ),
 )
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0 for done, 1 for a rollout that failed, 2 for what cannot be done."""
-    options = _parser().parse_args(words)
-    try:
-        if options.command == "versions":
-            print("\n".join(versions()))
-        else:
-            line = rollback(options.version or None)
-            follows = line.startswith("ROLLED BACK") and not Environment().serving_namespace
-            print(line + (_FOLLOWS if follows else ""))
-    except StepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, RolledBackError) else 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command again goes on from there", file=sys.stderr)
-        return 130
-    return 0
+    """Run a command.
 
+    Args:
+        words: The arguments; None takes those of the process.
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m steps.deploy",
-        description="Change or show what is served. VOLUMES is the folder of the volumes; with SERVING_NAMESPACE set, "
-        "the Deployment torchserve in that namespace is rolled too, and its Service asked at SERVING_URL.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    back = commands.add_parser(
-        "rollback",
-        help="serve an earlier version",
-        description="Serve an earlier version. The one left is not deployed again until it is gone back to by name. "
-        "The last line begins with ROLLED BACK, or says that the version is served already.",
-    )
-    back.add_argument("--version", help="which (default: the one served before the current)")
-    commands.add_parser("versions", help="list the versions", description=_VERSIONS)
-    return parser
+    Returns:
+        The exit status: 0 done, 1 for a rollout that failed, 2 for a version that cannot be served, 130 interrupted.
+    """
+    return run_command("python -m steps.deploy", _DESCRIPTION, COMMANDS, words)
 
 
 if __name__ == "__main__":

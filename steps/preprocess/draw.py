@@ -92,10 +92,8 @@ def _joined(members: Iterable[str], known: Mapping[str, str]) -> dict[str, Drawn
 def _first_draw(
     groups: Iterable[_Group], test: float, validation: float, held: Mapping[str, int]
 ) -> list[tuple[_Group, str, str]]:
-    """The splits of a class's new groups: by position, then one to each split that would have none, if it can be.
-
-    `train` comes first, then `test`, then `validation`, so a class of two groups has one in `train` and one in `test`.
-    """
+    """The splits of a class's new groups: by position, then one to each split that would have none, if it can be."""
+    # `train` comes first, then `test`, then `validation`: a class of two groups has one in `train` and one in `test`.
     in_order = sorted(groups, key=lambda group: (group.position, group.keys))
     splits = {group: _by_position(group.position, test, validation) for group in in_order}
     why = dict.fromkeys(in_order, _BY_HASH)

@@ -7,17 +7,20 @@ alone. If a source has no gallery, the training split is the gallery, under the 
 
 from functools import partial
 
+from contract.events import Warned
 from steps.common import progress
 from steps.common.dataset import KIND, Rows
 from steps.common.digest import digest
+from steps.common.events import emit
 from steps.common.parameters import typed
-from steps.common.store import Artefact, produce
+from steps.common.store import Artefact, holds_only_older, produce
 from steps.common.volumes import data_volume
 from steps.preprocess.collect import collect, original
 from steps.preprocess.parameters import Data
 from steps.preprocess.plan import rows
 
 STEP = "preprocess"
+_ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 
 
 @typed
@@ -36,6 +39,8 @@ def preprocess(parameters: Data) -> dict[str, str]:
     with progress.running(STEP):
         from steps.preprocess.build import build
 
+        if holds_only_older(data_volume(), KIND):
+            emit(Warned(_ANEW, STEP))
         collected = collect(parameters, remember=True)
         made: dict[str, Artefact] = {}
         for split, planned in rows(collected.planned).items():

@@ -45,8 +45,8 @@ def validate(
         The id of the report.
 
     Raises:
-        StepError: if a rule is broken; the message names split, rule, value and file for each. Also if a class vanished
-            or shrank since the last data that were sound, or if FAISS cannot make such an index with cosines.
+        StepError: A rule is broken; the message names split, rule, value and file for each. Or a class vanished or
+            shrank since the last sound data. Or FAISS cannot make such an index, or not with cosines.
     """
 
     def build(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with real images: an engine, a registry on the loopback address, a project that uses it."""
+"""Fixtures of the tests with real images: an engine, a registry on loopback, and a project that uses them."""
 
 import shutil
 import socket
@@ -31,7 +31,7 @@ def engine() -> Docker:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a registry that is empty."""
+    """The address of an empty registry."""
     if shutil.which("docker-registry") is None:
         pytest.skip("no registry to start: install Debian's docker-registry")
     folder = tmp_path_factory.mktemp("registry")
@@ -58,7 +58,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def project(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """This project's settings but for the registry; its images are removed afterwards."""
+    """This project with another registry; its images are removed afterwards."""
     content = yaml.safe_load((ROOT / "project.yaml").read_text())
     file = tmp_path_factory.mktemp("project") / "project.yaml"
     file.write_text(yaml.safe_dump({**content, "registry": registry}))

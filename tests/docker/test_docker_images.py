@@ -1,4 +1,4 @@
-"""The images: what is in them, when they are built and pushed, and as whom they run."""
+"""The images: their content, their user, and when they are built and pushed."""
 
 import json
 import shutil
@@ -77,7 +77,7 @@ def test_only_what_the_registry_lacks_is_pushed(pipeline: Callable, images: dict
     done = pipeline("push")
     assert done.returncode == 0, done.stdout + done.stderr
     assert table(done.stdout) == dict.fromkeys(NAMES, "pushed")
-    # The registry is asked, not the engine: an image that is gone here is still there.
+    # The registry decides, not the engine: it still holds an image that was removed here.
     assert docker("rmi", "--no-prune", images["validate"]).returncode == 0
     done = pipeline("push")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -110,12 +110,12 @@ def test_a_dockerfile_that_fails_says_why(pipeline: Callable, tmp_path: Path) ->
     (tree / "steps/validate/requirements.txt").write_text("no such package\n")
     done = pipeline("images", "validate", root=tree)
     assert done.returncode == 1
-    assert done.stderr.startswith("docker build failed:")
+    assert done.stderr.startswith("error: docker build failed:")
     assert "Invalid requirement: 'no such package'" in done.stderr
 
 
 def test_the_cuda_build_can_be_installed_where_images_are_built(tmp_path: Path) -> None:
-    """Every package of its lock is there with the hashes of the lock, for Linux; fetching gigabytes is spared."""
+    """The index has every package of the CUDA lock for Linux, with its hash; nothing is downloaded."""
     command = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--no-deps", "--require-hashes"]
     command += ["--python-version=3.11", "--python-platform=x86_64-unknown-linux-gnu", f"--target={tmp_path}"]
     locks = [ROOT / "steps/torch-cuda.txt", ROOT / "steps/torch-dependencies.txt"]

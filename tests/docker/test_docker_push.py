@@ -1,4 +1,4 @@
-"""A push and a pull request, run for real by act: images of a real engine, in a real registry on loopback."""
+"""act runs a push and a pull request, with a real engine and a real registry on loopback."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def kfp() -> Iterator[tuple[Kfp, str]]:
 
 @pytest.fixture
 def tree(tmp_path: Path, registry: str, images: dict[str, str]) -> Iterator[Path]:
-    """A project with images of its own names, in a folder of the registry; the layers of `images` spare most work."""
+    """A project with its own image names, in a folder of the registry; layers of `images` are reused."""
     place = f"{registry}/{tmp_path.name.replace('_', '-')}"
     yield prepared(copied(tmp_path / "project"), registry=place)
     listed = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
@@ -41,12 +41,12 @@ def tree(tmp_path: Path, registry: str, images: dict[str, str]) -> Iterator[Path
 
 
 def did(output: str, what: str) -> list[str]:
-    """The images that the jobs' closing tables say something of: built, pushed, pulled or there."""
+    """The images in the jobs' closing tables with one of these words: built, pushed, pulled, there."""
     return re.findall(rf"\| (\w+) +[0-9a-f]{{16}} [^\n]*\b{what}\b", output)
 
 
 def held(project: Path) -> dict[str, list[str]]:
-    """The tags that the registry holds, by the image's name without the project's."""
+    """The tags in the registry, by image name without the project's name."""
     settings = yaml.safe_load((project / "project.yaml").read_text())
     host, _, folder = settings["registry"].partition("/")
     found = {}
@@ -67,7 +67,7 @@ def test_a_push_builds_what_changed_and_nothing_else(tree: Path, kfp: tuple[Kfp,
     assert {name: len(tags) for name, tags in first.items()} == dict.fromkeys(NAMES, 1)
 
     with (tree / "steps/deploy/deploy.py").open("a") as file:
-        file.write("\n\n# One line more.\n")  # in the formatter's manner, or lint ends the push
+        file.write("\n\n# One line more.\n")  # well formatted, since the push runs make lint
     commit(tree)
     done = push(tree, kfp[1])
     assert done.returncode == 0, done.stdout + done.stderr

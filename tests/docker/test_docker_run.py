@@ -1,4 +1,4 @@
-"""The whole pipeline in containers: the same ids as in subprocesses, failures that are seen, and a served model."""
+"""The whole pipeline in containers: the same ids as in subprocesses, visible failures, and a served model."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(pipeline: Run, images: dict[str, str], params: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The volumes of a run in containers, which ended well."""
+    """The volumes of a successful run in containers."""
     volumes = tmp_path_factory.mktemp("in-containers")
     done = pipeline("run", "--runner", "docker", "--params", params, "--volumes", volumes)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,7 +94,7 @@ def test_a_step_that_refuses_its_input_fails_the_run(pipeline: Run, params: Path
     before = (ran / "deploy-model/current.json").read_bytes()
     done = pipeline("run", "--runner", "docker", "--params", tmp_path / "params.yaml", "--volumes", ran)
     assert done.returncode == 1
-    assert done.stderr.startswith("validate failed: ")
+    assert done.stderr.startswith("error: validate failed: ")
     assert "Traceback" not in done.stderr
     assert (ran / "deploy-model/current.json").read_bytes() == before
 
@@ -166,7 +166,7 @@ def containers(image: str) -> str:
 
 
 def wait_for(found: Callable[[], Any]) -> Any:
-    """What `found` gives once it gives something."""
+    """Poll `found` until it returns something."""
     for _ in range(600):
         if value := found():
             return value

@@ -1,8 +1,7 @@
-"""A stand-in for a Kubeflow Pipelines server, on loopback: as strict as its API's definition, and runs that move.
+"""A stand-in for a Kubeflow Pipelines server, on loopback. It is as strict as the API's definition.
 
 Written from the published definition of the Kubeflow Pipelines API, v2beta1, version 2.17.0: paths, methods, query
-parameters, fields of bodies. Pods' logs stand at the path that the server of that version has for them. It knows
-nothing of the client's code.
+parameters, fields of bodies, and the path of the pods' logs. It shares no code with the client.
 """
 
 import re
@@ -18,12 +17,12 @@ from tests.stand_ins.kfp_http import Content, Json, Refused
 
 LISTS = {"page_token", "page_size", "sort_by", "filter", "namespace"}
 UPLOAD = {"name", "display_name", "description", "tags", "code_source_url"}
-# What google.rpc.Code calls each.
+# The number of google.rpc.Code for each status.
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 409: 6, 500: 13, 502: 14, 503: 14}
 
 
 class Kfp:
-    """What the server holds, what it shall do next, and what it was asked."""
+    """The objects that the server holds, its next answers, and the requests that it received."""
 
     def __init__(self, *, token: str = "right", namespaces: tuple[str, ...] = (), page: int = 2) -> None:
         self.token, self.namespaces, self.page = token, namespaces, page
@@ -33,14 +32,14 @@ class Kfp:
         self.runs: list[Json] = []
         self.recurring: list[Json] = []
         self.asked: list[tuple[str, str]] = []
-        self.trouble: list[int] = []  # statuses of the next answers; 0 hangs up
-        self.late: list[int] = []  # the same of what makes something, which it does all the same
-        self.script: list[Json] = []  # what a new run becomes, from look to look; the last stays
+        self.trouble: list[int] = []  # statuses of the next answers; 0 closes the connection
+        self.late: list[int] = []  # the same for POST, which takes effect nevertheless
+        self.script: list[Json] = []  # states of a new run, one for each GET; the last one stays
         self.logs: dict[str, str] = {}  # by pod
-        self.images: set[str] | None = None  # of the registry at the same address; None: all
+        self.images: set[str] | None = None  # in the registry at the same address; None: every image
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
-        """The status and the content of an answer."""
+        """Status and content of the answer; status 0 closes the connection."""
         parts = urlsplit(url)
         self.asked.append((method, parts.path))
         if parts.path.startswith("/v2/"):
@@ -105,7 +104,7 @@ class Kfp:
         return {field: rows[start : start + size], "total_size": len(rows), **token}
 
     def _place(self, namespace: str | None) -> str:
-        """The namespace, which a server of one user refuses and one of many asks for."""
+        """The namespace: forbidden in single-user mode, required in multi-user mode."""
         if not self.namespaces and namespace:
             raise Refused(400, "in single-user mode there is no namespace")
         if self.namespaces and not namespace:
@@ -125,7 +124,7 @@ class Kfp:
 
     def _upload_version(self, query: Json, content: Content) -> Json:
         if "name" not in query or "pipelineid" not in query:
-            raise Refused(400, "a name and a pipelineid are needed")
+            raise Refused(400, "name and pipelineid are required")
         self._one(self.pipelines, "pipeline_id", query["pipelineid"])
         self._only(self.versions, name=query["name"], pipeline_id=query["pipelineid"])
         documents = list(yaml.safe_load_all(content.file("uploadfile")))
@@ -149,7 +148,7 @@ class Kfp:
         reference = one["pipeline_version_reference"]
         version = self._one(self.versions, "pipeline_version_id", reference["pipeline_version_id"])
         if version["pipeline_id"] != reference["pipeline_id"]:
-            raise Refused(400, "the version is another pipeline's")
+            raise Refused(400, "the version belongs to another pipeline")
         wanted = set(version["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"])
         if (given := set(one["runtime_config"]["parameters"])) != wanted:
             raise Refused(400, f"parameters missing or unknown: {sorted(given ^ wanted)}")
@@ -179,7 +178,7 @@ class Kfp:
         self._check_start(one)
         cron = one["trigger"]["cron_schedule"]["cron"]
         if len(cron.split()) != 6 or not 1 <= int(one["max_concurrency"]) <= 10 or one["mode"] == "MODE_UNSPECIFIED":
-            raise Refused(400, "cron must have six fields, max_concurrency be from 1 to 10, and mode be said")
+            raise Refused(400, "cron must have six fields, max_concurrency must be from 1 to 10, and mode must be set")
         place = self._one(self.experiments, "experiment_id", one["experiment_id"]).get("namespace", "")
         status = "ENABLED" if one["mode"] == "ENABLE" else "DISABLED"
         return self._kept(self.recurring, "recurring_run_id", {**one, "namespace": place, "status": status})
@@ -191,7 +190,7 @@ class Kfp:
     def _log(self, run_id: str, pod: str, **_: Any) -> str:
         self._one(self.runs, "run_id", run_id)
         if pod not in self.logs:
-            raise Refused(500, "the pod's log is not there")
+            raise Refused(500, "the pod's log does not exist")
         return self.logs[pod]
 
     @staticmethod
@@ -217,7 +216,13 @@ class Kfp:
 
 
 def look(state: str, error: str = "", **steps: str) -> Json:
-    """A run as it is at one look: its state, and each step's task's, then its pod's after a stroke if other."""
+    """One state of a run.
+
+    Args:
+        state: The run's state.
+        error: The run's error message.
+        steps: The state of each step's task; `TASK/POD` where its pod's state differs.
+    """
     began, tasks = datetime(2026, 1, 1, tzinfo=UTC), []
     for name, states in steps.items():
         task_state, _, pod_state = states.partition("/")

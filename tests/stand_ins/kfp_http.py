@@ -1,4 +1,4 @@
-"""How the stand-in of Kubeflow Pipelines is spoken to: HTTP on loopback, and strict about what comes with a request."""
+"""HTTP for the stand-in of Kubeflow Pipelines: a server on loopback, and strict checks of bodies."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ FIELDS = {
 
 
 class Refused(Exception):
-    """An answer other than 200."""
+    """An answer with another status than 200."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,20 +30,24 @@ class Refused(Exception):
 
 
 class Content:
+    """The body of a request."""
+
     def __init__(self, headers: Any, body: bytes) -> None:
         self._kind, self._body = headers.get("Content-Type", ""), body
 
     def json(self, kind: str, *required: str) -> Json:
+        """The JSON body as an object of the API; Refused if a field is unknown, read-only or missing."""
         if not self._kind.startswith("application/json"):
-            raise Refused(400, f"a body of {self._kind!r}, not of JSON")
+            raise Refused(400, f"the body is {self._kind!r}; it must be application/json")
         one: Json = json.loads(self._body)
         if unknown := set(one) - FIELDS[kind]:
             raise Refused(400, f"{kind}: unknown or read-only fields {sorted(unknown)}")
         if missing := [key for key in required if not one.get(key)]:
-            raise Refused(400, f"{kind}: {missing} must be given")
+            raise Refused(400, f"{kind}: {missing} are required")
         return one
 
     def file(self, name: str) -> bytes:
+        """The content of a part of the multipart body; Refused if there is no such part."""
         whole = message_from_bytes(f"Content-Type: {self._kind}\r\n\r\n".encode() + self._body)
         for part in whole.get_payload() if whole.is_multipart() else ():
             if part.get_param("name", header="content-disposition") == name:
@@ -53,13 +57,13 @@ class Content:
 
 
 class Answering(Protocol):
-    """What a server needs of what it serves."""
+    """A stand-in that Server can serve."""
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]: ...
 
 
 class Server:
-    """Serves a stand-in on loopback while it is entered."""
+    """A context manager that serves a stand-in on loopback."""
 
     def __init__(self, kfp: Answering, port: int = 0) -> None:
         class Handler(BaseHTTPRequestHandler):

@@ -1,8 +1,7 @@
-"""A stand-in for the Kubernetes API, on loopback: one Deployment, whose pods move look by look.
+"""A stand-in for the Kubernetes API, on loopback: one Deployment, whose rollout goes one step further with each GET.
 
 Written from the reference of the Kubernetes API, apps/v1 and core/v1: paths, verbs, query parameters, content types of
-patches, the fields of a Deployment's status. It lets in what the Role that it is given allows. It knows nothing of
-the client's code.
+patches, the fields of a Deployment's status. It allows what a given Role allows. It shares no code with the client.
 """
 
 import copy
@@ -20,7 +19,7 @@ STAMP = "continuous-training/model-version"
 PATCHES = ("application/strategic-merge-patch+json", "application/merge-patch+json")
 REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed"}
 REASONS |= {409: "Conflict", 415: "UnsupportedMediaType", 422: "Invalid", 503: "ServiceUnavailable"}
-# What each request may say besides its path.
+# The query parameters of each verb.
 QUERY = {"get": {"pretty"}, "patch": {"fieldManager", "fieldValidation", "dryRun", "force", "pretty"}}
 QUERY["list"] = {"labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "timeoutSeconds", "pretty"}
 PATH = re.compile(
@@ -33,7 +32,7 @@ ALL = [
 
 
 class Refused(Exception):
-    """An answer other than 200."""
+    """An answer with another status than 200."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -42,7 +41,7 @@ class Refused(Exception):
 
 @dataclass
 class Pod:
-    """A pod of one template; `trouble` is what its status says instead of being ready."""
+    """A pod of one template; `trouble` is its status if it does not become ready."""
 
     name: str
     template: Json
@@ -51,11 +50,11 @@ class Pod:
 
     @property
     def version(self) -> str | None:
-        """What its template is stamped with."""
+        """The version in its template's annotation."""
         return self.template["metadata"].get("annotations", {}).get(STAMP)
 
     def json(self) -> Json:
-        """As the API shows it."""
+        """The pod as the API returns it."""
         running = {"name": "torchserve", "ready": self.ready, "restartCount": 0, "image": "i", "imageID": ""}
         status: Json = {"phase": "Running" if self.ready else "Pending"}
         state = {"running": {}} if self.ready else {"waiting": {"reason": "ContainerCreating"}}
@@ -69,7 +68,7 @@ class Pod:
 
 
 class Cluster:
-    """What the API holds, what it shall do next, and what it was asked."""
+    """The objects that the API holds, its next answers, and the requests that it received."""
 
     def __init__(self, *, namespace: str = "kubeflow", rules: list[Json] | None = None, replicas: int = 2) -> None:
         self.token, self.namespace, self.rules = "right", namespace, ALL if rules is None else rules
@@ -85,10 +84,10 @@ class Cluster:
         }
         self._names, self._looks, self._seen, self._stuck = count(1), 0, 1, 0
         self.pods = [self._pod(ready=True) for _ in range(replicas)]
-        self.broken: dict[str, Json] = {}  # by version: what its pods say for ever
-        self.hangs: set[str] = set()  # versions whose pods are never ready, and no deadline is ever exceeded
-        self.patience = 3  # looks until the deadline is exceeded
-        self.trouble: list[int] = []  # statuses of the next answers; 0 hangs up
+        self.broken: dict[str, Json] = {}  # by version: the trouble of all its pods
+        self.hangs: set[str] = set()  # versions whose pods never become ready, without an exceeded deadline
+        self.patience = 3  # GETs until the deadline is exceeded
+        self.trouble: list[int] = []  # statuses of the next answers; 0 closes the connection
         self.trouble_to: dict[str, list[int]] = {}  # the same, by verb
         self.asked: list[tuple[str, str]] = []  # verb and resource
         self.used: set[tuple[str, str, str, str]] = set()  # group, resource, name, verb
@@ -97,7 +96,7 @@ class Cluster:
 
     @property
     def stamp(self) -> str | None:
-        """What the pod template is stamped with."""
+        """The version in the pod template's annotation."""
         stamp: str | None = self.deployment["spec"]["template"]["metadata"].get("annotations", {}).get(STAMP)
         return stamp
 
@@ -107,7 +106,7 @@ class Cluster:
         return str(self.deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Json | None]:
-        """The status and the content of an answer; 0 hangs up."""
+        """Status and content of the answer; status 0 closes the connection."""
         with self.lock:
             try:
                 return 200, self._route(method, urlsplit(url), headers, body)
@@ -199,7 +198,7 @@ class Cluster:
         return [pod for pod in self.pods if pod.template == self.deployment["spec"]["template"]]
 
     def _move(self) -> None:
-        """One look later: the controller sees a new template late, then replaces pod by pod, as each is ready."""
+        """One GET later: notice a new template after `lag` GETs, then replace one pod after the other."""
         if self._seen < self.deployment["metadata"]["generation"]:
             self._looks += 1
             if self._looks >= self.lag:
@@ -224,7 +223,7 @@ class Cluster:
     def _status(self) -> Json:
         new, available = self._new(), [pod for pod in self.pods if pod.ready]
         if self._seen < self.deployment["metadata"]["generation"]:
-            new = self.pods  # what was written of the template before
+            new = self.pods  # the status is still that of the former template
         exceeded = self._stuck > self.patience
         progressing = {"type": "Progressing", "status": "False" if exceeded else "True"}
         progressing["reason"] = "ProgressDeadlineExceeded" if exceeded else "ReplicaSetUpdated"
@@ -233,7 +232,7 @@ class Cluster:
 
 
 def _merged(one: Any, patch: Any, *, strategic: bool) -> Any:
-    """RFC 7386; a strategic patch merges containers by their name, where that replaces the list."""
+    """JSON Merge Patch (RFC 7386) replaces lists; a strategic merge patch merges containers by name."""
     if isinstance(patch, list) and strategic:
         merged = {each["name"]: each for each in copy.deepcopy(one)}
         for each in patch:
@@ -251,7 +250,7 @@ def _merged(one: Any, patch: Any, *, strategic: bool) -> Any:
 
 
 def _check(deployment: Json) -> None:
-    """What the API would not take: unknown fields, a container that lost something, an annotation that is no text."""
+    """Refuse unknown fields, incomplete containers, and annotations that are no strings."""
     template = deployment["spec"]["template"]
     fields = {"replicas", "selector", "template", "paused"}
     if (
@@ -273,13 +272,13 @@ def waiting(reason: str, message: str) -> Json:
 
 
 def crashed(message: str) -> Json:
-    """The state of a container that ended, and is started again later."""
+    """The state of a container that ended and is restarted later."""
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": message}}
     back_off = {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}
     return {"container": {"ready": False, "state": {"waiting": back_off}, "lastState": ended}}
 
 
 def unschedulable(message: str) -> Json:
-    """The state of a pod for which there is no node."""
+    """The state of a pod that fits no node."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"conditions": [condition]}

@@ -1,4 +1,4 @@
-"""The Service before the stand-in's pods, and how it and the Kubernetes API are spoken to: HTTP on loopback."""
+"""The Service of the stand-in's pods, and HTTP on loopback for it and for the Kubernetes API."""
 
 import json
 import ssl
@@ -13,15 +13,15 @@ from tests.stand_ins.kubernetes import Cluster, Json
 
 
 class Service:
-    """What stands before the pods: each connection goes to the next that is ready, and is answered by its version."""
+    """The Service: each connection goes to the next ready pod, which answers with its version."""
 
     def __init__(self, cluster: Cluster, answers: dict[str | None, dict[bytes, Json]]) -> None:
         self.cluster, self.answers, self._turn = cluster, answers, count()
-        self.late: list[str] = []  # versions of pods that are gone, which answer first
-        self.by: list[str | None] = []  # which version was asked, in turn
+        self.late: list[str] = []  # versions of deleted pods, which still answer first
+        self.by: list[str | None] = []  # the version that answered each request
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Json | None]:
-        """TorchServe's answer to one image, or nothing from nobody."""
+        """TorchServe's answer to one image; status 0 if no pod is ready."""
         with self.cluster.lock:
             ready = [pod.version for pod in self.cluster.pods if pod.ready]
         if not ready:
@@ -37,7 +37,7 @@ class Service:
 
 
 class Server:
-    """Serves one of the two on loopback while it is entered, by TLS if it is given a certificate."""
+    """A context manager that serves a Cluster or a Service on loopback, by TLS if a certificate is given."""
 
     def __init__(self, served: Cluster | Service, certificate: Path | None = None) -> None:
         class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the tests with real images ask of Docker, and read from what the pipeline's commands print."""
+"""Docker for the tests with real images, and the output of the pipeline's commands."""
 
 import io
 import re
@@ -13,13 +13,13 @@ def docker(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def table(output: str) -> dict[str, str]:
-    """The closing table of `images` or `push`: what was done with each image."""
+    """The closing table of `images` or `push`: the word for each image."""
     rows = re.findall(r"^(\w+) +[0-9a-f]{16} .*?([a-z]+(?:, [a-z]+)*)\s*$", output, re.M)
     return dict(rows)
 
 
 def copy_out(image: str, path: str, to: Path) -> Path:
-    """Copy a folder of an image, as it lies there, into the folder `to`, without running anything of it."""
+    """Copy a folder of an image into the folder `to`, without running the image."""
     container = docker("create", image, "true").stdout.strip()
     try:
         done = subprocess.run(["docker", "cp", f"{container}:{path}", "-"], capture_output=True, check=True)

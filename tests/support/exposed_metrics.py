@@ -1,6 +1,6 @@
-"""What a server exposes at /metrics: each metric with its labels. Dashboard and alerts may ask for nothing else."""
+"""The metrics that a server exposes, with their labels: the only ones for dashboard and alerts."""
 
-# Prometheus adds these to all that it reads from a pod.
+# Added by Prometheus to every metric of a pod.
 TARGET = {"namespace", "pod", "service", "job", "instance", "endpoint", "container"}
 
 COUNTERS_AND_GAUGES = {
@@ -13,7 +13,7 @@ COUNTERS_AND_GAUGES = {
 }
 HISTOGRAMS = ("serving_request_seconds", "serving_batch_size", "serving_nearest_distance")
 
-# TorchServe's own, as far as they are used here.
+# TorchServe's own metrics that are used here.
 TORCHSERVE = {
     "Requests2XX": {"Level", "Hostname"},
     "Requests4XX": {"Level", "Hostname"},
@@ -23,7 +23,7 @@ TORCHSERVE = {
     "ts_queue_latency_microseconds": {"model_name", "model_version", "hostname"},
 }
 
-# What kube-state-metrics knows of the Deployment, where it runs.
+# From kube-state-metrics.
 KUBERNETES = {
     "kube_deployment_status_replicas_available": {"deployment"},
     "kube_deployment_spec_replicas": {"deployment"},

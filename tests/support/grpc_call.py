@@ -1,4 +1,4 @@
-"""One gRPC call in plain text, by the frames of HTTP/2 (RFC 9113) that it takes."""
+"""One unencrypted gRPC call, in HTTP/2 frames (RFC 9113)."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ _END_STREAM, _END_HEADERS = 1, 4
 
 
 def call(port: int, method: str, message: bytes = b"") -> bytes:
-    """The messages answered, one after another; nothing if there is no such method."""
+    """The data answered; empty if the server has no such method."""
     headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "localhost", "te": "trailers"}
     block = b"".join(_literal(*each) for each in (headers | {"content-type": "application/grpc"}).items())
     data = struct.pack(">BI", 0, len(message)) + message
@@ -31,5 +31,5 @@ def _frame(kind: int, flags: int, payload: bytes, stream: int = 1) -> bytes:
 
 
 def _literal(name: str, value: str) -> bytes:
-    """A header as HPACK writes one that it shall not remember."""
+    """A header in HPACK (RFC 7541): a literal without indexing."""
     return b"\0" + b"".join(len(each).to_bytes(1) + each.encode() for each in (name, value))

@@ -1,4 +1,4 @@
-"""Image files that few send: bombs, which cost more than their bytes where nobody looks, and odd ones that are good."""
+"""Unusual image files: decompression bombs, and valid images in rare formats."""
 
 import gzip
 import io
@@ -46,12 +46,12 @@ BOMBS = [
     + struct.pack("<HHII", 257, 4, 1, 2**31)
     + bytes(4),
     b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + struct.pack("<HHII", 256, 4, 2**30, 8) + struct.pack("<I", 8),
-    gzip.compress(bytes(1 << 20)),
+    gzip.compress(bytes(1 << 20), mtime=0),
 ]
 
 
 def good_but_odd() -> dict[str, tuple[bytes, str]]:
-    """Images that few send and all may, and the label that each must get."""
+    """Valid images in rare formats, and the label that each must get."""
     grey = picture(2)
     colour = Image.fromarray(grey).convert("RGB")
     files: dict[str, bytes] = {}

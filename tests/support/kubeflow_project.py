@@ -1,4 +1,4 @@
-"""What the tests of submitting share: a committed project, the environment of its commands, what its steps print."""
+"""Shared by the tests of submitting: a committed project, the environment of its commands, the logs of its steps."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def log(step: str, event: str = "finished", **fields: Any) -> str:
-    """What a step's pod prints, a launcher's words before and after."""
+    """The log of a step's pod, with lines of the launcher before and after."""
     content = {"event": event, "step": step, "made": "things", "unchanged": False, **SAID.get(step, {}), **fields}
     return f"I0101 launcher.go:1] start\n[KFP Executor] {json.dumps(content)}\nI0101 done\n"
 

@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` makes of infra/torchserve, for the tests of serving on Kubernetes."""
+"""The output of `kubectl kustomize infra/torchserve`, for the tests of serving on Kubernetes."""
 
 import os
 import re
@@ -14,13 +14,16 @@ from contract.paths import ROOT
 
 FOLDER = ROOT / "infra/torchserve"
 COMPONENTS = ("autoscaling", "ingress", "monitoring")
-CUSTOM = {"ServiceMonitor", "PrometheusRule"}  # of the Prometheus Operator, which has its own definition of them
+CUSTOM = {
+    "ServiceMonitor",
+    "PrometheusRule",
+}  # custom resources of the Prometheus Operator, which kubernetes_validate does not know
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
 
 def built(folder: Path) -> Objects:
-    """What kubectl, which is installed with the other packages, makes of a folder."""
+    """The objects that the kubectl of requirements.txt builds from a folder, by kind and name."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     kubectl = shutil.which("kubectl", path=path)
     assert kubectl, "kubectl is not installed: make install"
@@ -32,7 +35,7 @@ def built(folder: Path) -> Objects:
 
 
 def changed(folder: Path, components: tuple[str, ...] = (), **settings: str) -> Objects:
-    """What is made if these components are chosen, and settings other than those in the kustomization."""
+    """The objects with these components uncommented and these settings changed."""
     target = shutil.copytree(FOLDER, folder / "torchserve", dirs_exist_ok=True)
     path = target / "kustomization.yaml"
     text = (FOLDER / "kustomization.yaml").read_text()

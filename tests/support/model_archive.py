@@ -1,6 +1,6 @@
-"""A tiny real model archive, for the tests of serving: five operations over 8 x 8 grey images, and a FAISS index.
+"""A tiny real model archive for the tests of serving: a network of five operations on 8 x 8 grey images, and an index.
 
-Its four classes are the quarter of the image that is bright, so what it must answer is plain to see.
+The class is the bright quarter of the image, so the right answer is obvious.
 """
 
 import base64
@@ -9,6 +9,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -16,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
+from serving.model.payload import Request
 from steps.deploy.archive import CODE, CONFIG, HANDLER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,7 @@ CLASSES = ["upper left", "upper right", "lower left", "lower right"]
 SIZE = 8
 MAX_PIXELS = 10_000
 MAX_INSTANCES = 5
-UNKNOWN_DISTANCE = 0.3  # an evenly grey image is further than that from all of the gallery
+UNKNOWN_DISTANCE = 0.3  # an evenly grey image is farther from every gallery image
 NAME = "quarters"
 VERSION = "0123abcd"
 
@@ -43,8 +45,14 @@ def png(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def instances(*files: bytes, **more: Any) -> Request:
+    """A request with these image files as JSON instances; `more` are further keys of the body."""
+    encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
+    return Request(json.dumps({"instances": encoded, **more}).encode(), "application/json")
+
+
 def write_model(folder: Path, version: str = VERSION) -> Path:
-    """Write what the archive holds, all but MAR-INF, into a folder."""
+    """Write the files of the archive, except MAR-INF, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_network(), folder / "network.onnx")
     rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
@@ -69,7 +77,7 @@ def write_model(folder: Path, version: str = VERSION) -> Path:
 
 
 def _network() -> onnx.ModelProto:
-    """Embeds an image as the brightness of its quarters."""
+    """A network whose embedding is the brightness of the four quarters, normalised."""
     value = onnx.helper.make_tensor_value_info
     images = value("images", onnx.TensorProto.UINT8, ["n", SIZE, SIZE, 1])
     embeddings = value("embeddings", onnx.TensorProto.FLOAT, ["n", 4])

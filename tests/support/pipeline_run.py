@@ -1,4 +1,4 @@
-"""Runs `python -m pipeline run` as a user does, and reads what it shows: for the tests beside this file."""
+"""Runs `python -m pipeline run` as a user does, and reads its output."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ QUICK = {"train": {"epochs": 2}}
 
 
 def run_command(volumes: Path, change: dict[str, dict[str, Any]]) -> list[str]:
-    """The command that runs the pipeline on these volumes, with the repository's parameters changed so."""
+    """The command that runs the pipeline on these volumes, with changed parameters."""
     params = volumes.parent / "params.yaml"
     sections = {section: {**values, **change.get(section, {})} for section, values in PARAMS.items()}
     params.write_text(yaml.safe_dump(sections))
@@ -42,7 +42,7 @@ def made_anew(done: Done) -> set[str]:
 
 
 def last_line(done: Done) -> str:
-    """The last line of a run that must have ended with status 0."""
+    """The last line of a run; the run must have ended with status 0."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 

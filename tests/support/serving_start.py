@@ -1,4 +1,4 @@
-"""`python -m serving start` over volumes with tiny models, for tests: started, asked, told another version, stopped."""
+"""`python -m serving start` with tiny models, for tests: start, predict, switch, stop."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ ONE, TWO = "1111aaaa", "2222bbbb"
 
 
 def labels(version: str) -> list[str]:
-    """What a version calls the four quarters: each version has names of its own."""
+    """The labels of a version: each version has its own, so an answer shows which one gave it."""
     return CLASSES if version == ONE else [f"{version} {name}" for name in CLASSES]
 
 
 def write_version(folder: Path, version: str) -> Path:
-    """A model's files, its labels and golden predictions those of this version."""
+    """Write a model's files, with the labels and golden predictions of this version."""
     write_model(folder, version)
     names = dict(zip(CLASSES, labels(version), strict=True))
     for path in (folder / "labels.json", folder / "golden.json"):
@@ -43,7 +43,7 @@ def write_version(folder: Path, version: str) -> Path:
 
 
 class Volumes:
-    """A deploy volume."""
+    """A deploy volume with a model store, records of versions, and a pointer."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.volume = root, root / "deploy-model"
@@ -54,7 +54,7 @@ class Volumes:
         return self.volume / "model-store" / f"{version}.mar"
 
     def add(self, version: str, folder: Path | None = None) -> Path:
-        """Put a version into the model store, made from the files in `folder` if there are some."""
+        """Add a version to the model store: the files in `folder` if given, otherwise a tiny model."""
         files = folder or write_version(self.root.with_name(f"{self.root.name}-{version}"), version)
         mar = archive(files, self.mar(version))
         (self.volume / "versions" / f"{version}.json").write_text(json.dumps(self.entry(version)))
@@ -74,8 +74,16 @@ class Volumes:
         os.replace(new, self.volume / "current.json")
 
 
+def deployed(root: Path) -> Volumes:
+    """A deploy volume with version ONE, which the pointer names."""
+    volumes = Volumes(root)
+    volumes.add(ONE)
+    volumes.point(ONE)
+    return volumes
+
+
 class Start:
-    """The process, on a free port, with a log below `folder`, and a folder for temporary files of a short name."""
+    """The process: a free port, a log in `folder`, and a folder for temporary files with a short path."""
 
     def __init__(
         self, volumes: Path, folder: Path, *, log: Path | None = None, temporary: Path | None = None, **environment: str
@@ -103,10 +111,10 @@ class Start:
             self.process.wait()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.out.read_text()
 
-    def complained(self) -> str:
+    def errors(self) -> str:
         return self.err.read_text()
 
     def logged(self) -> list[dict[str, Any]]:
@@ -115,12 +123,12 @@ class Start:
     def until(self, done: Callable[[], object], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not done():
-            assert self.process.poll() is None, self.complained()
-            assert time.monotonic() < deadline, self.said() + self.complained()
+            assert self.process.poll() is None, self.errors()
+            assert time.monotonic() < deadline, self.output() + self.errors()
             time.sleep(0.05)
 
     def until_ready(self) -> Self:
-        self.until(lambda: "ready after" in self.said())
+        self.until(lambda: "ready after" in self.output())
         return self
 
     def until_ended(self, seconds: float = 60) -> int:
@@ -137,7 +145,7 @@ class Start:
             connection.close()
 
     def serves(self, version: str) -> bool:
-        """Whether all four quarters are answered right, as this version."""
+        """Whether all four quarters get the right answer of this version."""
         for quarter, label in enumerate(labels(version)):
             status, answer, _ = self.predict(quarter)
             if (status, answer.get("label"), answer.get("model")) != (200, label, {"name": NAME, "version": version}):
@@ -145,7 +153,7 @@ class Start:
         return True
 
     def probe(self, *words: str) -> int:
-        """Its status; what it says is for whoever reads a failed test."""
+        """The exit status of a probe; the output is printed if it fails."""
         command = [*SERVING, "probe", "--port", str(self.port), *words]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -158,7 +166,7 @@ class Start:
         return text.decode()
 
     def canaries(self) -> list[str]:
-        """The versions that a probe would take."""
+        """The versions in the canary file."""
         content = json.loads((self.temporary / f"serving-{self.port}.json").read_text())
         return [each["version"] for each in content["versions"]]
 
@@ -170,7 +178,7 @@ class Start:
 
 
 def _words(process: psutil.Process) -> str:
-    """How it was started; nothing of one that has ended in the meantime."""
+    """The command line; empty if the process has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:

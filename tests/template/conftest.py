@@ -1,4 +1,4 @@
-"""Fixtures of the template's tests: cookiecutter and cruft as a user runs them, in a home folder of their own."""
+"""Fixtures of the template's tests: cookiecutter and cruft as a user runs them, with their own home folder."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def repository() -> list[str]:
-    """Every file that Git keeps or would add, relative to the root."""
+    """Every file that Git tracks or would add, relative to the root."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return sorted(name for name in set(listed.split("\0")) if name and os.path.lexists(ROOT / name))
@@ -24,14 +24,14 @@ def repository() -> list[str]:
 
 @pytest.fixture(scope="session")
 def travelling(repository: list[str]) -> list[str]:
-    """The files that a new project has; the others are the template's own."""
+    """The files of a new project; all others belong to the template alone."""
     own = ("cookiecutter.json", "hooks/", "{{cookiecutter.project_slug}}/", "tests/template/", ".ci/")
     return [name for name in repository if not name.startswith((*own, ".github/workflows/template.yml"))]
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """An empty folder to make projects in; nothing may appear beside it."""
+    """An empty folder for new projects; nothing may appear beside it."""
     (tmp_path / "beside" / "out").mkdir(parents=True)
     return tmp_path / "beside" / "out"
 
@@ -54,7 +54,7 @@ def tool(tmp_path: Path, out: Path) -> Run:
 
 @pytest.fixture
 def clone(tmp_path: Path, tool: Run, repository: list[str]) -> Path:
-    """A Git repository that holds the working tree's files, committed."""
+    """A Git repository with the files of the working tree, committed."""
     target = tmp_path / "clone"
     for name in repository:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

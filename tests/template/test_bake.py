@@ -1,4 +1,4 @@
-"""A new project is this repository under another name, however it is made and whatever is answered."""
+"""A new project is this repository under another name, whatever the tool and whatever the answers."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from pipeline.settings import Project, load_project
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
-NAME = "continuous-training"  # by default
+NAME = "continuous-training"  # the default
 NAME_LENGTH, TITLE_LENGTH = (
     next(rule.max_length for rule in Project.model_fields[key].metadata if hasattr(rule, "max_length"))
     for key in ("name", "title")
@@ -21,13 +21,13 @@ NAME_LENGTH, TITLE_LENGTH = (
 
 
 def files(folder: Path) -> list[str]:
-    """Every file in a folder, relative to it, but for those of Git."""
+    """Every file in a folder, relative to it, without those of Git."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     return sorted(str(path) for path in paths if ".git" not in path.parts)
 
 
 def different(names: list[str], project: Path, template: Path = ROOT) -> list[str]:
-    """The files whose content or mode is not the template's."""
+    """The files whose content or mode differs from the template's."""
     pairs = {name: (project / name, template / name) for name in names}
     return [
         name

@@ -1,4 +1,4 @@
-"""In a project with another name the workflows are clean, and a push is tested, run and judged: by act, in minutes."""
+"""In a project with another name, linters accept the workflows, and act runs a push: tests and pipeline, in minutes."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_workflow_linters_find_nothing(project: Path) -> None:
     workflows = sorted((project / ".github/workflows").glob("*.yml"))
     assert [path.stem for path in workflows] == ["ci", "ct"]
     for words in (
-        ("actionlint",),  # which finds the workflows, and the actions that are the project's own
+        ("actionlint",),  # finds the workflows and the project's own actions
         ("zizmor", "--offline", "--quiet", ".github"),
         ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows),
     ):

@@ -1,4 +1,4 @@
-"""In a project with another name, in a folder with a space, the commands of the README work; takes minutes."""
+"""In a project with another name, in a folder with a space, the README's commands work; takes minutes."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def test_a_new_project_works(tool: Run, out: Path, clone: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     project = next(folder.iterdir())
     assert load_project(project / "project.yaml").title == TITLE
-    # This interpreter's packages are those of the locks, so another installation would prove nothing here.
+    # This interpreter has the locked packages; another installation would show nothing new.
     (project / ".venv").symlink_to(sys.prefix)
     for lock in ("requirements.txt", "steps/torch.txt"):
         os.utime(project / lock, (0, 0))

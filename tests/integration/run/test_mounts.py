@@ -1,4 +1,4 @@
-"""The volumes that each step mounts on Kubeflow: it uses all of them, and works without the others."""
+"""Each step uses every volume that it mounts on Kubeflow, and works without the others."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def _audit(event: str, values: tuple[Any, ...]) -> None:
 
 @contextmanager
 def mounted(step: str, volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give a step its own volumes alone, and check afterwards that it used each of them and made no other."""
+    """Show a step only its own volumes; afterwards check that it used each of them and created no other."""
     view, touched = volumes.parent / step, set[str]()
     view.mkdir()
     for path in TASKS[step].mounts:

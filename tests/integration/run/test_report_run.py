@@ -1,4 +1,4 @@
-"""The exit handler of a run, run by kfp: a stand-in of Slack on loopback is told the end, and cannot change it."""
+"""kfp runs the exit handler: it reports the end of a run to a stand-in of Slack, and cannot change the result."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ WITH_WEBHOOK = PROJECT.model_copy(update={"kubeflow": PROJECT.kubeflow.model_cop
 
 
 class Slack:
-    """An incoming webhook: takes a JSON object with a text, as its documentation says, and nothing else."""
+    """An incoming webhook: accepts only a JSON object with a text, as Slack documents it."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -72,7 +72,7 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slack]:
 
 @pytest.fixture
 def execute(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
-    """Run the pipeline as Kubeflow gets it, exit handler and all: `execute("run-1", baseline=0.9)`; what it printed."""
+    """Run the pipeline with its exit handler: `execute("run-1", baseline=0.9)` returns the output."""
     for name in ("data", "model", "deploy-model"):
         (volumes / name).mkdir(parents=True)
     params = load_params(ROOT / "params.yaml")

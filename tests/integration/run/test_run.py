@@ -1,4 +1,4 @@
-"""`python -m pipeline run` as a user runs it: what it shows, does twice, does again, and refuses."""
+"""`python -m pipeline run` as a user runs it: its output, repeated work, and refused input."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_shuffled_labels_are_rejected_and_leave_no_archive(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_folder_of_any_labels_and_its_new_gallery_class(tmp_path: Path) -> None:
-    """The template is a classifier of anything: labels are words, and a new class only needs gallery images."""
+    """Labels may be any words, and a new class needs only gallery images."""
     volumes = tmp_path / "volumes"
     words = {"none of it": "0", "a stroke": "1", "häkchen ✓": "7"}
     for part, first, count in (("train", 0, 60), ("gallery", 60, 20), ("test", 80, 20)):
@@ -148,7 +148,7 @@ def test_a_folder_of_any_labels_and_its_new_gallery_class(tmp_path: Path) -> Non
 def test_a_step_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> None:
     done = run(tmp_path / "volumes", {"data": {"source": "folder"}})
     assert done.returncode == 1
-    assert re.match(r"preprocess failed: .*put images into train/<label>/ there\nlog: .*\.log$", done.stderr)
+    assert re.match(r"error: preprocess failed: .*put images into train/<label>/ there\nlog: .*\.log$", done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
     assert "Traceback" in Path(done.stderr.split("log: ")[1].strip()).read_text()
 
@@ -167,7 +167,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert said == "interrupted; what was finished is kept, and another run goes on from there\n"
+    assert said == "interrupted: finished work is kept, and the same command goes on from there\n"
     deadline = time.monotonic() + 20
     while subprocess.run(["pgrep", "--session", str(process.pid)], check=False, capture_output=True).returncode == 0:
         assert time.monotonic() < deadline, "a step runs on"

@@ -1,4 +1,4 @@
-"""Killed and crossed: runs that are killed, that meet, and whose volumes are full or may not be written."""
+"""Runs that are killed, that run at the same time, or whose volumes are full or read-only."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.support.pipeline_run import QUICK, last_line, made_anew, run, run_com
 
 
 def wait_for(log: Path, text: str, run: subprocess.Popen[str]) -> None:
-    """Wait until the run's log says it; fail if the run ends without."""
+    """Wait until the run's log contains a text; fail if the run ends before."""
     while not any(text in path.read_text() for path in log.glob("*.log")):
         assert run.poll() is None, run.communicate()
         time.sleep(0.005)
@@ -32,7 +32,7 @@ def start(volumes: Path) -> subprocess.Popen[str]:
 
 
 def artefacts(volumes: Path) -> Iterator[tuple[str, str]]:
-    """Kind and id of every artefact that can be seen, each read and checked file by file."""
+    """Kind and id of every artefact; each file of each is read and checked."""
     for manifest in volumes.glob(f"*/*/*/{MANIFEST}"):
         folder = manifest.parent
         if not folder.name.startswith("."):
@@ -74,7 +74,7 @@ def test_a_run_killed_in_every_step_ends_as_if_nothing_had_happened(tmp_path: Pa
 
 
 def without_evaluated(volumes: Path) -> set[tuple[str, str]]:
-    """All artefacts but verdicts: once a model is served, it is judged as the champion, by another id."""
+    """All artefacts without verdicts: a served model changes the id of the next verdict."""
     return {(kind, id) for kind, id in artefacts(volumes) if kind != "verdict"}
 
 
@@ -90,7 +90,7 @@ def test_a_killed_step_fails_the_run_by_name_and_the_next_goes_on(tmp_path: Path
     again = run(volumes, QUICK)
     assert last_line(again).startswith("DEPLOYED ")
     assert "preprocess" not in made_anew(again)
-    assert "going on after epoch" in again.stdout or "epoch 1/2" in again.stdout
+    assert "resuming after epoch" in again.stdout or "epoch 1/2" in again.stdout
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_two_runs_at_once_both_end_well(tmp_path: Path) -> None:
 
 
 def run_on_mount(volumes: Path, options: str) -> subprocess.CompletedProcess[str]:
-    """Run the pipeline on volumes mounted so, in a mount namespace of its own; the pointer is there before."""
+    """Run the pipeline in its own mount namespace, on volumes that are mounted like this and hold a pointer."""
     volumes.mkdir()
     command = run_command(volumes, QUICK)
     script = f'mount -t tmpfs -o size=2m tmpfs "{volumes}" && cd "{volumes}" && mkdir data model deploy-model logs && '
@@ -140,6 +140,8 @@ def test_a_full_disk_stops_the_run_by_name_and_leaves_the_pointer(tmp_path: Path
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
 def test_unwritable_volumes_stop_the_run_by_name_and_leave_the_pointer(tmp_path: Path) -> None:
     done = run_on_mount(tmp_path / "volumes", "ro")
-    assert re.match(rf"{tmp_path}/volumes/logs.* cannot be written \(Read-only file system\): make it wri", done.stderr)
+    assert re.match(
+        rf"error: {tmp_path}/volumes/logs.* cannot be written \(Read-only file system\): make it wri", done.stderr
+    )
     assert done.stdout.endswith("status 1\nold\n")
     assert "Traceback" not in done.stderr + done.stdout

@@ -1,6 +1,6 @@
-"""The workflow of a push, run for real by act on this machine, with stand-ins of Kubeflow and the registry on loopback.
+"""act runs the workflow of a push on this machine, with stand-ins for Kubeflow and the registry on loopback.
 
-The images are all in the stand-in's registry, so that none is built; the jobs' own steps are the workflow's.
+The stand-in's registry has all images, so none is built. The jobs' steps are those of the workflow.
 """
 
 from collections.abc import Iterator
@@ -71,5 +71,5 @@ def test_where_no_kubeflow_is_set_a_push_is_tested_alone_and_green(project: Path
     done = push(project, None)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    assert "tested only, since the repository's variable KFP_HOST is not set" in done.stdout
+    assert "no run, since the repository variable KFP_HOST is not set" in done.stdout
     assert kfp[0].asked == []

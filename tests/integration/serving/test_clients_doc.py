@@ -1,4 +1,4 @@
-"""Each example in docs/clients.md, run as it stands against a real TorchServe but for the port."""
+"""Each example in docs/clients.md, run against a real TorchServe; only the port is replaced."""
 
 import ast
 import json
@@ -40,7 +40,7 @@ def test_there_are_examples_of_each_format_in_both_languages() -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize(("kind", "code"), EXAMPLES, ids=lambda value: value if len(value) < 8 else "")
-def test_the_example_runs_and_says_what_it_should(server: TorchServe, kind: str, code: str) -> None:
+def test_the_example_prints_the_right_labels(server: TorchServe, kind: str, code: str) -> None:
     assert ADDRESS in code
     command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-W", "error", "-c"]}[kind]
     code = code.replace(ADDRESS, f"127.0.0.1:{server.port}")

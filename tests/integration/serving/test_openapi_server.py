@@ -1,4 +1,4 @@
-"""serving/openapi.yaml against a real TorchServe: whatever is described occurs, and what occurs is described."""
+"""serving/openapi.yaml against a real TorchServe: every described answer occurs, and no other."""
 
 import base64
 import copy
@@ -39,8 +39,8 @@ IMAGE, GREY = png(picture(1)), png(np.full((8, 8), 100, np.uint8))
 FORM = "multipart/form-data; boundary=x"
 HEAD = b"--x\r\nContent-Disposition: form-data; name=data\r\nContent-Type: image/png; charset=none\r\n\r\n"
 MALFORMED = HEAD + b"1\r\n--x--\r\n"
-DYING = {"500", "507"}  # answered where a worker dies, which test_serving_broken.py brings about
-# By status and rule, arguments of requests.post.
+DYING = {"500", "507"}  # only if a worker dies, see test_serving_killed.py
+# Status, rule, and the arguments of requests.post.
 EXAMPLES: list[tuple[int, str | None, dict[str, Any]]] = [
     (200, None, {"data": IMAGE}),
     (200, None, {"data": GREY, "headers": {"Content-Type": "image/png"}}),
@@ -69,7 +69,7 @@ EXAMPLES: list[tuple[int, str | None, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server whose queue is short, so that it can be too busy."""
+    """The address of a server with a short queue."""
     folder = write_model(tmp_path_factory.mktemp("model"))
     with (folder / "model-config.yaml").open("a") as config:
         config.write("jobQueueSize: 2\n")
@@ -93,7 +93,7 @@ def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
             described[path][method].validate_response(response)
             shapes.update(shape(response.status_code, response.json()))
         else:
-            assert response.status_code == 413  # of a body that is not read
+            assert response.status_code == 413  # for a body that TorchServe does not read
 
     for path in PREDICTIONS:
         for status, rule, arguments in EXAMPLES:
@@ -111,7 +111,7 @@ def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
     assert shapes == {"prediction", "predictions", "unknown", "known", "frontend", *rules}
 
 
-def test_the_query_is_handed_on_where_nothing_is_described(base: str) -> None:
+def test_the_query_reaches_the_worker_on_other_paths(base: str) -> None:
     response = requests.post(f"{base}/models/{NAME}/invoke?polarty=dark-on-light", data=IMAGE, timeout=30)
     assert (response.status_code, response.json()["error"]["rule"]) == (400, "unknown-parameter")
 
@@ -121,7 +121,7 @@ def each_operation(path: str) -> Iterator[dict[str, Any]]:
 
 
 def shape(status: int, answer: dict[str, Any]) -> Iterator[str]:
-    """Which of the alternatives of the description an answer is."""
+    """The described alternatives that an answer is."""
     if status == 200:
         yield "predictions" if "predictions" in answer else "prediction"
         yield "unknown" if answer.get("unknown") else "known"
@@ -130,7 +130,7 @@ def shape(status: int, answer: dict[str, Any]) -> Iterator[str]:
 
 
 def crowd(url: str) -> list[requests.Response]:
-    """Answers to more requests at once than the queue takes; of those that it does not, at least one."""
+    """Answers to more simultaneous requests than the queue holds, until one of them is 503."""
     many = {"instances": [{"b64": b64(png(picture(0, size=40)))}] * MAX_INSTANCES}
     for _ in range(20):
         with ThreadPoolExecutor(24) as clients:
@@ -143,7 +143,7 @@ def crowd(url: str) -> list[requests.Response]:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("path", PREDICTIONS)
-def test_whatever_else_is_sent_is_answered_as_described(base: str, path: str, mode: GenerationMode) -> None:
+def test_generated_requests_are_answered_as_described(base: str, path: str, mode: GenerationMode) -> None:
     spec = copy.deepcopy(SPEC)
     for parameter, value in (("name", NAME), ("version", VERSION)):
         spec["components"]["parameters"][parameter]["schema"] = {"const": value}

@@ -1,4 +1,4 @@
-"""`python -m serving start` under constant load: the pointer moves, every request is answered, each by one version."""
+"""`python -m serving start` under load: after a change of the pointer every request is answered, by one version."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def server(volumes: Volumes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def kind_of(server: Start, quarter: int) -> str:
-    """The version that the answer is wholly of; otherwise what was answered."""
+    """The version if the whole answer is right and of that version; otherwise the answer or error."""
     try:
         status, answer, _ = server.predict(quarter)
     except OSError as error:
@@ -74,7 +74,7 @@ def test_switching_there_and_back_under_load_loses_no_request(
             for old, new in ((ONE, TWO), (TWO, ONE)):
                 volumes.point(new)
                 told = f"switched from {old} to {new}"
-                server.until(lambda told=told: told in server.said())  # type: ignore[misc]
+                server.until(lambda told=told: told in server.output())  # type: ignore[misc]
                 assert server.canaries() == [new]
                 info = re.findall(r"^serving_model_info(\{.*) 1\.0$", server.metrics(), re.MULTILINE)
                 assert info == [f'{{name="{NAME}",version="{new}"}}']
@@ -87,23 +87,23 @@ def test_switching_there_and_back_under_load_loses_no_request(
     print(f"{counted.total()} requests: {dict(counted)}; {len(probes)} probes")
     assert set(counted) == set(VERSIONS)
     assert min(counted.values()) > 100
-    for each in answers:  # once there and once back, and no answer of the old one after one of the new
+    for each in answers:  # switched once there and once back, with no answer of the old version after one of the new
         assert [a for a, b in zip(each, [*each[1:], ""], strict=True) if a != b] == [ONE, TWO, ONE]
     assert len(probes) > 100
     assert set(probes) == {0}
     metrics = server.metrics()
     assert 'serving_switches_total{result="switched"} 2.0' in metrics
     assert 'serving_switches_total{result="failed"} 0.0' in metrics
-    assert len(server.workers()) == 2, "those of the version that was left are gone"
+    assert len(server.workers()) == 2, "the old version's workers have ended"
 
 
-def test_every_metric_that_is_promised_is_there_and_batches_grow_with_the_load(server: Start) -> None:
+def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -> None:
     server.predict()
     alone = batches(server)
     for _ in range(20):
         assert server.predict()[0] == 200
     after = batches(server)
-    assert after["1.0"] - alone["1.0"] == 20, "a lone client's requests wait for no company"
+    assert after["1.0"] - alone["1.0"] == 20, "a single client's requests are not delayed"
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(lambda number: server.predict(number % 4)[0], range(800)))
     assert set(answers) == {200}
@@ -113,14 +113,14 @@ def test_every_metric_that_is_promised_is_there_and_batches_grow_with_the_load(s
     server.predict(headers={"Content-Type": "text/plain"})
     metrics = server.metrics()
     for name, wanted in SERVED.items():
-        if name == "Requests5XX":  # of which there was none
+        if name == "Requests5XX":  # none has occurred
             continue
         found = re.search(rf"^{name}(?:\{{(.*)\}})? ", metrics, re.MULTILINE)
         assert found, name
         assert set(re.findall(r"(\w+)=\"", found[1] or "")) == wanted, name
 
 
-def test_probes_are_no_predictions(server: Start) -> None:
+def test_probes_are_not_counted_as_predictions(server: Start) -> None:
     def counted() -> tuple[list[str], int, float]:
         metrics = server.metrics()
         names = ("requests_total", "predictions_total", "batch_size_count", "nearest_distance_count")
@@ -142,7 +142,7 @@ def test_probes_are_no_predictions(server: Start) -> None:
 
 
 def batches(server: Start) -> dict[str, float]:
-    """The buckets of the histogram of batch sizes."""
+    """The histogram of batch sizes: cumulative counts by upper bound."""
     found = re.findall(r'^serving_batch_size_bucket\{le="(.*)"\} (.*)$', server.metrics(), re.MULTILINE)
     return {size: float(count) for size, count in found}
 
@@ -167,7 +167,7 @@ def test_a_request_is_found_in_the_log_by_its_id_or_the_clients_own(server: Star
 
 
 @pytest.mark.slow
-def test_model_version_pins_a_server_whatever_the_pointer_says(volumes: Volumes, tmp_path: Path) -> None:
+def test_a_server_with_model_version_ignores_the_pointer(volumes: Volumes, tmp_path: Path) -> None:
     volumes.point(ONE)
     with Start(volumes.root, tmp_path, MODEL_VERSION=TWO) as pinned:
         pinned.until_ready()
@@ -177,10 +177,10 @@ def test_model_version_pins_a_server_whatever_the_pointer_says(volumes: Volumes,
             time.sleep(1.5)
             assert pinned.serves(TWO)
         assert pinned.probe() == 0
-        assert "switched" not in pinned.said()
+        assert "switched" not in pinned.output()
     with Start(volumes.root, tmp_path, MODEL_VERSION="3333cccc") as pinned:
         assert pinned.until_ended() == 2
-        assert pinned.complained().startswith("error: no version 3333cccc was ever deployed, ")
+        assert pinned.errors().startswith("error: no version 3333cccc was ever deployed, ")
 
 
 SLOW = """
@@ -199,7 +199,7 @@ Handler.handle = _slow
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_shall_end_answers_what_it_has_accepted(tmp_path: Path, number: int) -> None:
+def test_a_stopped_server_answers_all_accepted_requests(tmp_path: Path, number: int) -> None:
     volumes = Volumes(tmp_path / "volumes")
     folder = write_version(tmp_path / "files", ONE)
     with (folder / "handler.py").open("a") as handler:
@@ -214,4 +214,4 @@ def test_a_server_that_shall_end_answers_what_it_has_accepted(tmp_path: Path, nu
         start.process.send_signal(number)
         assert Counter(each.result() for each in asked) == {ONE: 60}
         assert start.until_ended() == 0
-        assert start.said().rstrip().endswith("stopped")
+        assert start.output().rstrip().endswith("stopped")

@@ -1,24 +1,23 @@
-"""A real TorchServe over a tiny real model: what it answers, and that nobody can do it harm."""
+"""A real TorchServe with a tiny real model: its answers to good and bad requests."""
 
 import json
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
-from serving.torchserve.server import TorchServe, TorchServeError
+from serving.torchserve.server import TorchServe
 from tests.support.model_archive import CLASSES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
+from tests.support.torchserve_process import processes
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
-    """Started from a model store that it may only read."""
+    """Started from a read-only model store."""
     store = tmp_path_factory.mktemp("store")
     mar = archive(folder, store / "model.mar")
     store.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -38,12 +37,6 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     assert list(store.iterdir()) == [mar]
     assert store.stat().st_mtime_ns == before
     store.chmod(stat.S_IRWXU)
-
-
-def processes(server: TorchServe) -> list[psutil.Process]:
-    """Java, then its workers."""
-    java = psutil.Process(server._java.pid)
-    return [java, *java.children(recursive=True)]
 
 
 def test_every_class_is_answered(server: TorchServe) -> None:
@@ -71,7 +64,7 @@ def put(server: TorchServe, body: bytes, kind: str) -> tuple[int, Any]:
     return response.status, json.loads(response.read())
 
 
-def test_bad_input_gets_its_own_4xx_and_the_worker_survives(server: TorchServe) -> None:
+def test_bad_input_gets_4xx_and_the_worker_survives(server: TorchServe) -> None:
     before = [process.pid for process in processes(server)]
     side = int(MAX_PIXELS**0.5) + 1
     cases = [
@@ -93,7 +86,7 @@ def test_bad_input_gets_its_own_4xx_and_the_worker_survives(server: TorchServe) 
     assert [process.pid for process in processes(server)] == before
 
 
-def test_bad_items_among_many_at_once_cost_the_others_nothing(server: TorchServe) -> None:
+def test_bad_items_in_a_batch_do_not_fail_the_others(server: TorchServe) -> None:
     bodies = [b"no image" if number % 3 == 0 else png(picture(number % 4)) for number in range(200)]
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(server.predict, bodies))
@@ -102,9 +95,9 @@ def test_bad_items_among_many_at_once_cost_the_others_nothing(server: TorchServe
         assert got == ((400, None) if number % 3 == 0 else (200, CLASSES[number % 4]))
 
 
-def test_an_answer_of_another_version_or_label_or_distance_is_not_ready(server: TorchServe) -> None:
+def test_a_wrong_version_label_or_distance_is_not_ready(server: TorchServe) -> None:
     golden = read_golden(server.mar)
-    assert golden.canary(server.url)
+    assert golden.is_answered(server.url)
     [item, *_] = golden.items
     for wrong in (
         replace(golden, version="2"),
@@ -112,40 +105,10 @@ def test_an_answer_of_another_version_or_label_or_distance_is_not_ready(server: 
         replace(golden, items=(replace(item, distance=0.01),)),
     ):
         with pytest.raises(GoldenError, match=rf"it answers .*{CLASSES[0]}.* where version {wrong.version} found"):
-            wrong.canary(server.url)
+            wrong.is_answered(server.url)
 
 
-def test_only_loopback_is_listened_on_and_nothing_can_be_registered(server: TorchServe) -> None:
-    listening = [each.laddr for each in processes(server)[0].net_connections() if each.status == psutil.CONN_LISTEN]
-    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
-    assert len(listening) == (3 if sys.platform == "linux" else 6)
-    for address in listening:
-        connection = HTTPConnection("127.0.0.1", address.port, timeout=5)
-        try:
-            connection.request("POST", "/models?url=http://127.0.0.1:1/x.mar")
-            assert connection.getresponse().status in (404, 405)
-        except (OSError, HTTPException):
-            pass  # gRPC's ports do not speak HTTP 1
-
-
-def test_the_worker_has_one_thread_and_no_environment_of_ours(server: TorchServe) -> None:
+def test_the_worker_has_one_thread_and_does_not_inherit_the_environment(server: TorchServe) -> None:
     worker = processes(server)[1].environ()
     assert worker["OMP_NUM_THREADS"] == "1"
     assert not {key for key in worker if key.startswith("PYTEST")}
-
-
-@pytest.mark.slow
-def test_a_model_that_does_not_load_is_never_ready(folder: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for path in folder.iterdir():
-        (broken / path.name).write_bytes(path.read_bytes())
-    (broken / "network.onnx").write_bytes(b"no network")
-    mar = archive(broken, tmp_path / "model.mar")
-    server = TorchServe(mar, NAME, log=Log(tmp_path / "log"))
-    with (
-        pytest.raises(TorchServeError, match=r"does not load.*\n(.*\n)*.*network\.onnx failed"),
-        server,
-    ):
-        pytest.fail("it said that it was ready")
-    assert server._java.poll() is not None

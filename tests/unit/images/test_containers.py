@@ -30,7 +30,7 @@ from tests.support.model_archive import CLASSES, NAME, VERSION, archive, write_m
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data volume with a dataset, and images of the user's."""
+    """A data volume with a dataset and with the user's images."""
     for folder in ("dataset/0123", "images/train/7"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         (tmp_path / "data" / folder / "file").touch()
@@ -38,7 +38,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
-def test_root_gives_the_volumes_to_the_containers_but_not_the_images(data: Path) -> None:
+def test_root_gives_the_volumes_but_not_the_users_images_to_the_containers(data: Path) -> None:
     give_to_containers([data])
     for path in (data, data / "dataset", data / "dataset/0123/file"):
         assert (path.stat().st_uid, path.stat().st_gid) == (UID, GID)
@@ -47,13 +47,13 @@ def test_root_gives_the_volumes_to_the_containers_but_not_the_images(data: Path)
 
 
 @pytest.mark.skipif(os.getuid() == UID, reason="the files are this user's, who is the containers'")
-def test_another_user_is_told_what_to_do(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_gets_the_command_for_root(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: UID + 1)
     with pytest.raises(SettingsError, match=f"sudo chown -R {USER} {data}"):
         give_to_containers([data])
 
 
-def test_volumes_that_all_may_write_are_left_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_world_writable_volumes_are_unchanged(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: UID + 1)
     for path in (data, *data.rglob("*")):
         path.chmod(0o777)
@@ -104,7 +104,7 @@ def test_only_a_source_that_downloads_needs_the_network(source: str, online: set
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Path:
-    """Volumes with a model that the pointer names."""
+    """Volumes with a served model."""
     mar = archive(write_model(tmp_path / "model"), tmp_path / "deploy-model/model-store/model.mar")
     pointer = {
         "name": NAME,
@@ -116,7 +116,7 @@ def deployed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_to_serve_is_said_before_docker_is_asked(
+def test_without_a_model_docker_is_not_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -130,7 +130,7 @@ def test_serving_in_an_image_needs_docker(
     monkeypatch.setenv("PATH", str(deployed))
     project = str(ROOT / "project.yaml")
     assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", "0"]) == 2
-    assert capsys.readouterr().err.startswith("Docker is needed, and ")
+    assert capsys.readouterr().err.startswith("error: Docker is needed, and ")
 
 
 def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +196,7 @@ def port(server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> in
 def leave(port: int, *versions: str) -> None:
     """The canaries of versions, each with a label of its own."""
     goldens = [Golden(each, (Item(b"image", label_of(each), label_of(each), 0.1),)) for each in versions]
-    canary.leave(port, f"http://127.0.0.1:{port}/predictions/{NAME}", *goldens)
+    canary.write_canary(port, f"http://127.0.0.1:{port}/predictions/{NAME}", *goldens)
 
 
 def label_of(version: str) -> str:

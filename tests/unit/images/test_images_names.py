@@ -1,4 +1,4 @@
-"""Images are named by what is in them, and whoever lacks Docker is told how to get it."""
+"""Images have names with a tag; the Dockerfiles agree with it; without Docker, the error says how to install it."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def _no_build_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(key, raising=False)
 
 
-def test_the_tag_is_the_digest() -> None:
+def test_a_reference_ends_with_the_tag() -> None:
     project = load_project(ROOT / "project.yaml")
     names = references(project)
     assert set(names) == {*STEP_NAMES, "serving"}
@@ -51,13 +51,13 @@ def test_an_unknown_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         tag("train")
 
 
-def test_nothing_is_ever_latest() -> None:
+def test_no_image_is_tagged_latest() -> None:
     files = [*DOCKERFILES, ROOT / "Makefile", *(ROOT / "pipeline").glob("*.py")]
     assert [file for file in files if "latest" in file.read_text()] == []
 
 
 def stages(file: Path) -> dict[str, list[str]]:
-    """The lines of each build stage, comments left out; those before the first one have no name."""
+    """The lines of each build stage without comments; lines before the first stage have the name ''."""
     found: dict[str, list[str]] = {"": []}
     for line in file.read_text().splitlines():
         if line.startswith("FROM "):
@@ -67,7 +67,7 @@ def stages(file: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_both_dockerfiles_begin_alike_so_that_torch_is_one_layer() -> None:
+def test_both_dockerfiles_have_the_same_base_and_torch_layers() -> None:
     steps, serving = map(stages, DOCKERFILES)
     assert steps[""][0] == serving[""][0]  # the base image
     assert (steps["base"], steps["torch"]) == (serving["base"], serving["torch"])
@@ -80,7 +80,7 @@ def test_every_image_runs_as_the_fixed_user() -> None:
     assert f"RUN useradd --uid {USER.partition(':')[0]} " in "\n".join(found["base"])
 
 
-def test_dockerfiles_are_clean() -> None:
+def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, *DOCKERFILES], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -90,7 +90,7 @@ def pins(lock: str) -> set[str]:
     return {line.removesuffix(" \\") for line in (ROOT / lock).read_text().splitlines() if re.match(r"[a-z]", line)}
 
 
-def test_a_shared_layer_holds_nothing_that_an_image_does_not_ask_for() -> None:
+def test_every_package_of_a_shared_layer_is_in_the_locks_of_its_images() -> None:
     common, torch = pins("steps/common/requirements.txt"), pins("steps/torch-dependencies.txt")
     for step in STEP_NAMES:
         assert common <= pins(f"steps/{step}/requirements.txt"), step
@@ -100,7 +100,7 @@ def test_a_shared_layer_holds_nothing_that_an_image_does_not_ask_for() -> None:
     assert pins("steps/common/kfp.txt") < pins("requirements.txt")
 
 
-def test_the_cuda_build_is_the_same_torch() -> None:
+def test_the_cuda_build_has_the_same_version_of_torch() -> None:
     (cpu,) = {pin.split()[0].partition("+")[0] for pin in pins("steps/torch.txt")}
     cuda = pins("steps/torch-cuda.txt")
     assert cpu in cuda
@@ -111,7 +111,7 @@ def test_the_cuda_build_is_the_same_torch() -> None:
 
 @pytest.mark.parametrize("command", [["images"], ["images", "train"], ["run", "--runner", "docker"]])
 @pytest.mark.parametrize("missing", ["command", "engine"])
-def test_without_docker_it_is_said_how_to_get_it(tmp_path: Path, command: list[str], missing: str) -> None:
+def test_without_docker_the_error_says_how_to_install_it(tmp_path: Path, command: list[str], missing: str) -> None:
     environment = {**os.environ, "VOLUMES": str(tmp_path / "volumes"), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
     if missing == "command":
         environment["PATH"] = str(tmp_path)
@@ -122,7 +122,7 @@ def test_without_docker_it_is_said_how_to_get_it(tmp_path: Path, command: list[s
     words = [sys.executable, "-m", "pipeline", *command]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Docker is needed, and ")
+    assert done.stderr.startswith("error: Docker is needed, and ")
     assert "https://docs.docker.com/engine/install/" in done.stderr
     assert not (tmp_path / "volumes").exists()
 
@@ -130,7 +130,7 @@ def test_without_docker_it_is_said_how_to_get_it(tmp_path: Path, command: list[s
 @pytest.mark.parametrize(
     "registry", ["docker", "ghcr.io/", "https://ghcr.io", "ghcr.io/UPPER", "localhost:5000/a b", ""]
 )
-def test_a_registry_that_docker_would_not_take_is_refused(tmp_path: Path, registry: str) -> None:
+def test_an_invalid_registry_is_refused(tmp_path: Path, registry: str) -> None:
     file = tmp_path / "project.yaml"
     file.write_text(yaml.safe_dump({**PROJECT, "registry": registry}))
     with pytest.raises(SettingsError, match="registry: is"):
@@ -140,7 +140,7 @@ def test_a_registry_that_docker_would_not_take_is_refused(tmp_path: Path, regist
 @pytest.mark.parametrize(
     "registry", ["localhost:5000", "localhost", "ghcr.io/owner", "docker.io/me", "10.0.0.1:5000/a/b-c"]
 )
-def test_registries_with_port_and_folders_are_taken(tmp_path: Path, registry: str) -> None:
+def test_a_registry_may_have_a_port_and_folders(tmp_path: Path, registry: str) -> None:
     file = tmp_path / "project.yaml"
     file.write_text(yaml.safe_dump({**PROJECT, "registry": registry}))
     assert load_project(file).registry == registry

@@ -1,4 +1,4 @@
-"""What a registry answers, and what is made of it: a registry of a few lines listens on the loopback address."""
+"""The client of a registry, against a small registry on the loopback address."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from pipeline.images.registry import Registry, RegistryError
 
 
 class Server(ThreadingHTTPServer):
-    """Holds `images`; asks for a `user`, by a token or with each request; or answers every request with `status`."""
+    """Has `images`; authenticates a `user`, by basic authentication or tokens; or answers everything with `status`."""
 
     status: int | None = None
     user: str | None = None
@@ -74,7 +74,7 @@ def log_in(server: Server, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": server.user}}}))
 
 
-def test_it_says_what_it_holds(server: Server) -> None:
+def test_has_is_true_for_an_image_with_this_tag_only(server: Server) -> None:
     asked, prefix = registry(server)
     server.images = ("folder/digits-train:0123",)
     assert asked.has(f"{prefix}/digits-train:0123")
@@ -83,7 +83,7 @@ def test_it_says_what_it_holds(server: Server) -> None:
 
 
 @pytest.mark.parametrize("tokens", [False, True])
-def test_dockers_own_login_is_used(server: Server, tmp_path: Path, tokens: bool) -> None:
+def test_dockers_login_is_used(server: Server, tmp_path: Path, tokens: bool) -> None:
     log_in(server, tmp_path)
     server.tokens = tokens
     server.images = ("folder/digits-train:0123", "folder/digits-embed:0123")
@@ -93,27 +93,27 @@ def test_dockers_own_login_is_used(server: Server, tmp_path: Path, tokens: bool)
     assert not asked.has(f"{prefix}/digits-embed:4567")
 
 
-def test_a_public_registry_gives_tokens_to_anyone(server: Server) -> None:
+def test_a_public_registry_needs_a_token_and_no_login(server: Server) -> None:
     server.tokens, server.images = True, ("folder/digits-train:0123",)
     asked, prefix = registry(server)
     assert asked.has(f"{prefix}/digits-train:0123")
 
 
 @pytest.mark.parametrize("tokens", [False, True])
-def test_without_a_login_it_is_said_how_to_log_in(server: Server, tokens: bool) -> None:
+def test_without_a_login_the_error_says_how_to_log_in(server: Server, tokens: bool) -> None:
     server.user, server.tokens = "c29tZW9uZTplbHNl", tokens
     asked, prefix = registry(server)
     with pytest.raises(RegistryError, match="docker login 127.0.0.1"):
         asked.has(f"{prefix}/digits-train:0123")
 
 
-def test_a_registry_in_trouble_is_not_taken_for_an_empty_one(server: Server) -> None:
+def test_a_registry_that_fails_is_an_error(server: Server) -> None:
     server.status = 503
     asked, prefix = registry(server)
     with pytest.raises(RegistryError, match="status 503"):
         asked.has(f"{prefix}/digits-train:0123")
 
 
-def test_a_registry_that_is_not_there_is_named() -> None:
+def test_a_registry_that_is_down_is_named() -> None:
     with pytest.raises(RegistryError, match="the registry 127.0.0.1:9 does not answer"):
         Registry("127.0.0.1:9").has("127.0.0.1:9/digits-train:0123")

@@ -1,4 +1,4 @@
-"""The manifests name the images of this revision, and `make pin` is what writes them."""
+"""`make pin` writes the images of this revision into the manifests."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline import __main__ as pipeline
+from pipeline import commands
+from pipeline.__main__ import main
 from pipeline.images.build import references
 from pipeline.images.kustomization import KUSTOMIZATIONS, pin
 from pipeline.settings import SettingsError, load_project
@@ -18,7 +19,7 @@ SERVING = KUSTOMIZATIONS["serving"]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """The kustomizations alone."""
+    """A copy of the kustomizations."""
     for file in KUSTOMIZATIONS.values():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
@@ -26,12 +27,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def named(folder: Path) -> dict[str, str]:
-    """The images that kustomizations name, by the name that the manifests give them."""
+    """The images of the kustomizations, by their names in the manifests."""
     entries = [yaml.safe_load((folder / file).read_text())["images"] for file in KUSTOMIZATIONS.values()]
     return {one["name"]: f"{one['newName']}:{one['newTag']}" for [one] in entries}
 
 
-def test_images_are_those_of_the_sources() -> None:
+def test_the_manifests_have_the_images_of_this_revision() -> None:
     wanted = {name: reference for name, reference in references(PROJECT).items() if name in KUSTOMIZATIONS}
     assert named(ROOT) == wanted, "infra/torchserve names other images than this revision's: run make pin"
 
@@ -52,7 +53,7 @@ def test_pinning_changes_the_image_and_nothing_else(tree: Path) -> None:
     assert changed == [("newName:", "newName:")]
 
 
-def test_a_stale_tag_is_written_anew_whatever_it_looks_like(tree: Path) -> None:
+def test_an_old_tag_is_replaced_whatever_its_form(tree: Path) -> None:
     pin(PROJECT, tree)
     good = (tree / SERVING).read_text()
     tag = references(PROJECT)["serving"].rpartition(":")[2]
@@ -62,7 +63,7 @@ def test_a_stale_tag_is_written_anew_whatever_it_looks_like(tree: Path) -> None:
         assert named(tree)["serving"] == references(PROJECT)["serving"]
 
 
-def test_a_template_gets_the_tag_and_keeps_the_variable(tree: Path) -> None:
+def test_the_templates_copy_gets_the_tag_and_keeps_the_variable(tree: Path) -> None:
     template = tree / "{{a.variable}}" / SERVING
     template.parent.mkdir(parents=True)
     text = (tree / SERVING).read_text().replace(f"/{PROJECT.name}-", "/{{ a.variable }}-")
@@ -79,13 +80,13 @@ def test_a_kustomization_without_the_image_is_refused(tree: Path) -> None:
         pin(PROJECT, tree)
 
 
-def test_the_command_says_what_it_wrote(
+def test_the_command_prints_the_files_that_changed(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipeline.images.kustomization.pin", lambda project: pin(project, tree))
-    monkeypatch.setattr(pipeline, "ROOT", tree)
+    monkeypatch.setattr(commands, "ROOT", tree)
     (tree / SERVING).write_text((tree / SERVING).read_text().replace("newTag: ", "newTag: old # "))
-    assert pipeline.main(["pin"]) == 0
+    assert main(["pin"]) == 0
     assert f"{SERVING}: pinned\n" in capsys.readouterr().out
-    assert pipeline.main(["pin"]) == 0
+    assert main(["pin"]) == 0
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""Alerts and dashboard: they fire when they should, and ask for no metric that a server does not expose."""
+"""Alerts and dashboard: alerts fire when they should, and both use only metrics that a server exposes."""
 
 import json
 import os
@@ -28,13 +28,13 @@ _DASHBOARD_WORDS = {"namespace": "kubeflow", "__rate_interval": "5m"}
 
 
 def plain(expression: str) -> str:
-    """What Grafana sends."""
+    """The expression with its variables filled in, as Grafana sends it."""
     return re.sub(r"\$(\w+)", lambda found: _DASHBOARD_WORDS[found[1]], expression)
 
 
 def asked(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """Each metric in a PromQL expression with the labels that it is chosen by."""
-    # A name that a bracket follows is a function's.
+    """Each metric in a PromQL expression, with the labels in its selector."""
+    # A name before a bracket is a function.
     for name, labels in re.findall(
         r"(?<![\w.])([a-zA-Z_:][\w:]*)\b(?!\s*\()\s*(?:\{(.*?)\})?", without_lists(expression)
     ):
@@ -59,7 +59,7 @@ def expressions() -> list[str]:
     return [*(rule["expr"] for rule in ALERTS), *panels]
 
 
-def test_nothing_is_asked_for_that_is_not_exposed() -> None:
+def test_every_metric_and_label_used_is_exposed() -> None:
     seen = set()
     for expression in expressions():
         metrics = dict(asked(expression))
@@ -73,18 +73,18 @@ def test_nothing_is_asked_for_that_is_not_exposed() -> None:
     assert [name for name in (*COUNTERS_AND_GAUGES, *HISTOGRAMS) if not any(one.startswith(name) for one in seen)] == []
 
 
-def test_every_metric_is_found_in_an_expression() -> None:
+def test_the_parser_finds_every_metric_of_an_expression() -> None:
     found = list(asked('sum by (a, b) (rate(x_total{c="d e=f", g!~"h"}[5m] offset 1h)) / on (i) y > 0.5 or absent(z)'))
     assert found == [("x_total", {"c", "g"}), ("y", set()), ("z", set())]
 
 
-def test_a_legend_names_a_label_that_is_left() -> None:
+def test_a_legend_uses_labels_of_its_result() -> None:
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= grouped(target["expr"])
 
 
-def test_the_dashboard_is_whole() -> None:
+def test_panels_are_unique_and_do_not_overlap() -> None:
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids)) == len({panel["title"] for panel in DASHBOARD["panels"]})
     cells: set[tuple[int, int]] = set()
@@ -97,7 +97,7 @@ def test_the_dashboard_is_whole() -> None:
     assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "namespace"}
 
 
-def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
+def test_every_alert_has_a_severity_and_a_description() -> None:
     for rule in ALERTS:
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert set(rule["annotations"]) == {"summary", "description"}
@@ -109,12 +109,12 @@ def test_every_alert_is_tested() -> None:
 
 
 @pytest.mark.slow
-def test_alerts_fire_when_they_should_and_not_on_an_ordinary_day(tmp_path: Path) -> None:
+def test_alerts_fire_when_they_should_and_not_otherwise(tmp_path: Path) -> None:
     run(tmp_path, RULE["spec"], "test", "rules", shutil.copy(TEST, tmp_path))
 
 
 @pytest.mark.slow
-def test_prometheus_reads_what_the_dashboard_asks(tmp_path: Path) -> None:
+def test_the_expressions_are_valid_promql(tmp_path: Path) -> None:
     rules = [{"record": f"panel_{number}", "expr": text} for number, text in enumerate(expressions())]
     run(tmp_path, {"groups": [{"name": "dashboard", "rules": rules}]}, "check", "rules", tmp_path / "rules.yaml")
 

@@ -1,4 +1,4 @@
-"""The volumes on Kubernetes: three claims, each bound to its own volume and to nothing else."""
+"""The volumes on Kubernetes: three claims, each bound to its own volume only."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def objects(text: str) -> Objects:
 
 
 def built(folder: Path) -> Objects:
-    kubectl = Path(sys.executable).with_name("kubectl")  # of requirements.txt, whatever else is installed
+    kubectl = Path(sys.executable).with_name("kubectl")  # the one in requirements.txt
     done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return objects(done.stdout)
@@ -43,7 +43,7 @@ def test_every_object_is_valid() -> None:
 
 
 @pytest.mark.parametrize("volume", CLAIMS)
-def test_volume_and_claim_bind_to_each_other_and_to_nothing_else(volume: str) -> None:
+def test_volume_and_claim_bind_to_each_other_only(volume: str) -> None:
     made, name = built(FOLDER), f"{PROJECT.name}-{volume}"
     pv, pvc = made["PersistentVolume", name]["spec"], made["PersistentVolumeClaim", CLAIMS[volume]]
     assert pvc["metadata"]["namespace"] == setting("namespace")
@@ -59,7 +59,7 @@ def test_volume_and_claim_bind_to_each_other_and_to_nothing_else(volume: str) ->
     assert term == {"key": "kubernetes.io/hostname", "operator": "In", "values": [setting("node")]}
 
 
-def test_there_are_three_volumes_and_nothing_of_the_settings_is_left() -> None:
+def test_the_objects_are_three_volumes_and_a_service_account() -> None:
     made = built(FOLDER)
     kinds = sorted(kind for kind, _ in made)
     volumes = ["PersistentVolume"] * 3 + ["PersistentVolumeClaim"] * 3
@@ -67,7 +67,7 @@ def test_there_are_three_volumes_and_nothing_of_the_settings_is_left() -> None:
     assert {one["metadata"]["labels"]["app.kubernetes.io/part-of"] for one in made.values()} == {PROJECT.name}
 
 
-def test_the_namespace_is_everywhere_the_one_that_is_set(tmp_path: Path) -> None:
+def test_the_namespace_setting_is_used_everywhere(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "pv-pvc")
     path = tmp_path / "pv-pvc/kustomization.yaml"
     path.write_text(path.read_text().replace(f"namespace={setting('namespace')} ", "namespace=elsewhere "))
@@ -80,7 +80,7 @@ def test_the_namespace_is_everywhere_the_one_that_is_set(tmp_path: Path) -> None
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "train-pipeline", "namespace": "elsewhere"}]
 
 
-def test_pods_may_do_what_kubeflow_asks_of_them_alone() -> None:
+def test_pods_have_only_the_rights_that_kubeflow_needs() -> None:
     role = next(one for (kind, _), one in built(FOLDER).items() if kind == "Role")
     allowed = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
     results = {("workflowtaskresults", "create"), ("workflowtaskresults", "patch")}
@@ -88,7 +88,7 @@ def test_pods_may_do_what_kubeflow_asks_of_them_alone() -> None:
     assert all(rule.get("resourceNames") for rule in role["rules"] if rule["apiGroups"] == [""])
 
 
-def test_serving_reads_the_deploy_volume_from_a_namespace_of_its_own(tmp_path: Path) -> None:
+def test_serving_reads_the_deploy_volume_from_its_own_namespace(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "pv-pvc")
     path = tmp_path / "pv-pvc/kustomization.yaml"
     path.write_text(path.read_text().replace("# - ", "- "))

@@ -1,4 +1,4 @@
-"""What serving on Kubernetes may have besides: autoscaling, a way in, monitoring, a rollback from within."""
+"""The optional components of serving on Kubernetes: autoscaling, ingress, monitoring; and the rollback job."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.deploy.release import rollout, service
+from steps.deploy.release.cluster import rollout, service
 from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment
 
 PROJECT = load_project(ROOT / "project.yaml")
@@ -25,12 +25,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Objects:
     return changed(tmp_path_factory.mktemp("everything"), COMPONENTS)
 
 
-def test_a_component_adds_and_takes_nothing_away(base: Objects, everything: Objects) -> None:
+def test_components_only_add_objects(base: Objects, everything: Objects) -> None:
     same = {key: one for key, one in base.items() if key != ("Deployment", "torchserve")}
     assert everything.items() >= same.items()
 
 
-def test_settings_go_where_they_belong(tmp_path: Path) -> None:
+def test_each_setting_sets_its_fields(tmp_path: Path) -> None:
     made = changed(tmp_path / "a", (), project="other", replicas="3", pipeline_namespace="training")
     assert deployment(made)["replicas"] == 3
     assert made["RoleBinding", "rollout"]["subjects"][0]["namespace"] == "training"
@@ -46,14 +46,14 @@ def test_settings_go_where_they_belong(tmp_path: Path) -> None:
     assert {made[kind, "torchserve"]["metadata"]["labels"]["release"] for kind in CUSTOM} == {"r"}
 
 
-def test_applying_leaves_the_number_of_pods_to_the_autoscaler(everything: Objects) -> None:
+def test_the_autoscaler_sets_the_number_of_pods(everything: Objects) -> None:
     assert "replicas" not in deployment(everything)
     scaler = everything["HorizontalPodAutoscaler", "torchserve"]["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "torchserve"}
     assert scaler["minReplicas"] == 2
 
 
-def test_from_outside_one_path_can_be_asked(everything: Objects) -> None:
+def test_the_ingress_exposes_one_path(everything: Objects) -> None:
     ingress = everything["Ingress", "torchserve"]
     (rule,) = ingress["spec"]["rules"]
     (path,) = rule["http"]["paths"]
@@ -63,7 +63,7 @@ def test_from_outside_one_path_can_be_asked(everything: Objects) -> None:
     assert [ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]] == largest
 
 
-def test_prometheus_alone_reaches_the_metrics(everything: Objects) -> None:
+def test_only_prometheus_reaches_the_metrics(everything: Objects) -> None:
     assert {"name": "METRICS_ADDRESS", "value": "0.0.0.0:8082"} in container(everything)["env"]
     assert {"name": "metrics", "containerPort": 8082} in container(everything)["ports"]
     service = everything["Service", "torchserve-metrics"]
@@ -80,7 +80,7 @@ def test_prometheus_alone_reaches_the_metrics(everything: Objects) -> None:
     assert dashboard["data"] == {"torchserve.json": (FOLDER / "components/monitoring/dashboard.json").read_text()}
 
 
-def test_a_rollback_runs_where_the_pipeline_does(tmp_path: Path) -> None:
+def test_the_rollback_job_runs_in_the_pipelines_namespace(tmp_path: Path) -> None:
     shutil.copytree(FOLDER / "rollback", tmp_path / "rollback")
     path = tmp_path / "rollback/kustomization.yaml"
     text = path.read_text().replace("serving-namespace=kubeflow", "serving-namespace=serving")
@@ -105,14 +105,14 @@ def test_a_rollback_runs_where_the_pipeline_does(tmp_path: Path) -> None:
         assert mounts == {"/deploy-model": False, "/model": True, "/tmp": False}
 
 
-def test_a_rollback_has_the_time_that_it_may_take_and_is_of_where_serving_is(base: Objects) -> None:
+def test_the_rollback_job_has_enough_time_and_servings_namespace(base: Objects) -> None:
     job = built(FOLDER / "rollback")["Job", "rollback"]
     assert job["spec"]["activeDeadlineSeconds"] > 2 * rollout.ROLLOUT_SECONDS + service.ASK_SECONDS
     environment = {one["name"]: one["value"] for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert environment["SERVING_NAMESPACE"] == base["Deployment", "torchserve"]["metadata"]["namespace"]
 
 
-def test_what_the_documentation_names_exists() -> None:
+def test_what_the_serving_page_names_exists() -> None:
     text = (ROOT / "docs/serving.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets

@@ -1,4 +1,4 @@
-"""Serving on Kubernetes: what `kubectl apply -k infra/torchserve` makes, with and without each component."""
+"""Serving on Kubernetes: the objects of `kubectl apply -k infra/torchserve`, with and without each component."""
 
 import itertools
 import re
@@ -41,7 +41,7 @@ def test_every_object_is_valid_and_of_this_project(tmp_path: Path, components: t
     assert ({kind for kind, _ in made} >= CUSTOM) == ("monitoring" in components)
 
 
-def test_nothing_but_serving_comes_without_components(base: Objects) -> None:
+def test_the_base_has_only_the_objects_of_serving(base: Objects) -> None:
     assert sorted(base) == [
         ("Deployment", "torchserve"),
         ("NetworkPolicy", "torchserve"),
@@ -53,7 +53,7 @@ def test_nothing_but_serving_comes_without_components(base: Objects) -> None:
     ]
 
 
-def test_every_pod_is_replaced_by_one_that_is_ready(base: Objects) -> None:
+def test_a_rolling_update_waits_for_ready_pods(base: Objects) -> None:
     spec = deployment(base)
     assert spec["replicas"] == 2
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
@@ -78,7 +78,7 @@ def test_pods_meet_the_restricted_security_standard(folder: Path) -> None:
         assert not any("hostPort" in port for port in one.get("ports", []))
 
 
-def test_the_pods_can_do_nothing_to_the_cluster_and_write_nowhere_but_tmp(base: Objects) -> None:
+def test_pods_have_no_rights_and_write_only_to_tmp(base: Objects) -> None:
     spec = pod(base)
     assert spec["automountServiceAccountToken"] is spec["enableServiceLinks"] is False
     assert spec["serviceAccountName"] == "torchserve"
@@ -91,23 +91,23 @@ def test_the_pods_can_do_nothing_to_the_cluster_and_write_nowhere_but_tmp(base: 
     assert volumes["tmp"]["emptyDir"]["sizeLimit"]
 
 
-def test_pods_spread_as_far_as_the_volume_lets_them(base: Objects) -> None:
+def test_pods_spread_as_far_as_the_volume_allows(base: Objects) -> None:
     spread = pod(base)["topologySpreadConstraints"]
     assert [one["topologyKey"] for one in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-    # Kubernetes does not reckon with a volume's node: with DoNotSchedule the second pod would never start there.
+    # Spreading ignores the volume's node: with DoNotSchedule the second pod would stay pending.
     assert {one["whenUnsatisfiable"] for one in spread} == {"ScheduleAnyway"}
     assert all(one["labelSelector"] == deployment(base)["selector"] for one in spread)
     assert all(one["matchLabelKeys"] == ["pod-template-hash"] for one in spread)
 
 
-def test_ready_is_a_canary_prediction_and_alive_is_any_answer(base: Objects) -> None:
+def test_probes_ask_for_readiness_and_liveness_in_time(base: Objects) -> None:
     probes = {name: container(base)[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
     for name, probe in probes.items():
         *start, timeout = probe["exec"]["command"]
         live = ["--live"] if name == "liveness" else []
         assert start == ["python3", "-m", "serving", "probe", *live, "--timeout"]
         assert int(timeout) < probe["timeoutSeconds"]
-    # Alive is asked only of a pod that has started, and a slow start is not a death.
+    # Liveness starts after the startup probe, which allows a slow start.
     window = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
     assert window >= 120
     assert window < deployment(base)["progressDeadlineSeconds"]
@@ -116,18 +116,18 @@ def test_ready_is_a_canary_prediction_and_alive_is_any_answer(base: Objects) -> 
 
 
 @pytest.mark.parametrize("name", ["startup", "readiness", "liveness"])
-def test_a_probe_is_a_command_that_serving_has(base: Objects, name: str) -> None:
+def test_each_probe_is_a_command_of_serving(base: Objects, name: str) -> None:
     words = container(base)[f"{name}Probe"]["exec"]["command"][3:]
     assert serving._parser().parse_args(words).run.__name__ == "probe"
 
 
-def test_a_pod_answers_until_no_request_comes_any_more(base: Objects) -> None:
+def test_the_grace_period_covers_the_pause_and_the_drain(base: Objects) -> None:
     pause = container(base)["lifecycle"]["preStop"]["exec"]["command"]
     assert pause[0] == "sleep"
     assert pod(base)["terminationGracePeriodSeconds"] > int(pause[1]) + DRAIN_SECONDS + END_SECONDS
 
 
-def test_the_version_comes_from_the_stamp_that_applying_leaves_alone(everything: Objects) -> None:
+def test_the_version_comes_from_an_annotation_that_apply_does_not_set(everything: Objects) -> None:
     template = deployment(everything)["template"]
     assert "annotations" not in template["metadata"]
     variables = {one["name"]: one for one in container(everything)["env"]}
@@ -135,7 +135,7 @@ def test_the_version_comes_from_the_stamp_that_applying_leaves_alone(everything:
     assert STAMP in (FOLDER / "base/deployment.yaml").read_text().split("apiVersion")[0]
 
 
-def test_only_predictions_are_within_reach(base: Objects) -> None:
+def test_only_the_port_for_predictions_is_reachable(base: Objects) -> None:
     service = base["Service", "torchserve"]["spec"]
     assert service["type"] == "ClusterIP"
     assert [(port["port"], port["targetPort"]) for port in service["ports"]] == [(8080, "http")]
@@ -147,7 +147,7 @@ def test_only_predictions_are_within_reach(base: Objects) -> None:
     assert policy["egress"] == []
 
 
-def test_every_selector_finds_the_pods(everything: Objects) -> None:
+def test_every_selector_matches_the_pods(everything: Objects) -> None:
     labels = deployment(everything)["template"]["metadata"]["labels"].items()
     selectors = [
         deployment(everything)["selector"]["matchLabels"],
@@ -160,7 +160,7 @@ def test_every_selector_finds_the_pods(everything: Objects) -> None:
     assert all(selector and labels >= selector.items() for selector in selectors)
 
 
-def test_deploy_may_change_this_deployment_and_see_pods(base: Objects) -> None:
+def test_deploy_may_change_this_deployment_and_list_pods(base: Objects) -> None:
     rules = base["Role", "rollout"]["rules"]
     assert rules == [
         {
@@ -177,7 +177,7 @@ def test_deploy_may_change_this_deployment_and_see_pods(base: Objects) -> None:
     assert binding["subjects"] == [account]
 
 
-def test_serving_in_a_namespace_of_its_own(tmp_path: Path) -> None:
+def test_serving_in_its_own_namespace(tmp_path: Path) -> None:
     made = changed(tmp_path, COMPONENTS, namespace="serving", claim="serving-model-pvc")
     assert {one["metadata"]["namespace"] for one in made.values()} == {"serving"}
     assert made["RoleBinding", "rollout"]["subjects"][0]["namespace"] == "kubeflow"

@@ -1,4 +1,4 @@
-"""The package for Kubeflow, walked at every depth: images, volumes, resources, retries, names; nothing is cached."""
+"""The package for Kubeflow, at every depth: images, volumes, resources, retries and names; caching is off."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ Spec = dict[str, Any]
 
 
 def package(path: Path, **kubeflow: Any) -> tuple[Spec, Spec]:
-    """The package's two documents: the pipeline, and what Kubernetes is told about each executor."""
+    """The two documents of the package: the pipeline, and the Kubernetes settings of each executor."""
     project = PROJECT.model_copy(update={"kubeflow": PROJECT.kubeflow.model_copy(update=kubeflow)})
     write_package(project, path)
     pipeline, platform = yaml.safe_load_all(path.read_text())
@@ -41,13 +41,13 @@ def dags(pipeline: Spec) -> Iterator[Spec]:
 
 
 def step_tasks(pipeline: Spec) -> dict[str, Spec]:
-    """The tasks that run a container, by executor, at whatever depth."""
+    """The tasks that run a container, by executor, at every depth."""
     executors = {name: c["executorLabel"] for name, c in pipeline["components"].items() if "executorLabel" in c}
     pairs = [(executors.get(t["componentRef"]["name"]), t) for tasks in dags(pipeline) for t in tasks.values()]
     return {name.removeprefix("exec-"): task for name, task in pairs if name}
 
 
-def test_every_step_is_a_task_once_under_its_display_name(compiled: tuple[Spec, Spec]) -> None:
+def test_every_step_is_one_task_with_its_display_name(compiled: tuple[Spec, Spec]) -> None:
     tasks = step_tasks(compiled[0])
     assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == {step.name: step.title for step in STEPS}
     assert sum(len(tasks) for tasks in dags(compiled[0])) == len(STEP_NAMES) + 2  # and the two conditions
@@ -57,7 +57,7 @@ def test_no_task_at_any_depth_is_cached(compiled: tuple[Spec, Spec]) -> None:
     assert [name for name, task in step_tasks(compiled[0]).items() if task["cachingOptions"].get("enableCache")] == []
 
 
-def test_images_are_named_by_digest(compiled: tuple[Spec, Spec]) -> None:
+def test_images_have_their_tags(compiled: tuple[Spec, Spec]) -> None:
     images = references(PROJECT)
     executors = compiled[0]["deploymentSpec"]["executors"]
     assert {name: executors[f"exec-{name}"]["container"]["image"] for name in STEP_NAMES} == {
@@ -72,13 +72,13 @@ def test_each_step_mounts_the_volumes_it_uses_and_no_others(compiled: tuple[Spec
         assert mounts == {f"/{volume}": CLAIMS[volume] for volume in TASKS[step].volumes}
 
 
-def test_the_claims_are_those_that_infra_makes() -> None:
+def test_the_claims_are_those_of_infra() -> None:
     claims = {path.stem for path in (ROOT / "infra/pv-pvc/base").glob("*-pvc.yaml")}
     assert claims == set(CLAIMS.values())
 
 
 @pytest.mark.parametrize("step", ["embed", "index", "analyse"])
-def test_a_step_needs_no_volume_that_it_does_not_mount(
+def test_a_step_mounts_every_volume_that_it_reads(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     from steps.analyse.analyse import analyse
@@ -118,7 +118,7 @@ def test_resources_are_requested_and_limited(compiled: tuple[Spec, Spec]) -> Non
 
 
 def numbers(given: dict[str, str]) -> dict[str, float]:
-    """The same resources as older servers read them."""
+    """The same resources, in the fields of older servers."""
     units = {"m": 0.001, "Mi": 2**20 / 1e9, "Gi": 2**30 / 1e9}
 
     def number(text: str) -> float:
@@ -131,7 +131,7 @@ def numbers(given: dict[str, str]) -> dict[str, float]:
     }
 
 
-def test_every_step_is_tried_again(compiled: tuple[Spec, Spec]) -> None:
+def test_every_step_is_retried(compiled: tuple[Spec, Spec]) -> None:
     for task in step_tasks(compiled[0]).values():
         assert task["retryPolicy"]["maxRetryCount"] == PROJECT.kubeflow.retries
 
@@ -149,7 +149,7 @@ def test_pull_policy_secret_and_node_are_as_set(tmp_path: Path, compiled: tuple[
         assert executor["nodeSelector"]["labels"] == {"disk": "fast"}
 
 
-def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+def test_gpus_are_for_train_only(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
     assert "nvidia" not in yaml.safe_dump_all(compiled)
     pipeline, _ = package(tmp_path / "p.yaml", gpus=2)
     containers = {name: e["container"] for name, e in pipeline["deploymentSpec"]["executors"].items()}
@@ -159,12 +159,12 @@ def test_gpus_are_for_training_alone(tmp_path: Path, compiled: tuple[Spec, Spec]
     assert set(accelerated.values()) == {None}
 
 
-def test_without_a_webhook_nothing_reports(compiled: tuple[Spec, Spec]) -> None:
+def test_without_a_webhook_there_is_no_report(compiled: tuple[Spec, Spec]) -> None:
     assert "report" not in step_tasks(compiled[0])
     assert [name for name, executor in compiled[1].items() if "fieldPathAsEnv" in executor] == ["exec-deploy"]
 
 
-def test_only_deploy_is_told_of_serving(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+def test_only_deploy_gets_the_serving_variables(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
     def environment(pipeline: Spec) -> dict[str, dict[str, str]]:
         executors = pipeline["deploymentSpec"]["executors"]
         return {
@@ -184,13 +184,13 @@ def test_only_deploy_is_told_of_serving(tmp_path: Path, compiled: tuple[Spec, Sp
     assert not any(environment(package(tmp_path / "p.yaml", serving_namespace=None)[0]).values())
 
 
-def test_deploy_knows_the_run_for_the_log_of_who_was_served(compiled: tuple[Spec, Spec]) -> None:
+def test_deploy_gets_the_id_of_the_run(compiled: tuple[Spec, Spec]) -> None:
     assert compiled[1]["exec-deploy"]["fieldPathAsEnv"] == [
         {"name": "RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
     ]
 
 
-def test_a_webhook_is_told_of_every_end(tmp_path: Path) -> None:
+def test_a_webhook_gets_a_report_of_every_run(tmp_path: Path) -> None:
     pipeline, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
     tasks = step_tasks(pipeline)
     assert set(tasks) == {*STEP_NAMES, "report"}
@@ -217,8 +217,8 @@ def test_the_command_writes_the_package(tmp_path: Path) -> None:
     assert next(yaml.safe_load_all(path.read_text()))["pipelineInfo"]["name"] == PROJECT.name
 
 
-def test_what_is_no_package_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="ends with .yaml"):
+def test_a_wrong_package_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="its name must end with .yaml"):
         write_package(PROJECT, tmp_path / "package.txt")
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="cannot be written"):

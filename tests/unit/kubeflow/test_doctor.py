@@ -1,4 +1,4 @@
-"""The doctor: a line for each thing that a first push needs, ok or what to do. The cluster's answers are canned."""
+"""The doctor: a line for each check, ok or what to do; kubectl is a script."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.kubeflow.cluster import namespace
+from pipeline.kubeflow.cluster import claims_namespace
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 
@@ -21,7 +21,7 @@ BOUND = {"items": [{"metadata": {"name": name}, "status": {"phase": "Bound"}} fo
 
 
 def kubectl(folder: Path, answer: dict[str, Any] | None) -> None:
-    """A command that says what a cluster's kubectl would; None: no cluster."""
+    """Write a script that answers as kubectl; None: it has no cluster."""
     folder.mkdir(exist_ok=True)
     (folder / "answer.json").write_text(json.dumps(answer))
     script = f"cat {folder}/answer.json" if answer is not None else "echo 'connection refused' >&2; exit 1"
@@ -30,7 +30,7 @@ def kubectl(folder: Path, answer: dict[str, Any] | None) -> None:
 
 
 def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: Any) -> dict[str, str]:
-    """What is said, by the name of the check."""
+    """The lines of the doctor, by the name of the check."""
     kubectl(tmp_path / "bin", answer)
     settings = yaml.safe_load((ROOT / "project.yaml").read_text())
     settings["kubeflow"].update(kubeflow)
@@ -51,18 +51,18 @@ def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: 
     return {line[8:].split(": ")[0]: line for line in lines}
 
 
-def test_all_that_is_well_says_so(tmp_path: Path) -> None:
+def test_every_check_can_pass(tmp_path: Path) -> None:
     said = doctor(tmp_path, Kfp(), BOUND)
     said.pop("revision")  # this working tree's
     assert set(said) == {str(tmp_path / "project.yaml"), "params.yaml", "images", "Kubeflow", "claims", "serving"}
     assert [line for line in said.values() if not line.startswith("ok ")] == []
 
 
-def test_each_thing_that_is_not_well_says_what_to_do(tmp_path: Path) -> None:
+def test_every_failed_check_says_what_to_do(tmp_path: Path) -> None:
     kfp = Kfp(token="another")
     kfp.images = set()
     said = doctor(tmp_path, kfp, None, gpus=1)
-    assert "make push has yet to push preprocess" in said["images"]
+    assert "answers; it lacks preprocess" in said["images"]
     assert said["Kubeflow"].startswith("NOT OK  Kubeflow: http")
     assert "set KFP_TOKEN" in said["Kubeflow"]
     assert "(connection refused): choose the cluster" in said["claims"]
@@ -72,19 +72,19 @@ def test_each_thing_that_is_not_well_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([], f"namespace {namespace()} has no claim data-pvc, train-model-pvc, deploy-model-pvc: make"),
+        ([], f"namespace {claims_namespace()} has no claim data-pvc, train-model-pvc, deploy-model-pvc: make"),
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {"phase": "Lost"}}], "is not bound (Lost)"),
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {}}], "deploy-model-pvc in namespace"),
     ],
 )
-def test_a_claim_that_is_not_bound_is_named(tmp_path: Path, items: list[dict[str, Any]], message: str) -> None:
+def test_a_missing_or_unbound_claim_is_named(tmp_path: Path, items: list[dict[str, Any]], message: str) -> None:
     said = doctor(tmp_path, Kfp(), {"items": items})
     assert said["claims"].startswith("NOT OK")
     assert message in said["claims"]
 
 
 @pytest.mark.parametrize(("there", "well"), [("2", True), ("1", False), (None, False)])
-def test_gpus_are_counted_where_they_are_asked_for(tmp_path: Path, there: str | None, well: bool) -> None:
+def test_gpus_are_counted_if_the_settings_request_any(tmp_path: Path, there: str | None, well: bool) -> None:
     allocatable = {"nvidia.com/gpu": there} if there else {}
     said = doctor(
         tmp_path, Kfp(), {"items": [{"metadata": {"name": "n"}, "status": {"allocatable": allocatable}}]}, gpus=2
@@ -92,22 +92,20 @@ def test_gpus_are_counted_where_they_are_asked_for(tmp_path: Path, there: str | 
     assert said["GPU"].startswith("ok") is well
 
 
-def test_a_wrong_setting_ends_the_examination(tmp_path: Path) -> None:
+def test_a_wrong_setting_ends_the_checks(tmp_path: Path) -> None:
     said = doctor(tmp_path, Kfp(), BOUND, retries="many")
     assert list(said) == [str(tmp_path / "project.yaml"), "params.yaml"]
     assert "kubeflow.retries: is 'many'" in said[str(tmp_path / "project.yaml")]
 
 
-def test_a_cluster_without_the_deployment_that_is_rolled_says_how_to_make_it(tmp_path: Path) -> None:
+def test_a_cluster_without_the_deployment_says_how_to_create_it(tmp_path: Path) -> None:
     said = doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]})
     assert said["serving"].startswith("NOT OK  serving: namespace kubeflow has no Deployment torchserve")
     assert "kubectl apply -k infra/torchserve, or kubeflow.serving_namespace: null" in said["serving"]
     assert "serving" not in doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]}, serving_namespace=None)
 
 
-def test_runs_in_another_namespace_than_the_claims_are_not_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_namespace_of_the_runs_must_be_that_of_the_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KFP_NAMESPACE", "mine")
     said = doctor(tmp_path, Kfp(namespaces=("mine",)), BOUND)
-    assert f"runs would be in namespace mine and infra/pv-pvc makes the claims in {namespace()}" in said["Kubeflow"]
+    assert f"in namespace mine, and infra/pv-pvc makes their claims in {claims_namespace()}: set" in said["Kubeflow"]

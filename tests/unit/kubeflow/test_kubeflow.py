@@ -1,14 +1,14 @@
-"""The client of Kubeflow: trouble, namespaces, schedules and lists, against a strict stand-in of its API."""
+"""The client of Kubeflow: retries, namespaces, schedules and lists, against a strict stand-in of its API."""
 
 import threading
 from typing import Any
 
 import pytest
 
-from pipeline.kubeflow.client import Kubeflow, KubeflowError, LoginError, TransientError
-from pipeline.kubeflow.schedule import cron, schedule, unschedule
+from pipeline.kubeflow.client import Kubeflow
+from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
+from pipeline.kubeflow.schedule import schedule, unschedule
 from pipeline.kubeflow.submit import submit
-from pipeline.settings import SettingsError
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, PARAMS, PROJECT, Run, made
@@ -20,21 +20,21 @@ def connected(server: Server) -> Kubeflow:
 
 
 @pytest.mark.parametrize("trouble", [[500], [503, 503, 503], [502, 504], [0], [0, 500, 0, 503]])
-def test_trouble_that_passes_is_waited_out(connected: Kubeflow, kfp: Kfp, trouble: list[int]) -> None:
+def test_a_transient_error_is_retried(connected: Kubeflow, kfp: Kfp, trouble: list[int]) -> None:
     kfp.trouble = list(trouble)
     connected.check()
     assert kfp.trouble == []
 
 
-def test_trouble_that_stays_is_told(connected: Kubeflow, kfp: Kfp) -> None:
+def test_a_lasting_error_is_raised_after_the_retries(connected: Kubeflow, kfp: Kfp) -> None:
     kfp.trouble = [503] * 9
-    with pytest.raises(TransientError, match="in trouble .503: trouble."):
+    with pytest.raises(TransientError, match=" fails .503: trouble."):
         connected.check()
     assert len(kfp.trouble) == 4  # and one is not asked for ever
 
 
 @pytest.mark.parametrize("trouble", [500, 502, 503, 504])
-def test_what_was_made_although_the_answer_was_lost_is_made_once(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
+def test_a_creation_whose_answer_was_lost_is_not_repeated(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
     for _ in range(2):  # the second finds pipeline, version and experiment, and makes but a run
         kfp.late = [trouble] * 4
         submit(connected, PROJECT, PARAMS, "revision")
@@ -45,7 +45,7 @@ def test_what_was_made_although_the_answer_was_lost_is_made_once(connected: Kube
 
 
 @pytest.mark.parametrize("trouble", [0, 503])
-def test_what_was_not_made_is_tried_again(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
+def test_a_failed_creation_is_retried(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
     answer, posts = kfp.answer, []
 
     def troubled(method: str, url: str, *rest: Any) -> Any:
@@ -60,7 +60,7 @@ def test_what_was_not_made_is_tried_again(connected: Kubeflow, kfp: Kfp, trouble
     assert posts.count("POST") == 8
 
 
-def test_two_that_submit_at_once_share_what_both_would_make(connected: Kubeflow, kfp: Kfp) -> None:
+def test_two_submissions_at_once_share_pipeline_and_experiment(connected: Kubeflow, kfp: Kfp) -> None:
     lister, looked = kfp._paged, []
 
     def too_early(field: str, rows: list[Any], query: Any) -> Any:
@@ -73,7 +73,7 @@ def test_two_that_submit_at_once_share_what_both_would_make(connected: Kubeflow,
     assert made(kfp) == [1, 1, 1, 2, 0]
 
 
-def test_a_connection_that_is_refused_is_tried_again(kfp: Kfp) -> None:
+def test_a_refused_connection_is_retried(kfp: Kfp) -> None:
     with Server(kfp) as gone:
         pass
     port = int(gone.address.rpartition(":")[2])
@@ -87,7 +87,7 @@ def test_a_connection_that_is_refused_is_tried_again(kfp: Kfp) -> None:
         running[0].__exit__()
 
 
-def test_there_is_one_recurring_run_whatever_is_asked(server: Server, kfp: Kfp) -> None:
+def test_there_is_at_most_one_recurring_run(server: Server, kfp: Kfp) -> None:
     kfp.page = 1
     connected = Kubeflow(f"http://{server.address}", "right", None)
     made = (connected, PROJECT, PARAMS, "revision")
@@ -109,17 +109,6 @@ def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
     assert kfp.recurring == []
 
 
-@pytest.mark.parametrize("text", ["", "* * * *", "a b c d e f g", "0 3 * * * ; rm", "daily", "0 0 0 3 * * *"])
-def test_a_cron_line_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="--cron: is "):
-        cron(text)
-
-
-@pytest.mark.parametrize("text", ["*/5 * * * *", "0 3 1,15 * MON-FRI", "0 0 3 * * ?"])
-def test_a_cron_line_has_seconds_for_kubeflow(text: str) -> None:
-    assert len(cron(text).split()) == 6
-
-
 def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, server: Server) -> None:
     assert run("status").stdout.startswith("no run of ")
     connected = Kubeflow(f"http://{server.address}", "right", None)
@@ -134,20 +123,20 @@ def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, serv
     assert lines[3].endswith("abc: good enough")
 
 
-def test_a_server_that_is_down_is_said_so() -> None:
+def test_a_server_that_is_down_is_named() -> None:
     with pytest.raises(TransientError, match="does not answer .*refused"):
         Kubeflow("http://127.0.0.1:9", None, None, backoff=0.001)
 
 
-def test_what_is_no_kubeflow_server_is_said_so(server: Server) -> None:
+def test_another_kind_of_server_is_refused(server: Server) -> None:
     with pytest.raises(KubeflowError, match="is the address of a Kubeflow Pipelines server"):
         Kubeflow(f"http://{server.address}/elsewhere", "right", None)
 
 
-def test_a_namespace_is_used_where_there_are_many(server: Server, kfp: Kfp) -> None:
+def test_a_multi_user_server_needs_a_namespace(server: Server, kfp: Kfp) -> None:
     kfp.namespaces = ("mine",)
     host = f"http://{server.address}"
-    with pytest.raises(KubeflowError, match="--namespace or KFP_NAMESPACE"):
+    with pytest.raises(KubeflowError, match="set --namespace or KFP_NAMESPACE"):
         Kubeflow(host, "right", None)
     with pytest.raises(LoginError, match="the namespace 'other'.* set KFP_NAMESPACE to one that exists"):
         Kubeflow(host, "right", "other").check()
@@ -155,7 +144,7 @@ def test_a_namespace_is_used_where_there_are_many(server: Server, kfp: Kfp) -> N
     assert kfp.experiments[0]["namespace"] == "mine"
 
 
-def test_a_namespace_does_no_harm_where_there_are_none(server: Server, kfp: Kfp) -> None:
+def test_a_single_user_server_gets_no_namespace(server: Server, kfp: Kfp) -> None:
     Kubeflow(f"http://{server.address}", "right", "any").experiment("x")
     assert "namespace" not in kfp.experiments[0]
 

@@ -1,4 +1,4 @@
-"""Submitting to Kubeflow and waiting for the verdict, against a strict stand-in of its API on loopback."""
+"""`submit` runs the pipeline and waits for the outcome, against a strict stand-in of Kubeflow's API."""
 
 import os
 import pty
@@ -15,7 +15,9 @@ from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, Run, environment, git, log, made
 
 
-def test_submit_makes_all_and_waits_for_the_verdict(run: Run, kfp: Kfp, committed: Path, tmp_path: Path) -> None:
+def test_submit_creates_everything_and_waits_for_the_outcome(
+    run: Run, kfp: Kfp, committed: Path, tmp_path: Path
+) -> None:
     kfp.token = "a-token-of-the-test"
     more = {"KFP_TOKEN": kfp.token, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     done = run("submit", "--wait", "--poll", "0.1", **more)
@@ -60,7 +62,7 @@ def test_the_same_revision_reuses_pipeline_and_version(run: Run, kfp: Kfp) -> No
         ),
     ],
 )
-def test_every_good_end_has_its_word(run: Run, kfp: Kfp, script: Any, logs: dict[str, str], word: str) -> None:
+def test_every_successful_run_has_its_outcome(run: Run, kfp: Kfp, script: Any, logs: dict[str, str], word: str) -> None:
     kfp.script = [script]
     kfp.logs.update(logs)
     done = run("submit", "--wait", "--poll", "0.1")
@@ -68,7 +70,7 @@ def test_every_good_end_has_its_word(run: Run, kfp: Kfp, script: Any, logs: dict
     assert done.stdout.splitlines()[-1].startswith(word)
 
 
-def test_without_logs_the_word_is_known_and_the_numbers_are_not(run: Run, kfp: Kfp) -> None:
+def test_without_logs_the_outcome_is_known_and_the_reason_is_not(run: Run, kfp: Kfp) -> None:
     kfp.logs.clear()
     done = run("submit", "--wait", "--poll", "0.1")
     assert done.returncode == 0
@@ -76,7 +78,7 @@ def test_without_logs_the_word_is_known_and_the_numbers_are_not(run: Run, kfp: K
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_every_bad_end_is_red_at_once(run: Run, kfp: Kfp, state: str) -> None:
+def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, state: str) -> None:
     kfp.script = [look(state, preprocess="SUCCEEDED", train="FAILED")]
     kfp.logs["pod-train"] = log("train", "failed", error="the loss is NaN: lower train.learning_rate")
     done = run("submit", "--wait", "--poll", "30")
@@ -84,14 +86,14 @@ def test_every_bad_end_is_red_at_once(run: Run, kfp: Kfp, state: str) -> None:
     assert f"the run ended as {state}: train failed: the loss is NaN: lower train.learning_rate" in done.stderr
 
 
-def test_a_run_that_outlasts_its_deadline_is_left(run: Run, kfp: Kfp) -> None:
+def test_a_run_goes_on_after_the_deadline(run: Run, kfp: Kfp) -> None:
     kfp.script = [look("RUNNING", train="RUNNING")]
     done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
     assert done.returncode == 1
     assert "not ended within 0.01 minutes; it goes on, now in train: http" in done.stderr
 
 
-def test_trouble_while_waiting_does_not_end_it(run: Run, kfp: Kfp, server: Server) -> None:
+def test_transient_errors_do_not_end_the_wait(run: Run, kfp: Kfp, server: Server) -> None:
     kfp.script = [look("RUNNING"), *DEPLOYED]
     answer = kfp.answer
 
@@ -105,7 +107,7 @@ def test_trouble_while_waiting_does_not_end_it(run: Run, kfp: Kfp, server: Serve
     assert done.returncode == 0, done.stderr
 
 
-def test_lost_authentication_ends_the_wait(run: Run, kfp: Kfp) -> None:
+def test_an_expired_token_ends_the_wait(run: Run, kfp: Kfp) -> None:
     kfp.script = [look("RUNNING", train="RUNNING")]
     create = kfp._create_run
 
@@ -121,7 +123,7 @@ def test_lost_authentication_ends_the_wait(run: Run, kfp: Kfp) -> None:
 
 
 @pytest.mark.parametrize(("answer", "stopped"), [("y", True), ("n", False)])
-def test_interrupted_it_asks_whether_to_stop_the_run(
+def test_ctrl_c_asks_whether_to_stop_the_run(
     run: Run, kfp: Kfp, server: Server, committed: Path, answer: str, stopped: bool
 ) -> None:
     kfp.script = [look("RUNNING", train="RUNNING")]

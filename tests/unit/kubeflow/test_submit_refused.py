@@ -1,4 +1,4 @@
-"""What cannot be submitted: one clear sentence with the remedy, status 2, and nothing made on the server."""
+"""What `submit` refuses: one sentence with the remedy, status 2, and nothing created on the server."""
 
 import json
 import os
@@ -19,7 +19,7 @@ CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """That a command said one sentence, which has these words, and that its status is 2."""
+    """Check that a command printed one sentence with these words, and ended with status 2."""
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert len(done.stderr.splitlines()) == 1
     for word in words:
@@ -36,7 +36,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         ({"KFP_TOKEN": ""}, "does not accept the token (401"),
     ],
 )
-def test_a_server_that_cannot_be_used_is_said_so(run: Run, kfp: Kfp, more: dict[str, str], message: str) -> None:
+def test_a_wrong_host_or_token_is_refused(run: Run, kfp: Kfp, more: dict[str, str], message: str) -> None:
     refused(run("submit", "--wait", **more), message)
     assert made(kfp) == [0] * 5
 
@@ -45,7 +45,7 @@ def test_a_server_that_cannot_be_used_is_said_so(run: Run, kfp: Kfp, more: dict[
     ("given", "message"),
     [
         ("other", "does not let this token use the namespace 'other'"),
-        ("", "say which with --namespace or"),
+        ("", "no namespace is given: set --namespace or"),
     ],
 )
 def test_an_unknown_namespace_is_refused(run: Run, kfp: Kfp, given: str, message: str) -> None:
@@ -55,7 +55,7 @@ def test_an_unknown_namespace_is_refused(run: Run, kfp: Kfp, given: str, message
 
 
 @pytest.mark.slow  # it is asked for 14 seconds
-def test_a_server_that_is_down_is_said_so(run: Run, kfp: Kfp) -> None:
+def test_a_server_that_is_down_is_named(run: Run, kfp: Kfp) -> None:
     with Server(kfp) as gone:
         pass
     refused(run("submit", "--wait", KFP_HOST=f"http://{gone.address}"), "does not answer", "see that the server runs")
@@ -63,14 +63,14 @@ def test_a_server_that_is_down_is_said_so(run: Run, kfp: Kfp) -> None:
 
 
 @pytest.mark.parametrize("lacking", ["train", "serving"])
-def test_an_image_that_the_registry_lacks_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
+def test_a_missing_image_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
     name = yaml.safe_load((ROOT / "project.yaml").read_text())["name"]
     kfp.images = {f"{name}-{image}" for image in NAMES if image != lacking}
     refused(run("submit"), f"/{name}-{lacking}:", "push what is missing with make push")
     assert made(kfp) == [0] * 5
 
 
-def test_a_registry_that_is_down_is_said_so(run: Run, kfp: Kfp, committed: Path) -> None:
+def test_a_registry_that_is_down_is_named(run: Run, kfp: Kfp, committed: Path) -> None:
     path = committed / "project.yaml"
     settings = yaml.safe_load(path.read_text())
     with Server(kfp) as gone:
@@ -82,7 +82,7 @@ def test_a_registry_that_is_down_is_said_so(run: Run, kfp: Kfp, committed: Path)
 
 
 def kubectl(folder: Path, phases: dict[str, str]) -> str:
-    """A path on which kubectl says how claims are."""
+    """A PATH with a kubectl that prints these phases of the claims."""
     folder.mkdir()
     items = [{"metadata": {"name": name}, "status": {"phase": phase}} for name, phase in phases.items()]
     (folder / "answer.json").write_text(json.dumps({"items": items}))
@@ -102,7 +102,7 @@ def kubectl(folder: Path, phases: dict[str, str]) -> str:
         ),
     ],
 )
-def test_a_claim_that_is_not_bound_is_named(
+def test_a_missing_or_unbound_claim_is_named(
     run: Run, kfp: Kfp, tmp_path: Path, command: tuple[str, ...], phases: dict[str, str], message: str
 ) -> None:
     refused(run(*command, PATH=kubectl(tmp_path / "bin", phases)), message)
@@ -110,7 +110,7 @@ def test_a_claim_that_is_not_bound_is_named(
     assert "get pvc -n kubeflow " in (tmp_path / "bin/asked").read_text()
 
 
-def test_claims_that_are_bound_are_no_hindrance(run: Run, kfp: Kfp, tmp_path: Path) -> None:
+def test_bound_claims_pass(run: Run, kfp: Kfp, tmp_path: Path) -> None:
     kfp.namespaces = ("mine",)
     done = run("submit", KFP_NAMESPACE="mine", PATH=kubectl(tmp_path / "bin", dict.fromkeys(CLAIMS, "Bound")))
     assert (done.returncode, done.stderr) == (0, "")
@@ -122,7 +122,7 @@ def test_a_run_whose_pods_never_start_is_stopped_at_the_deadline(run: Run, kfp: 
     kfp.script = [look("RUNNING", **steps)]
     done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
     assert done.returncode == 2
-    assert done.stderr.startswith("no pod of the run has started within 0.01 minutes, so it was stopped")
+    assert done.stderr.startswith("error: no pod of the run has started within 0.01 minutes, so it was stopped")
     assert f"see that the claims {', '.join(CLAIMS)} are bound (kubectl get pvc -n kubeflow;" in done.stderr
     assert kfp.runs[0]["state"] == "CANCELING"
 

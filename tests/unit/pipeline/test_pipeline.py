@@ -29,7 +29,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def tasks(compiled: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every task at every depth."""
+    """The tasks at every depth."""
     for dag in (compiled["root"], *compiled["components"].values()):
         yield from dag.get("dag", {}).get("tasks", {}).items()
 
@@ -53,7 +53,7 @@ def test_no_step_installs_anything(compiled: dict[str, Any]) -> None:
     assert "pip install" not in yaml.safe_dump(compiled)
 
 
-def test_deploy_stands_behind_both_conditions(compiled: dict[str, Any]) -> None:
+def test_deploy_depends_on_both_conditions(compiled: dict[str, Any]) -> None:
     assert "deploy" not in compiled["root"]["dag"]["tasks"]
     conditions = [task["triggerPolicy"]["condition"] for _, task in tasks(compiled) if "triggerPolicy" in task]
     assert conditions == [
@@ -86,7 +86,7 @@ def test_every_parameter_has_a_value_and_none_a_default(compiled: dict[str, Any]
 @pytest.mark.parametrize(
     ("accuracy", "better", "deployed"), [(0.9, True, True), (0.8, True, False), (0.1, True, False), (0.9, False, False)]
 )
-def test_conditions_on_named_outputs_hold_on_one_machine(
+def test_conditions_on_named_outputs_work_in_a_local_run(
     tmp_path: Path, accuracy: float, better: bool, deployed: bool
 ) -> None:
     @dsl.component(base_image="python", install_kfp_package=False)
@@ -110,7 +110,7 @@ def test_conditions_on_named_outputs_hold_on_one_machine(
     assert (tmp_path / "deployed").exists() is deployed
 
 
-def test_the_log_keeps_everything_and_hands_on_events(tmp_path: Path) -> None:
+def test_the_log_gets_everything_and_events_are_passed_on(tmp_path: Path) -> None:
     events: list[Event] = []
     with (tmp_path / "log").open("w") as log:
         stream = EventLog(log, events.append)

@@ -1,4 +1,4 @@
-"""A run whose log's disk is full: one sentence, and no traceback."""
+"""A full disk under the log of a run: one sentence, and no traceback."""
 
 import io
 from pathlib import Path
@@ -14,8 +14,8 @@ from pipeline.settings import load_params, load_project
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
-def test_a_full_disk_is_named_with_what_to_do(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_prepare", lambda _: Path("/dev/full"))
+def test_a_full_disk_is_named_with_the_remedy(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_prepare_volumes", lambda _: Path("/dev/full"))
     project, params = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
     with pytest.raises(RunError, match=r"^/dev/full cannot be written \(No space left on device\): free some space"):
         run(project, params, volumes, Console(file=io.StringIO()))

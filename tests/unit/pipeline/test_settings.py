@@ -95,7 +95,7 @@ def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "run", "--params", path, "--volumes", tmp_path / "volumes"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"{path}: train.epochs: is 'minus ")
+    assert done.stderr.startswith(f"error: {path}: train.epochs: is 'minus ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "volumes").exists()
 

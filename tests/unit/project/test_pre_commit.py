@@ -1,4 +1,4 @@
-"""A commit is checked by exactly what `make lint` checks, with what is installed here."""
+"""Pre-commit runs `make lint` and nothing else, with the installed packages."""
 
 import yaml
 

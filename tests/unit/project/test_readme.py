@@ -1,4 +1,4 @@
-"""What the README says is so: commands, paths, steps, defaults and the shape of a run's end."""
+"""The README is true: commands, paths, steps, defaults, and the form of a run's closing lines."""
 
 import re
 import subprocess
@@ -17,13 +17,13 @@ PROJECT = load_project(ROOT / "project.yaml")
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of a section's table, without its head."""
+    """The rows of the table in a section, without the header."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_it_is_about_this_project() -> None:
+def test_its_title_is_the_projects() -> None:
     assert README.splitlines()[0] == f"# {PROJECT.title}"
 
 
@@ -62,7 +62,7 @@ def test_every_setting_exists() -> None:
     assert [(section, key) for section, key in named if key not in PARAMS[section]] == []
 
 
-def test_the_server_is_where_it_says() -> None:
+def test_the_servers_address_is_right() -> None:
     port, name = re.findall(r"http://127\.0\.0\.1:(\d+)/predictions/(\S+)", README)[0]
     help_text = subprocess.run(
         [sys.executable, "-m", "serving", "start", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
@@ -83,7 +83,7 @@ def test_the_run_shown_ends_as_a_run_ends() -> None:
     assert f"accuracy {accuracy} is above the baseline {PARAMS['gate']['baseline']:.4f}" in shown
 
 
-def test_what_is_said_of_kubeflow_exists() -> None:
+def test_targets_settings_and_variables_of_kubeflow_exist() -> None:
     text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     settings = yaml.safe_load((ROOT / "project.yaml").read_text(encoding="utf-8"))["kubeflow"]

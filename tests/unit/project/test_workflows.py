@@ -1,4 +1,4 @@
-"""The workflows: valid, pinned, thin, with the least permissions, and no secret outside the job that needs it."""
+"""The workflows are valid, pinned and short, with least permissions, and with secrets only in jobs that need them."""
 
 import json
 import os
@@ -20,7 +20,7 @@ FILES = [*WORKFLOWS, *(GITHUB / "actions").rglob("*.yml")]
 
 
 def load(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.load(path.read_text(), yaml.BaseLoader)  # which leaves `on` a word
+    content: dict[str, Any] = yaml.load(path.read_text(), yaml.BaseLoader)  # BaseLoader keeps `on` a string
     return content
 
 
@@ -37,7 +37,7 @@ def tool(name: str, *words: str | Path) -> None:
         ("dependabot", [GITHUB / "dependabot.yml"]),
     ],
 )
-def test_every_file_keeps_to_its_schema(schema: str, files: list[Path]) -> None:
+def test_every_file_matches_its_schema(schema: str, files: list[Path]) -> None:
     assert files
     tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
 
@@ -65,7 +65,7 @@ def test_actions_are_pinned_and_commands_are_make_targets(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_job_may_read_the_repository_and_no_more(path: Path) -> None:
+def test_a_job_may_only_read_the_repository(path: Path) -> None:
     workflow = load(path)
     assert workflow["permissions"] in ({}, "")
     for job in workflow["jobs"].values():
@@ -75,7 +75,7 @@ def test_a_job_may_read_the_repository_and_no_more(path: Path) -> None:
         assert checkout["with"]["persist-credentials"] == "false"
 
 
-def test_secrets_are_in_the_steps_that_need_them_and_in_environments() -> None:
+def test_secrets_are_only_in_steps_that_need_them_and_in_environments() -> None:
     found = set()
     for path in WORKFLOWS:
         for name, job in load(path)["jobs"].items():
@@ -91,12 +91,12 @@ def test_secrets_are_in_the_steps_that_need_them_and_in_environments() -> None:
     }
 
 
-def test_nothing_is_submitted_unless_tests_and_images_are_well() -> None:
+def test_nothing_is_submitted_unless_tests_pass_and_images_are_pushed() -> None:
     workflow = load(GITHUB / "workflows/ct.yml")
     jobs = workflow["jobs"]
     assert (jobs["images"]["needs"], jobs["run"]["needs"]) == ("test", "images")
     conditions = [part["if"] for job in jobs.values() for part in (job, *job["steps"]) if "if" in part]
-    assert conditions == ["vars.KFP_HOST == ''", "vars.KFP_HOST != ''"]  # neither asks for what failed to go on
+    assert conditions == ["vars.KFP_HOST == ''", "vars.KFP_HOST != ''"]  # none goes on after a failure
     assert jobs["images"]["if"] == "vars.KFP_HOST != ''"
     assert jobs["images"]["strategy"]["matrix"]["image"] == "${{ fromJSON(needs.test.outputs.images) }}"
     assert jobs["test"]["outputs"] == {"images": "${{ steps.tested.outputs.images }}"}

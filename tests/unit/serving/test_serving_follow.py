@@ -1,4 +1,4 @@
-"""What a broken pointer or archive does to a start, and to a server that runs: it says why, once, and goes on."""
+"""A broken pointer or archive: a start ends with the reason; a running server reports it once and keeps its version."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ OLD, NEW = "1111aaaa", "2222bbbb"
 
 
 def add(volume: Path, name: str, **changes: Any) -> Path:
-    """An archive with one golden prediction; changes are of its version, its label or its distance."""
+    """Write an archive with one golden prediction; `changes` to its version, label or distance."""
     mar = volume / "model-store" / f"{name}.mar"
     mar.parent.mkdir(parents=True, exist_ok=True)
     content = {"version": name, "image": "", "expected": "7", "label": "7", "distance": 0.1} | changes
@@ -73,7 +73,7 @@ def of_wrong_type(**changes: Any) -> Callable[[Path], None]:
     return breaks
 
 
-# With what `start` ends with, and what it says.
+# With the exit status and the message of `start`.
 BROKEN: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "a long name": (long_name, 2, "mmm, which cannot be read (File name too long): restore it"),
     "a deep pointer": (deep_pointer, 2, "current.json is damaged (RecursionError("),
@@ -96,7 +96,7 @@ def volume(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(volume: Path) -> TorchServe:
-    """A server of the old version; that it was never started is no matter until it loads another."""
+    """A server of the old version, not started: it need not run to refuse another version."""
     return TorchServe(volume / "model-store" / f"{OLD}.mar", "digits", log=Log(volume.with_name("log")))
 
 
@@ -106,7 +106,7 @@ def follower(server: TorchServe, volume: Path) -> Follower:
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_start_says_what_is_broken(
+def test_start_ends_with_the_reason(
     broken: str, volume: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     breaks, status, words = BROKEN[broken]
@@ -119,13 +119,13 @@ def test_a_start_says_what_is_broken(
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_running_server_says_what_is_broken_and_keeps_its_version(
+def test_a_running_server_reports_the_reason_once_and_keeps_its_version(
     broken: str, follower: Follower, volume: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     breaks, _, words = BROKEN[broken]
     breaks(volume)
     for _ in range(3):
-        follower.look()
+        follower.poll()
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
@@ -133,7 +133,7 @@ def test_a_running_server_says_what_is_broken_and_keeps_its_version(
     assert error.count("error: ") == 1
 
 
-def test_what_nobody_thought_of_ends_no_server(
+def test_an_unexpected_error_does_not_end_the_server(
     follower: Follower,
     server: TorchServe,
     volume: Path,
@@ -150,23 +150,23 @@ def test_what_nobody_thought_of_ends_no_server(
     mar = add(volume, NEW)
     point(volume, NEW)
     for _ in range(3):
-        follower.look()
+        follower.poll()
     assert capsys.readouterr().err == f"error: LookupError('a surprise'); {OLD} is still served\n"
-    assert asked == [(mar, NEW)], "it is tried again after a minute only"
+    assert asked == [(mar, NEW)], "the next try is after a minute"
 
 
-def test_the_same_trouble_is_told_again_after_all_was_well(
+def test_the_same_error_is_reported_again_after_a_recovery(
     follower: Follower, volume: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for breaks in (deep_pointer, of_wrong_type(version=5)):
         told = []
         for _ in range(2):
             breaks(volume)
-            follower.look()
-            follower.look()
+            follower.poll()
+            follower.poll()
             told.append(capsys.readouterr().err)
             point(volume, OLD)
-            follower.look()
+            follower.poll()
             assert capsys.readouterr().err == ""
         assert told[0].count("error: ") == 1
         assert told[0] == told[1]
@@ -174,7 +174,7 @@ def test_the_same_trouble_is_told_again_after_all_was_well(
 
 @contextmanager
 def closed(folder: Path) -> Iterator[None]:
-    """Nobody may read the folder, and this process is of a user whom that holds up."""
+    """A folder without permissions, and an effective user other than root, who could still read it."""
     user, mode = os.geteuid(), folder.stat().st_mode
     folder.chmod(0)
     os.seteuid(user or 65534)
@@ -193,8 +193,8 @@ def closed(folder: Path) -> Iterator[None]:
         (".", "", r"current.json cannot be read \(Permission denied\): let this user read it"),
     ],
 )
-def test_a_folder_that_this_user_may_not_read_is_named(name: str, version: str, words: str) -> None:
-    with TemporaryDirectory() as folder:  # tmp_path is in one that no other user may read
+def test_an_unreadable_folder_is_named(name: str, version: str, words: str) -> None:
+    with TemporaryDirectory() as folder:  # other users may not read the parent of tmp_path
         volume = Path(folder)
         volume.chmod(0o755)
         add(volume, OLD)

@@ -1,5 +1,9 @@
-"""The log's file outlives its writer and bears a second one; its end says what killed a worker."""
+"""The log file: appended to, shared by two servers, rotated; its tail names the exception that killed a worker."""
 
+import io
+import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,7 @@ import pytest
 from serving import log as log_module
 from serving.log import Log
 
-DEATHS = Path(__file__).with_name("worker_deaths")  # what TorchServe 0.12.0 printed at a switch, with other paths
+DEATHS = Path(__file__).with_name("worker_deaths")  # output of TorchServe 0.12.0 at a switch, with other paths
 
 
 @pytest.mark.parametrize(
@@ -17,7 +21,7 @@ DEATHS = Path(__file__).with_name("worker_deaths")  # what TorchServe 0.12.0 pri
         ("network", "onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf: [ONNXRuntimeError] : 7"),
     ],
 )
-def test_the_end_of_the_log_says_what_killed_the_worker(death: str, cause: str, tmp_path: Path) -> None:
+def test_the_tail_names_the_exception_that_killed_the_worker(death: str, cause: str, tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
     with (DEATHS / f"{death}.txt").open("rb") as output:
         log.follow_java(output).join()
@@ -27,20 +31,22 @@ def test_the_end_of_the_log_says_what_killed_the_worker(death: str, cause: str, 
     assert len(shown) < 20
 
 
-def test_a_new_start_goes_on_after_what_the_log_holds(tmp_path: Path) -> None:
+def test_a_new_start_appends_to_the_log(tmp_path: Path) -> None:
     for text in (b"crashed\n", b"started\n"):
         Log(tmp_path / "log").write(text)
     assert (tmp_path / "log").read_bytes() == b"crashed\nstarted\n"
 
 
-def test_two_servers_with_one_log_overwrite_nothing_of_one_another(tmp_path: Path) -> None:
+def test_two_servers_do_not_overwrite_each_other_in_one_log(tmp_path: Path) -> None:
     logs = [Log(tmp_path / "log"), Log(tmp_path / "log")]
     for number in range(4):
         logs[number % 2].write(b"%d\n" % number)
     assert (tmp_path / "log").read_bytes() == b"0\n1\n2\n3\n"
 
 
-def test_a_log_that_was_large_before_begins_anew_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_is_already_too_large_is_rotated_at_the_first_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log_module, "ROTATE_BYTES", 10)
     (tmp_path / "log").write_bytes(b"of the last server\n")
     Log(tmp_path / "log").write(b"new\n")
@@ -48,7 +54,7 @@ def test_a_log_that_was_large_before_begins_anew_at_once(tmp_path: Path, monkeyp
     assert (tmp_path / "log.1").read_bytes() == b"of the last server\n"
 
 
-def test_what_one_server_put_aside_the_other_does_not_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_server_does_not_rotate_a_rotated_log_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "ROTATE_BYTES", 10)
     one, other = Log(tmp_path / "log"), Log(tmp_path / "log")
     one.write(b"one is large\n")
@@ -59,10 +65,69 @@ def test_what_one_server_put_aside_the_other_does_not_replace(tmp_path: Path, mo
     assert (tmp_path / "log").read_bytes() == b"one\nother\n"
 
 
-def test_a_large_log_that_was_moved_away_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_was_moved_away_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "ROTATE_BYTES", 10)
     log = Log(tmp_path / "log")
     log.write(b"this is large\n")
     (tmp_path / "log").unlink()
     log.write(b"new\n")
     assert (tmp_path / "log").read_bytes() == b"new\n"
+
+
+PRINTED = b"""WARNING: java says
+2026-01-01T00:00:00.000Z INFO  MODEL_LOG - Backend worker process died.
+2026-01-01T00:00:00.000Z INFO  MODEL_LOG - ValueError: wrong weights
+2026-01-01T00:00:00.000Z ERROR WorkerThread - Backend worker error
+java.lang.Exception: died
+\tat org.pytorch.serve(Unknown)
+\t... 4 more
+"""
+
+
+def test_the_log_is_json_lines_and_its_tail_is_readable(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    log.follow_java(io.BytesIO(PRINTED)).join()
+    assert log.failures == 1
+    assert log.tail().splitlines() == [
+        f"the end of its log, {tmp_path / 'log'}:",
+        "  Backend worker process died.",
+        "  ValueError: wrong weights",
+        "  Backend worker error",
+        "  java.lang.Exception: died",
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {
+        "time": "2026-01-01T00:00:00.000Z",
+        "level": "ERROR",
+        "logger": "WorkerThread",
+        "message": "Backend worker error",
+    } in lines
+
+
+def test_a_log_that_grows_too_large_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "ROTATE_BYTES", 100)
+    log = Log(tmp_path / "log")
+    for number in range(3):
+        log.write(b"%d" % number * 120 + b"\n")
+    assert (tmp_path / "log").read_bytes() == b"2" * 120 + b"\n"
+    assert (tmp_path / "log.1").read_bytes() == b"1" * 120 + b"\n"
+
+
+def test_request_lines_from_the_pipe_stay_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "requests"
+    os.mkfifo(pipe)
+    log = Log(tmp_path / "log")
+    log.follow_requests(pipe)
+    handle = os.open(pipe, os.O_WRONLY)
+    wanted = b"".join(b'{"request": %d}\n' % number for number in range(5000))
+    for start in range(0, len(wanted), 1000):  # cuts lines
+        os.write(handle, wanted[start : start + 1000])
+    deadline = time.monotonic() + 10
+    while (tmp_path / "log").read_bytes() != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (tmp_path / "log").read_bytes() == wanted
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_raises_nothing() -> None:
+    Log(Path("/dev/full")).write_line("lost")

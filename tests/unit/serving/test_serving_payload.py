@@ -1,4 +1,4 @@
-"""What a client may send: each form of it becomes image files, and everything else an error that says what to do."""
+"""Parsing of requests: each valid format gives image files, everything else an error with its rule and remedy."""
 
 import base64
 import json
@@ -29,16 +29,16 @@ def rejected(request: Request) -> str:
 
 
 @pytest.mark.parametrize("kind", ["", "image/png", "image/jpeg", "image/x-what", "application/octet-stream"])
-def test_a_body_that_is_no_other_kind_is_an_image(kind: str) -> None:
+def test_a_plain_body_is_an_image(kind: str) -> None:
     assert read(Request(IMAGE, kind), MOST) == Payload([(IMAGE, None)], many=False)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/pdf", "application/x-www-form-urlencoded", "x" * 9999])
-def test_another_kind_of_body_is_of_the_wrong_type(kind: str) -> None:
+def test_another_content_type_is_wrong_type(kind: str) -> None:
     assert rejected(Request(IMAGE, kind)).startswith("wrong-type: the content type is ")
 
 
-def test_a_form_brings_one_image_in_the_field_data() -> None:
+def test_a_form_has_one_image_in_the_field_data() -> None:
     assert read(Request(form={"data": IMAGE}), MOST) == Payload([(IMAGE, None)], many=False)
     both = {"polarity": bytearray(b"dark-on-light"), "data": IMAGE}
     assert read(Request(form=both), MOST) == Payload([(IMAGE, "dark-on-light")], many=False)
@@ -54,17 +54,17 @@ def test_a_form_brings_one_image_in_the_field_data() -> None:
         ({"data": IMAGE, "polarity": b""}, 'wrong-polarity: polarity is ""; it must be dark-on-light or light-on-dark'),
     ],
 )
-def test_another_form_is_wrong(form: dict[str, bytes], message: str) -> None:
+def test_an_invalid_form_is_rejected(form: dict[str, bytes], message: str) -> None:
     assert rejected(Request(form=form)).startswith(message)
 
 
-def test_json_brings_many_images_in_their_order() -> None:
+def test_json_has_many_images_in_their_order() -> None:
     files = [b"1", b"", IMAGE]
     document = {"instances": [{"b64": base64.b64encode(file).decode()} for file in files]}
     assert read(json_request(document), MOST) == Payload([(file, None) for file in files], many=True)
 
 
-def test_of_several_polarities_the_nearest_to_the_image_holds() -> None:
+def test_the_polarity_nearest_to_the_image_takes_precedence() -> None:
     def found(instance: str | None, body: str | None, parameter: str | None) -> str | None:
         own = {} if instance is None else {"polarity": instance}
         document = {"instances": [{"b64": B64, **own}]} | ({} if body is None else {"polarity": body})
@@ -80,7 +80,7 @@ def test_of_several_polarities_the_nearest_to_the_image_holds() -> None:
     assert read(form, MOST).images == [(IMAGE, one)]
 
 
-def test_a_parameter_that_does_not_exist_is_named() -> None:
+def test_an_unknown_parameter_is_named() -> None:
     message = rejected(Request(IMAGE, parameters={"polarty": "dark-on-light"}))
     assert message.startswith('unknown-parameter: there is no parameter "polarty"')
 
@@ -126,17 +126,17 @@ DEEP = b'{"instances": ' + b"[" * 50 + b"]" * 50 + b"}"
         (json.dumps({"instances": [{"b64": ""}] * 5}).encode(), "too-many-instances: 5 are more than 4"),
     ],
 )
-def test_other_json_says_what_is_wrong_with_it(body: bytes, message: str) -> None:
+def test_invalid_json_is_rejected_with_the_reason(body: bytes, message: str) -> None:
     assert rejected(json_request(body)).startswith(message)
 
 
-def test_a_long_number_or_name_is_no_long_message() -> None:
+def test_a_long_number_or_key_is_cut_in_the_message() -> None:
     assert "Exceeds the limit" in rejected(json_request(b'{"instances": ' + b"9" * 5000 + b"}"))
     assert 'the body has a key "xxxx' in rejected(json_request({"x" * 10**6: 1}))
 
 
 @pytest.mark.parametrize("piece", [b"[],", b"[", b'{"a":', b"1,", b'{"a":1},', b'"",'])
-def test_ten_megabytes_of_small_values_cost_little_more_than_their_bytes(piece: bytes) -> None:
+def test_ten_megabytes_of_small_values_are_rejected_unparsed(piece: bytes) -> None:
     body = b"[" + piece * (10_000_000 // len(piece))
     tracemalloc.start()
     began = time.perf_counter()

@@ -1,11 +1,6 @@
-"""The predictor over a tiny real model, and TorchServe's entry into it: right answers, and errors of their own."""
+"""The predictor with a tiny real model: right answers, and an error of its own for each bad request."""
 
-import base64
-import importlib
 import json
-import logging
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +8,22 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from ts.protocol import otf_message_handler
 
 from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Answer, Predictor
 from steps.common import decode
-from tests.support.model_archive import CLASSES, MAX_PIXELS, NAME, UNKNOWN_DISTANCE, VERSION, picture, png, write_model
+from tests.support.model_archive import (
+    CLASSES,
+    MAX_PIXELS,
+    NAME,
+    UNKNOWN_DISTANCE,
+    VERSION,
+    instances,
+    picture,
+    png,
+    write_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +37,9 @@ def predictor(folder: Path) -> Predictor:
 
 
 def ask(predictor: Predictor, *bodies: Any) -> list[Any]:
-    """What is answered to these bodies, or requests, as JSON."""
+    """The JSON answers to these bodies or requests."""
     requests = [body if isinstance(body, Request) else Request(body) for body in bodies]
     return [json.loads(answer.json) for answer in predictor.answer(requests)]
-
-
-def instances(*files: bytes, **more: Any) -> Request:
-    """A request in JSON."""
-    encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
-    return Request(json.dumps({"instances": encoded, **more}).encode(), "application/json")
 
 
 @pytest.mark.parametrize("quarter", range(4))
@@ -69,7 +67,7 @@ def test_distance_is_one_minus_the_cosine(predictor: Predictor) -> None:
     assert answer["similarity"] == pytest.approx(cosine, abs=1e-5)
 
 
-def test_an_image_far_from_the_whole_gallery_is_unknown_and_its_neighbours_are_told(predictor: Predictor) -> None:
+def test_an_image_far_from_the_gallery_is_unknown_and_has_neighbours(predictor: Predictor) -> None:
     grey, black = np.full((8, 8), 100, np.uint8), np.zeros((8, 8), np.uint8)
     for answer in ask(predictor, png(grey), png(black)):
         assert (answer["label"], answer["unknown"]) == ("unknown", True)
@@ -77,7 +75,7 @@ def test_an_image_far_from_the_whole_gallery_is_unknown_and_its_neighbours_are_t
         assert [near["label"] in CLASSES for near in answer["neighbours"]] == [True] * 3
 
 
-def test_without_a_distance_to_be_unknown_from_everything_has_a_label(folder: Path, tmp_path: Path) -> None:
+def test_without_an_unknown_distance_every_image_has_a_label(folder: Path, tmp_path: Path) -> None:
     for change in ({"unknown_distance": None}, {}):
         model = json.loads((folder / "model.json").read_text())
         del model["unknown_distance"]
@@ -101,7 +99,7 @@ BAD: list[tuple[Any, int, str]] = [
 ]
 
 
-def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predictor: Predictor) -> None:
+def test_a_bad_item_gets_its_own_error_and_the_others_their_answers(predictor: Predictor) -> None:
     bodies: list[Any] = []
     for number, (body, _, _) in enumerate(BAD):
         bodies += [png(picture(number % 4)), body]
@@ -113,22 +111,8 @@ def test_bad_items_get_errors_of_their_own_and_the_others_their_answers(predicto
 
 
 @pytest.fixture
-def sizes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images went through the network each time."""
-    seen: list[int] = []
-    network = predictor._network
-
-    def run(outputs: None, inputs: dict[str, Any]) -> Any:
-        seen.append(len(inputs["images"]))
-        return network.run(outputs, inputs)
-
-    monkeypatch.setattr(predictor, "_network", SimpleNamespace(run=run))
-    return seen
-
-
-@pytest.fixture
 def passes(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many embeddings each pass of the network gave, seen where the index is asked about them."""
+    """The number of embeddings in each pass, recorded at the search in the index."""
     sizes: list[int] = []
     index = predictor._index
 
@@ -147,7 +131,7 @@ def test_a_batch_goes_through_the_network_once(predictor: Predictor, passes: lis
     assert passes == [3]
 
 
-def test_a_thousand_images_do_not_go_through_the_network_at_once(predictor: Predictor, passes: list[int]) -> None:
+def test_a_thousand_images_are_predicted_in_several_passes(predictor: Predictor, passes: list[int]) -> None:
     answers = ask(predictor, *[instances(*(png(picture(i % 4)) for i in range(n, n + 5))) for n in range(200)])
     assert sum(passes) == 1000
     assert max(passes) <= 64
@@ -155,7 +139,7 @@ def test_a_thousand_images_do_not_go_through_the_network_at_once(predictor: Pred
     assert got == [[CLASSES[i % 4] for i in range(n, n + 5)] for n in range(200)]
 
 
-def test_whatever_the_decoder_raises_is_that_items_error(folder: Path) -> None:
+def test_any_error_of_the_decoder_is_an_error_of_its_item(folder: Path) -> None:
     def break_down(*_: object, **__: object) -> Any:
         raise MemoryError("too large")
 
@@ -177,7 +161,7 @@ def test_one_bad_instance_fails_its_request_and_is_named(predictor: Predictor) -
     assert other["predictions"][0]["label"] == CLASSES[1]
 
 
-def test_the_images_of_a_request_share_the_limit_of_pixels(predictor: Predictor) -> None:
+def test_the_limit_of_pixels_is_for_all_images_of_a_request(predictor: Predictor) -> None:
     half = png(picture(0, size=int((MAX_PIXELS / 2) ** 0.5)))
     [fits, exceeds] = ask(predictor, instances(half, half), instances(half, half, half))
     assert [each["label"] for each in fits["predictions"]] == [CLASSES[0]] * 2
@@ -202,7 +186,7 @@ def test_an_image_of_the_other_polarity_is_inverted(predictor: Predictor) -> Non
     assert unstated["neighbours"] != bright["neighbours"]
 
 
-def test_what_is_counted_stands_beside_the_json(predictor: Predictor) -> None:
+def test_an_answer_carries_the_values_for_the_metrics(predictor: Predictor) -> None:
     good, unknown, bad, many = predictor.answer(
         [
             Request(png(picture(1))),
@@ -217,7 +201,7 @@ def test_what_is_counted_stands_beside_the_json(predictor: Predictor) -> None:
     assert [label for label, _ in many.predictions] == CLASSES[:2]
 
 
-def test_what_an_approximate_index_does_not_find_is_left_out(folder: Path, tmp_path: Path) -> None:
+def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: Path, tmp_path: Path) -> None:
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     vectors = faiss.read_index(str(folder / "index.faiss")).reconstruct_n(0, 12)
@@ -240,87 +224,3 @@ def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) ->
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0]}))
     with pytest.raises(ValueError, match="12 vectors in the index, 1 labels"):
         Predictor(tmp_path, decode, payload)
-
-
-@pytest.fixture
-def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """TorchServe's handler, imported as its worker does: by flat names, from the unpacked archive."""
-    flat = ("handler", "decode", "payload", "predictor", "telemetry", "socket_reads")
-    threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
-    monkeypatch.syspath_prepend(folder)
-    handler = importlib.import_module("handler")
-
-    entry = handler.Handler()
-    entry.initialize(SimpleNamespace(system_properties={"model_dir": str(folder)}))
-    yield entry
-    for name in flat:
-        assert Path(sys.modules.pop(name).__file__ or "").parent == folder
-    faiss.omp_set_num_threads(threads)
-    otf_message_handler._retrieve_buffer = reading
-    logging.root.setLevel(level)
-
-
-def handled(handler: Any, *items: tuple[dict[str, bytes], dict[str, str]]) -> list[tuple[int, str, Any]]:
-    """Status, phrase and JSON that the handler gives to items as TorchServe does, each with HTTP headers."""
-    statuses: dict[int, tuple[int, str]] = {}
-    types: dict[int, str] = {}
-
-    def properties(number: int) -> dict[str, Any]:
-        item, headers = items[number]
-        return {**{name: {"content-type": ""} for name in item}, "explain": "False", **headers}
-
-    context = SimpleNamespace(
-        set_response_status=lambda code, phrase, number: statuses.update({number: (code, phrase)}),
-        set_response_content_type=lambda number, kind: types.update({number: kind}),
-        get_all_request_header=properties,
-        get_request_id=str,
-    )
-    answers = handler.handle([item for item, _ in items], context)
-    assert set(types.values()) == {"application/json"}
-    return [(*statuses[number], json.loads(answer)) for number, answer in enumerate(answers)]
-
-
-def test_the_handler_gives_each_item_its_status(handler: Any) -> None:
-    form = {"Content-Type": "multipart/form-data; boundary=x"}
-    answers = handled(
-        handler,
-        ({"body": png(picture(1))}, {}),
-        ({"body": png(picture(1, size=102))}, {"content-type": "image/png"}),
-        ({"data": png(picture(1))}, form),
-        ({"image": png(picture(1))}, form),
-        ({}, form),
-        ({"body": b"{}"}, {"CONTENT-TYPE": "Application/JSON; charset=utf-8"}),
-        ({"7": b""}, {"Content-Type": "application/x-www-form-urlencoded"}),
-        ({}, {}),
-    )
-    assert [(status, answer.get("error", {}).get("rule")) for status, _, answer in answers] == [
-        (200, None),
-        (413, "too-many-pixels"),
-        (200, None),
-        (400, "wrong-form"),
-        (400, "wrong-form"),
-        (400, "wrong-json"),
-        (415, "wrong-type"),
-        (400, "empty"),
-    ]
-    assert [phrase for _, phrase, _ in answers][:2] == ["OK", "Request Entity Too Large"]
-
-
-@pytest.mark.parametrize("say", ["header", "field", "query", "json"])
-def test_the_polarity_reaches_the_predictor_by_every_way(handler: Any, say: str) -> None:
-    dark, value = png(255 - picture(2)), "dark-on-light"
-    item, headers = {
-        "header": ({"body": dark}, {"x-Polarity": value}),
-        "field": ({"data": dark, "polarity": value.encode()}, {"Content-Type": "multipart/form-data; boundary=x"}),
-        "query": ({"polarity": value.encode(), "body": dark}, {}),
-        "json": ({"body": instances(dark, polarity=value).body}, {"content-type": "application/json"}),
-    }[say]
-    [(status, _, answer)] = handled(handler, (item, headers))
-    assert status == 200
-    assert answer.get("predictions", [answer])[0]["label"] == CLASSES[2]
-    assert answer.get("predictions", [answer])[0]["distance"] < 0.01
-
-
-def test_the_handler_uses_one_thread(handler: Any) -> None:
-    assert handler.predictor._network.get_session_options().intra_op_num_threads == 1
-    assert faiss.omp_get_max_threads() == 1

@@ -1,13 +1,11 @@
-"""What is decided before TorchServe starts: the pointer, the configuration, the environment, the archive's canary."""
+"""Before TorchServe starts: the pointer, the configuration, the environment, the archive's golden predictions."""
 
 import hashlib
-import io
 import json
 import os
 import re
 import socket
 import sys
-import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from serving import log as log_module
 from serving.log import Log
 from serving.pointer import PointerError, check_archive, read_pointer
 from serving.torchserve import launch
@@ -39,10 +36,10 @@ def test_the_pointer_names_the_archive(tmp_path: Path) -> None:
     check_archive(pointer)
 
 
-def test_a_folder_whose_name_no_socket_can_bear_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_folder_with_a_path_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
     launch.check_length(Path("/tmp/ts-12345678"))
     folder = tmp_path / ("f" * 80)
-    with pytest.raises(TorchServeError, match="at most 10[37]: let TMPDIR name a folder with a shorter name"):
+    with pytest.raises(TorchServeError, match="at most 10[37] bytes, .*: set TMPDIR to a folder with a shorter path"):
         launch.check_length(folder)
 
 
@@ -91,10 +88,10 @@ def test_torchserve_knows_every_property() -> None:
     with zipfile.ZipFile(Path(spec.submodule_search_locations[0], "frontend", "model-server.jar")) as jar:
         known = jar.read("org/pytorch/serve/util/ConfigManager.class")
     unknown = [key for key in properties() if len(key).to_bytes(2) + key.encode() not in known]
-    assert unknown == ["vmargs"]  # which the launcher reads, not Java
+    assert unknown == ["vmargs"]  # read by launch.py, not by Java
 
 
-def test_what_torchserve_leaves_open_is_closed() -> None:
+def test_open_defaults_of_torchserve_are_closed() -> None:
     closed = properties()
     for key in ("inference_address", "management_address", "metrics_address"):
         assert closed[key].startswith("http://127.0.0.1:")
@@ -106,7 +103,7 @@ def test_what_torchserve_leaves_open_is_closed() -> None:
     assert not [key for key in closed if key.startswith("cors")]
 
 
-def test_the_worker_gets_no_secret_and_every_listener_an_address_of_its_own() -> None:
+def test_the_worker_gets_no_secret_and_each_listener_its_own_address() -> None:
     caller = {"PATH": "/bin", "AWS_SECRET": "x", "PYTHONPATH": "/y", "TS_LOAD_MODELS": "all", "TS_CONFIG_FILE": "/z"}
     ports = range(9000, 9006)
     environment = launch.environment(Path("/folder"), "127.0.0.1", ports, caller)
@@ -116,15 +113,15 @@ def test_the_worker_gets_no_secret_and_every_listener_an_address_of_its_own() ->
     assert environment["TMPDIR"] == environment["LOG_LOCATION"] == "/folder"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="TorchServe has such sockets on Linux alone")
-def test_management_is_a_socket_in_the_private_folder() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="TorchServe supports Unix sockets on Linux only")
+def test_management_is_a_unix_socket_in_the_private_folder() -> None:
     environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
     assert environment["TS_MANAGEMENT_ADDRESS"] == "unix:/folder/ts_management_address"
     assert launch.management_address(Path("/folder"), range(9000, 9006)) == Path("/folder/ts_management_address")
     assert environment["TS_METRICS_ADDRESS"] == "unix:/folder/ts_metrics_address"
 
 
-def test_elsewhere_it_is_a_port_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_management_is_a_loopback_port_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
     assert environment["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9004"
@@ -132,7 +129,7 @@ def test_elsewhere_it_is_a_port_of_loopback(monkeypatch: pytest.MonkeyPatch) -> 
     assert launch.metrics_address(Path("/folder"), range(9000, 9006)) == 9005
 
 
-def test_where_nothing_may_run_it_is_a_port_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_management_is_a_loopback_port_in_a_noexec_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
     assert launch.management_address(tmp_path, range(9000, 9006)) == 9004
     assert launch.environment(tmp_path, "0.0.0.0", range(9000, 9006), {})["TS_METRICS_ADDRESS"].endswith(":9005")
@@ -147,7 +144,7 @@ def test_free_ports_differ_and_a_taken_one_is_named() -> None:
             launch.free_ports("127.0.0.1", port)
 
 
-def test_an_archive_without_a_canary_is_refused(tmp_path: Path) -> None:
+def test_an_archive_without_golden_predictions_is_refused(tmp_path: Path) -> None:
     mar = tmp_path / "x.mar"
     for content in (None, b"no zip"):
         if content:
@@ -156,67 +153,8 @@ def test_an_archive_without_a_canary_is_refused(tmp_path: Path) -> None:
             TorchServe(mar, "x", log=Log(tmp_path / "log"))
 
 
-SAID = b"""WARNING: java says
-2026-01-01T00:00:00.000Z INFO  MODEL_LOG - Backend worker process died.
-2026-01-01T00:00:00.000Z INFO  MODEL_LOG - ValueError: wrong weights
-2026-01-01T00:00:00.000Z ERROR WorkerThread - Backend worker error
-java.lang.Exception: died
-\tat org.pytorch.serve(Unknown)
-\t... 4 more
-"""
-
-
-def test_the_log_is_json_and_its_end_readable(tmp_path: Path) -> None:
-    log = Log(tmp_path / "log")
-    log.follow_java(io.BytesIO(SAID)).join()
-    assert log.failures == 1
-    assert log.tail().splitlines() == [
-        f"the end of its log, {tmp_path / 'log'}:",
-        "  Backend worker process died.",
-        "  ValueError: wrong weights",
-        "  Backend worker error",
-        "  java.lang.Exception: died",
-    ]
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert {
-        "time": "2026-01-01T00:00:00.000Z",
-        "level": "ERROR",
-        "logger": "WorkerThread",
-        "message": "Backend worker error",
-    } in lines
-
-
-def test_a_log_that_grows_too_large_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "ROTATE_BYTES", 100)
-    log = Log(tmp_path / "log")
-    for number in range(3):
-        log.write(b"%d" % number * 120 + b"\n")
-    assert (tmp_path / "log").read_bytes() == b"2" * 120 + b"\n"
-    assert (tmp_path / "log.1").read_bytes() == b"1" * 120 + b"\n"
-
-
-def test_lines_of_requests_come_through_the_pipe_whole(tmp_path: Path) -> None:
-    pipe = tmp_path / "requests"
-    os.mkfifo(pipe)
-    log = Log(tmp_path / "log")
-    log.follow_requests(pipe)
-    handle = os.open(pipe, os.O_WRONLY)
-    wanted = b"".join(b'{"request": %d}\n' % number for number in range(5000))
-    for start in range(0, len(wanted), 1000):  # which cuts lines
-        os.write(handle, wanted[start : start + 1000])
-    deadline = time.monotonic() + 10
-    while (tmp_path / "log").read_bytes() != wanted and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert (tmp_path / "log").read_bytes() == wanted
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
-def test_a_full_disk_costs_lines_and_nothing_else() -> None:
-    Log(Path("/dev/full")).say("nobody will read this")
-
-
 @pytest.mark.parametrize("version", ["../x", "-v", "a b"])
-def test_a_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
+def test_an_invalid_version_is_refused(tmp_path: Path, version: str) -> None:
     with pytest.raises(PointerError, match="and not letters, digits"):
         read_pointer(tmp_path, version)
 

@@ -1,4 +1,4 @@
-"""The forms in which a network can be saved for serving, side by side: load time, and time an image in one thread."""
+"""Compares the file formats in which a network can be served: load time, and inference time in one thread."""
 
 import importlib.util
 import shutil
@@ -16,21 +16,30 @@ import torch
 from steps.common.embedding import load_network
 from steps.deploy.export import export_network
 
-BATCHES = (1, 8)  # a lone client's, and the largest that is served
+BATCHES = (1, 8)  # one client, and the largest batch that is served
 _ROUNDS = 7
 _REPEATS = 40
 
-Form = tuple[str, Callable[[], Callable[[torch.Tensor], Any]]]
+Format = tuple[str, Callable[[], Callable[[torch.Tensor], Any]]]
 
 
-def measure_forms(network: Path, image_size: int, channels: int) -> list[tuple[str, str]]:
-    """Rows of each form's seconds to load, and microseconds an image in batches of each of BATCHES."""
+def measure_formats(network: Path, image_size: int, channels: int) -> list[tuple[str, str]]:
+    """Measure each format.
+
+    Args:
+        network: The folder of a stored network.
+        image_size: Height and width of an image in pixels.
+        channels: 1 for grey images, 3 for RGB.
+
+    Returns:
+        A row for each format: its name, then seconds to load and microseconds per image for each size in BATCHES.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows = []
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
-            for name, load in _forms(network, Path(folder), image_size, channels):
+            for name, load in _formats(network, Path(folder), image_size, channels):
                 began = time.perf_counter()
                 run = load()
                 run(torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8))
@@ -43,7 +52,7 @@ def measure_forms(network: Path, image_size: int, channels: int) -> list[tuple[s
     return rows
 
 
-def _forms(network: Path, folder: Path, image_size: int, channels: int) -> Iterator[Form]:
+def _formats(network: Path, folder: Path, image_size: int, channels: int) -> Iterator[Format]:
     module = importable(network)
     example = torch.zeros(BATCHES[-1], image_size, image_size, channels, dtype=torch.uint8)
     yield "state_dict", lambda: load_network(network).cpu()
@@ -60,7 +69,17 @@ def _forms(network: Path, folder: Path, image_size: int, channels: int) -> Itera
 
 
 def importable(network: Path) -> torch.nn.Module:
-    """The network in this folder as a module of a name that TorchScript can write down."""
+    """Load a network as a class that TorchScript can name.
+
+    Args:
+        network: The folder of a stored network, with its `network.py`.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        RuntimeError: There is no `network.py`.
+    """
     spec = importlib.util.spec_from_file_location("network", network / "network.py")
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{network} has no network.py")
@@ -71,7 +90,7 @@ def importable(network: Path) -> torch.nn.Module:
 
 
 def script(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-    """Save a network as TorchScript."""
+    """Save a network as frozen TorchScript, traced with a batch of images uint8 [N, height, width, channels]."""
     torch.jit.freeze(torch.jit.trace(module, example)).save(path)  # type: ignore[no-untyped-call]
 
 
@@ -83,7 +102,7 @@ def _onnx(path: Path) -> Callable[[torch.Tensor], Any]:
 
 
 def _microseconds(run: Callable[[torch.Tensor], Any], size: int, image_size: int, channels: int) -> float:
-    """The best of some rounds: whatever else the machine does only ever adds."""
+    """Microseconds per image: the fastest of some rounds, since other load only slows them down."""
     generator = np.random.default_rng(0)
     images = torch.from_numpy(generator.integers(0, 256, (size, image_size, image_size, channels), np.uint8))
     best = float("inf")

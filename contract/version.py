@@ -1,0 +1,3 @@
+"""The version of the project; CHANGELOG.md says what each version changed."""
+
+VERSION = "0.9.0"

@@ -1,0 +1,117 @@
+"""The commands that need no Kubeflow: they read the settings, call the module with the work, and print its result."""
+
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from contract.paths import ROOT
+from pipeline.settings import load_params, load_project
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Each function imports what its command needs: kfp alone takes half a second, and wrong settings need none of it.
+
+
+def run(options: Namespace) -> int:
+    """Run the pipeline on this machine."""
+    project, params = load_project(options.project), load_params(options.params)
+
+    from pipeline.local.run import run
+
+    result = run(project, params, options.volumes, _console(), docker=options.runner == "docker")
+    print(result.outcome)
+    return 0
+
+
+def images(options: Namespace) -> int:
+    """Build the images that this machine's Docker lacks."""
+    project, console = load_project(options.project), _console()
+
+    from pipeline.images.build import build_images
+    from pipeline.images.tag import NAMES
+
+    console.print(build_images(project, [options.name] if options.name else NAMES, console).table())
+    return 0
+
+
+def push(options: Namespace) -> int:
+    """Push the images that the registry lacks."""
+    project, console = load_project(options.project), _console()
+
+    from pipeline.images.build import push_images
+    from pipeline.images.tag import NAMES
+
+    console.print(push_images(project, [options.name] if options.name else NAMES, console).table())
+    return 0
+
+
+def serve(options: Namespace) -> int:
+    """Serve the model in the serving image, in place of this process."""
+    project = load_project(options.project)
+
+    from pipeline.local.serve import serve
+
+    serve(project, options.volumes, options.port, _console())
+
+
+def compile(options: Namespace) -> int:
+    """Write the pipeline's package."""
+    project = load_project(options.project)
+
+    from pipeline.kubeflow.compile import write_package
+
+    write_package(project, options.output)
+    print(f"{options.output}: the pipeline {project.name}")
+    return 0
+
+
+def login(options: Namespace) -> int:
+    """Log Docker in to the registry."""
+    project = load_project(options.project)
+
+    from pipeline.images.login import login
+
+    print(login(project))
+    return 0
+
+
+def matrix(_: Namespace) -> int:
+    """Print the names of the images, for CI."""
+    from pipeline.images.matrix import write_matrix
+
+    write_matrix()
+    return 0
+
+
+def compare(options: Namespace) -> int:
+    """Compare this model with the model of another revision."""
+    from pipeline.local.compare import compare
+
+    print(compare(options.base, options.volumes), end="")
+    return 0
+
+
+def lock(_: Namespace) -> int:
+    """Resolve every requirements.in into its lock."""
+    from pipeline.images.lock import lock
+
+    lock()
+    return 0
+
+
+def pin(options: Namespace) -> int:
+    """Write the images into infra/torchserve."""
+    project = load_project(options.project)
+
+    from pipeline.images.kustomization import pin
+
+    for path in pin(project):
+        print(f"{path.relative_to(ROOT)}: pinned")
+    return 0
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(file=sys.stdout)

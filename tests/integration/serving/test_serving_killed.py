@@ -1,0 +1,65 @@
+"""Killed processes: a worker is replaced, and a killed TorchServe is an error; no process or file is left."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from tests.support.serving_start import ONE, Start, Volumes, deployed, gone, labels
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
+    return deployed(tmp_path_factory.mktemp("volumes"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_restarted_and_fails_only_its_batch(one: Volumes, tmp_path: Path) -> None:
+    with Start(one.root, tmp_path) as start, ThreadPoolExecutor(6) as clients:
+        start.until_ready()
+        before = start.workers()
+        stop = Event()
+
+        def ask_on(client: int) -> Counter[int | str]:
+            answers: Counter[int | str] = Counter()
+            while not stop.is_set():
+                try:
+                    status, answer, _ = start.predict(client % 4)
+                except OSError as error:
+                    answers[repr(error)] += 1
+                else:
+                    answers[status] += 1
+                    assert status != 200 or answer["label"] == labels(ONE)[client % 4]
+            return answers
+
+        asked = [clients.submit(ask_on, client) for client in range(6)]
+        try:
+            time.sleep(0.5)
+            before[0].kill()
+            start.until(lambda: len({each.pid for each in start.workers()} - {each.pid for each in before}) == 1)
+            time.sleep(5)
+        finally:
+            stop.set()
+        answers = sum((each.result() for each in asked), Counter())
+        print(f"a worker killed under load: {dict(answers)}")
+        assert set(answers) <= {200, 500, 507}, "TorchServe answers 500 or 507 if the worker died with the request"
+        assert answers[200] > 500
+        assert answers.total() - answers[200] <= 16, "at most the batches that the worker had"
+        assert start.serves(ONE)
+        assert start.probe() == 0
+
+
+@pytest.mark.slow
+def test_a_killed_torchserve_is_an_error_and_leaves_nothing(one: Volumes, tmp_path: Path) -> None:
+    with Start(one.root, tmp_path) as start:
+        children = start.until_ready().children()
+        [java] = [each for each in children if each.name() == "java"]
+        java.kill()
+        assert start.until_ended(20) == 1
+        assert start.errors().startswith("error: TorchServe ended by itself with status -9; the end of its log, ")
+        assert gone(children, within=2)
+        assert start.probe("--live") == 1
+        assert list(start.temporary.iterdir()) == []

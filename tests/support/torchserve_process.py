@@ -1,0 +1,18 @@
+"""The processes of a running TorchServe and the addresses that they listen on."""
+
+import psutil
+
+from serving.torchserve.server import TorchServe
+
+
+def processes(server: TorchServe) -> list[psutil.Process]:
+    """Java, then its workers."""
+    java = psutil.Process(server._java.pid)
+    return [java, *java.children(recursive=True)]
+
+
+def listening(server: TorchServe) -> set[tuple[str, int]]:
+    """The IP addresses and TCP ports that Java listens on."""
+    connections = processes(server)[0].net_connections()
+    addresses = [each.laddr for each in connections if each.status == psutil.CONN_LISTEN]
+    return {(address.ip.removeprefix("::ffff:"), address.port) for address in addresses}

@@ -1,0 +1,60 @@
+"""Fixtures of the tests of Kubeflow: a stand-in server on loopback, and a committed project."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from contract.paths import ROOT
+from steps.registry import STEP_NAMES
+from tests.stand_ins.kfp import Kfp
+from tests.stand_ins.kfp_http import Server
+from tests.support.kubeflow_project import DEPLOYED, Run, environment, git, log
+
+
+@pytest.fixture
+def kfp() -> Kfp:
+    made = Kfp()
+    made.script, made.logs = list(DEPLOYED), {f"pod-{step}": log(step) for step in STEP_NAMES}
+    return made
+
+
+@pytest.fixture
+def server(kfp: Kfp) -> Iterator[Server]:
+    with Server(kfp) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with everything committed."""
+    folder = tmp_path_factory.mktemp("committed") / "project"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("contract", "pipeline", "steps", "serving", "infra/pv-pvc"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("project.yaml", "params.yaml", ".gitignore"):
+        shutil.copy2(ROOT / name, folder / name)
+    git(folder, "init", "--quiet")
+    return folder
+
+
+@pytest.fixture
+def run(committed: Path, server: Server) -> Run:
+    """Run a command of the project, whose registry and Kubeflow are the stand-in."""
+    path = committed / "project.yaml"
+    settings = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**settings, "registry": server.address}))
+    git(committed, "add", "--all")
+    git(committed, "commit", "--quiet", "--allow-empty", "-m", "One")
+    return lambda *words, **more: subprocess.run(
+        [sys.executable, "-m", "pipeline", *words],
+        cwd=committed,
+        env=environment(server, **more),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
