@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from contract.events import Verdict
 from pipeline.images.build import build_images, references
 from pipeline.local.display import EventLog, Screen
 from pipeline.local.subprocesses import run_in_subprocesses
@@ -90,16 +91,26 @@ def _prepare(volumes: Path) -> Path:
     return log
 
 
+def verdict_lines(verdict: Verdict) -> list[tuple[str, str]]:
+    """What the closing lines of a run say of a verdict, by their names."""
+    interval = " ({:.4f} to {:.4f})".format(*verdict.interval) if verdict.interval else ""
+    worst = f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}" if verdict.worst_label is not None else "none tested"
+    lines = [("accuracy", f"{verdict.accuracy:.4f}{interval} on the test split"), ("worst class", worst)]
+    for name, passed in (("rules kept", True), ("rules broken", False)):
+        if rules := ", ".join(rule for rule, kept in verdict.rules.items() if kept is passed):
+            lines.append((name, rules))
+    if verdict.unknown:
+        lines.append(("unknown", verdict.unknown))
+    return lines
+
+
 def _close(screen: Screen, console: Console, log: Path) -> Outcome:
     analysis = screen.finished["analyse"]
     verdict = analysis.verdict
     if verdict is None:
         raise RunError(f"analyse did not say its verdict: {log} says what it printed")
     console.print(screen.table())
-    lines = [
-        ("accuracy", f"{verdict.accuracy:.4f} on the test split"),
-        ("worst class", f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}"),
-    ]
+    lines = verdict_lines(verdict)
     served = read_pointer()
     if served:
         lines.append(("served model", str(deploy_volume() / MODEL_STORE / served["mar"])))

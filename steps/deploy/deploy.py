@@ -12,12 +12,14 @@ from typing import Any
 
 from contract.environment import Environment
 from steps.common import progress
+from steps.common.contents import stored_contents
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
 from steps.common.parameters import ImageFormat, typed
 from steps.common.pointer import MODEL_STORE, rolled_back
+from steps.common.seen import seen_by
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 from steps.deploy.parameters import Deploy
@@ -107,9 +109,13 @@ def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Ar
 
 
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
-    """The proven MAR of the model; its id is the version."""
+    """The proven MAR of the model; its id is the version, which is decided by what is in it as well as by the recipe.
+
+    A network that is made anew with another number of threads has the same id and other weights.
+    """
     inputs = {"network": network, "index": index}
-    version = artefact_id(STEP, served, inputs, ARCHIVE)
+    decides = {**served, "contents": stored_contents(network, index)}
+    version = artefact_id(STEP, decides, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.deploy.archive import MAR, build_archive
@@ -123,11 +129,11 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
             "artefacts": lineage([judged.facts["test"], *inputs.values()]),
         }
         artefacts = {kind: read(model_volume(), kind, id).path for kind, id in inputs.items()}
-        build_archive(folder, model, provenance, **artefacts, golden=golden)
+        build_archive(folder, model, provenance, **artefacts, golden=golden, had=seen_by(network, index))
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
-    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build, code=ARCHIVE)
+    return produce(model_volume(), "archive", STEP, parameters=decides, inputs=inputs, build=build, code=ARCHIVE)
 
 
 def retire(current: Path, keep: int) -> None:
