@@ -71,13 +71,13 @@ class Served:
     def answer(self, split: Split, folder: Path, batch_size: int) -> dict[str, Any]:
         """Ask it about each image of a split, at its own size and colours, and write the answers into a folder.
 
-        Gives `asked`, the number of images, and `gone`, that of the images whose originals are no more.
+        Gives its `unknown_distance`; `asked`, the number of images; and `gone`, that of those without their originals.
         """
         from steps.analyse.evaluate import Answers, ask, write_answers
         from steps.analyse.images import Originals
 
-        _, side, _, colours = split.images.shape
-        size, channels = int(self.settings.get("image_size", side)), int(self.settings.get("channels", colours))
+        side, colours = int(split.images.shape[1]), int(split.images.shape[3])
+        size, channels = self.settings.get("image_size") or side, self.settings.get("channels") or colours
         images = split.images if (size, channels) == (side, colours) else Originals(split, size, channels)
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
             archive.extractall(unpacked)
@@ -89,7 +89,7 @@ class Served:
         rows = np.flatnonzero(asked)
         known = Answers([answers.labels[row] for row in rows], answers.distances[rows], answers.classes)
         write_answers(folder, known, asked)
-        return {"asked": len(rows), "gone": len(split) - len(rows)}
+        return {"unknown_distance": distance, "asked": len(rows), "gone": len(split) - len(rows)}
 
     @property
     def _path(self) -> Path:

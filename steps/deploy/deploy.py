@@ -109,13 +109,10 @@ def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Ar
 
 
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
-    """The proven MAR of the model; its id is the version, which is decided by what is in it as well as by the recipe.
-
-    A network that is made anew with another number of threads has the same id and other weights.
-    """
+    """The proven MAR of the model; its id is the version."""
     inputs = {"network": network, "index": index}
-    decides = {**served, "contents": stored_contents(network, index)}
-    version = artefact_id(STEP, decides, inputs, ARCHIVE)
+    parameters = decides(served, network, index)
+    version = artefact_id(STEP, parameters, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.deploy.archive import MAR, build_archive
@@ -133,7 +130,15 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
-    return produce(model_volume(), "archive", STEP, parameters=decides, inputs=inputs, build=build, code=ARCHIVE)
+    return produce(model_volume(), "archive", STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
+
+
+def decides(served: dict[str, Any], network: str, index: str) -> dict[str, Any]:
+    """What decides a version beside its ids and its code: the content of the archive.
+
+    A network that is made anew with another number of threads has the same id and other weights.
+    """
+    return {**served, "contents": stored_contents(network, index)}
 
 
 def retire(current: Path, keep: int) -> None:
