@@ -14,10 +14,11 @@ from contract.events import Verdict, Warned
 from steps.analyse.champion import Served
 from steps.analyse.parameters import Analyse, Gate
 from steps.common import progress
+from steps.common.contents import stored_contents
 from steps.common.dataset import KIND, open_split, read_split
 from steps.common.digest import digest
 from steps.common.events import emit
-from steps.common.parameters import Batches, typed
+from steps.common.parameters import Batches, Neighbours, typed
 from steps.common.pointer import read_pointer, rolled_back
 from steps.common.store import Artefact, produce, read
 from steps.common.volumes import data_volume, model_volume
@@ -39,7 +40,15 @@ class Analysis:
 
 @typed
 def analyse(
-    test: str, network: str, index: str, validation: str, *, gate: Gate, batches: Batches, parameters: Analyse
+    test: str,
+    network: str,
+    index: str,
+    validation: str,
+    *,
+    gate: Gate,
+    batches: Batches,
+    search: Neighbours,
+    parameters: Analyse,
 ) -> Analysis:
     """Judge a network and its index by what the server would answer, and compare them with the model now served.
 
@@ -54,6 +63,7 @@ def analyse(
         validation: The id of the validation split.
         gate: The section `gate` of `params.yaml`.
         batches: How images are embedded.
+        search: How the server searches.
         parameters: The section `analyse` of `params.yaml`.
 
     Returns:
@@ -61,10 +71,10 @@ def analyse(
     """
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
-        calibration = _calibration(validation, network, index, batches, parameters)
+        calibration = _calibration(validation, network, index, batches, search, parameters)
         if calibration.facts["unknown_distance"] is None:
             emit(Warned(_nothing_unknown(calibration, parameters), STEP))
-        evaluation = _evaluation(inputs, batches, parameters, calibration.facts["unknown_distance"])
+        evaluation = _evaluation(inputs, batches, search, parameters, calibration.facts["unknown_distance"])
         pointer, champion, of_champion = read_pointer(), None, None
         if pointer:
             champion = Served(*(pointer[key] for key in ("version", "network", "index", "mar")))
@@ -103,9 +113,11 @@ def analyse(
         return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
 
 
-def _calibration(validation: str, network: str, index: str, batches: Batches, parameters: Analyse) -> Artefact:
+def _calibration(
+    validation: str, network: str, index: str, batches: Batches, search: Neighbours, parameters: Analyse
+) -> Artefact:
     """The distance above which an image is unknown, of a network and an index in the store."""
-    decides = parameters.model_dump(include={_QUANTILE})
+    decides = parameters.model_dump(include={_QUANTILE}) | search.deciding() | _contents(network, index)
 
     def build(_: Path) -> dict[str, Any]:
         from steps.analyse.calibrate import calibrate
@@ -117,6 +129,7 @@ def _calibration(validation: str, network: str, index: str, batches: Batches, pa
             open_split(data_volume() / KIND / gallery).rows,
             *_stored(network, index),
             batch_size=batches.batch_size,
+            neighbours=search.neighbours,
             unknown_quantile=parameters.unknown_quantile,
         )
 
@@ -145,7 +158,11 @@ def _unknown(evaluation: Artefact, calibration: Artefact, parameters: Analyse) -
 
 
 def _evaluation(
-    inputs: Mapping[str, str], batches: Batches, parameters: Analyse, unknown_distance: float | None
+    inputs: Mapping[str, str],
+    batches: Batches,
+    search: Neighbours,
+    parameters: Analyse,
+    unknown_distance: float | None,
 ) -> Artefact:
     """The evaluation of a network and an index in the store."""
     decides = {key: value for key, value in parameters.deciding().items() if key != _QUANTILE}
@@ -159,10 +176,12 @@ def _evaluation(
             folder,
             unknown_distance=unknown_distance,
             batch_size=batches.batch_size,
+            neighbours=search.neighbours,
             golden=parameters.golden,
             mistakes=parameters.mistakes,
         )
 
+    decides |= {**search.deciding(), **_contents(inputs["network"], inputs["index"])}
     decides |= {"unknown_distance": unknown_distance}
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
 
@@ -177,6 +196,11 @@ def _evaluation_of_served(champion: Served, test: str, batches: Batches) -> Arte
         return champion.answer(read_split(test), folder, batches.batch_size)
 
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
+
+
+def _contents(network: str, index: str) -> dict[str, str]:
+    """The same ids can have other contents, where a network was made anew on another processor."""
+    return {"contents": digest(stored_contents(network, index))}
 
 
 def _stored(network: str, index: str) -> tuple[Path, Path]:

@@ -13,7 +13,14 @@ from steps.common.dataset import Rows, Split
 
 
 def calibrate(
-    split: Split, gallery: Rows, network: Path, index: Path, *, batch_size: int, unknown_quantile: float
+    split: Split,
+    gallery: Rows,
+    network: Path,
+    index: Path,
+    *,
+    batch_size: int,
+    neighbours: int,
+    unknown_quantile: float,
 ) -> dict[str, Any]:
     """Calibrate on the images of a split of which no copy is in the gallery: copies would say that all is near.
 
@@ -23,13 +30,14 @@ def calibrate(
         network: The network's folder.
         index: The index's folder.
         batch_size: Images embedded at a time.
+        neighbours: As many as the server looks for.
         unknown_quantile: The share of the images that must get a label.
 
     Returns:
         `unknown_distance`; `images`, the number of images that it comes from; and `copies`, the number left out.
     """
     rows = no_copies(split.rows, gallery)
-    distances, _ = nearest(network, index, Chosen(split.images, rows), batch_size)
+    distances, _ = nearest(network, index, Chosen(split.images, rows), batch_size, neighbours)
     distance = unknown_distance(distances, unknown_quantile)
     return {"unknown_distance": distance, "images": len(rows), "copies": len(split) - len(rows)}
 

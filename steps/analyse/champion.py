@@ -82,7 +82,9 @@ class Served:
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
             archive.extractall(unpacked)
             model, distance = Path(unpacked), self.settings.get("unknown_distance")
-            answers = ask(model, model, images, unknown_distance=distance, batch_size=batch_size)
+            neighbours = self.settings.get("neighbours", 1)
+            how: dict[str, Any] = {"unknown_distance": distance, "batch_size": batch_size, "neighbours": neighbours}
+            answers = ask(model, model, images, **how)
         asked = np.ones(len(split), bool)
         if isinstance(images, Originals):
             asked[list(images.gone)] = False

@@ -42,7 +42,9 @@ class Answers:
     classes: list[str]
 
 
-def ask(network: Path, index: Path, images: Images, *, unknown_distance: float | None, batch_size: int) -> Answers:
+def ask(
+    network: Path, index: Path, images: Images, *, unknown_distance: float | None, batch_size: int, neighbours: int
+) -> Answers:
     """Ask a network and its index for the label of the nearest neighbour of each image.
 
     Args:
@@ -51,15 +53,16 @@ def ask(network: Path, index: Path, images: Images, *, unknown_distance: float |
         images: uint8 [N, H, W, C].
         unknown_distance: Images further than this are unknown; None for no such limit.
         batch_size: Images embedded at a time.
+        neighbours: As many as the server looks for.
 
     Returns:
         The answers. An image without a neighbour, or of a distance that is no number, is unknown.
     """
-    distances, neighbours = nearest(network, index, images, batch_size)
+    distances, found = nearest(network, index, images, batch_size, neighbours)
     gallery = json.loads((index / "labels.json").read_text())
-    near = (neighbours >= 0) & (distances <= (np.inf if unknown_distance is None else unknown_distance))
+    near = (found >= 0) & (distances <= (np.inf if unknown_distance is None else unknown_distance))
     of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
-    labels = [of_neighbour[row] if known else UNKNOWN for row, known in zip(neighbours, near, strict=True)]
+    labels = [of_neighbour[row] if known else UNKNOWN for row, known in zip(found, near, strict=True)]
     return Answers(labels, distances, gallery["classes"])
 
 
@@ -71,6 +74,7 @@ def evaluate(
     *,
     unknown_distance: float | None,
     batch_size: int,
+    neighbours: int,
     golden: int,
     mistakes: int,
 ) -> dict[str, Any]:
@@ -83,13 +87,15 @@ def evaluate(
         folder: Where the evaluation is written.
         unknown_distance: Images further than this are unknown, which is a wrong answer; None for no such limit.
         batch_size: Images embedded at a time.
+        neighbours: As many as the server looks for.
         golden: How many images are kept in `golden.json`.
         mistakes: How many images are kept in `mistakes.json`.
 
     Returns:
         `accuracy`, `per_class`, `unknown` and `unknown_distance`.
     """
-    answers = ask(network, index, split.images, unknown_distance=unknown_distance, batch_size=batch_size)
+    how: dict[str, Any] = {"unknown_distance": unknown_distance, "batch_size": batch_size, "neighbours": neighbours}
+    answers = ask(network, index, split.images, **how)
     true, distances = true_labels(split), answers.distances
     unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
     right = np.array([p == t for p, t in zip(answers.labels, true, strict=True)], bool)
@@ -126,7 +132,7 @@ def true_labels(split: Split) -> list[str]:
 
 
 def nearest(
-    network: Path, index: Path, images: Images, batch_size: int
+    network: Path, index: Path, images: Images, batch_size: int, neighbours: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the nearest neighbour of each image in the gallery.
 
@@ -135,6 +141,7 @@ def nearest(
         index: The index's folder.
         images: uint8 [N, H, W, C].
         batch_size: Images embedded at a time.
+        neighbours: How many are looked for, since an index that approximates may find a nearer one among more.
 
     Returns:
         The cosine distances float64 [N], and the rows in the gallery int64 [N]; infinity and -1 if the index finds
@@ -143,7 +150,8 @@ def nearest(
     if not len(images):
         return np.zeros(0), np.zeros(0, np.int64)
     embeddings = embed_images(load_network(network), images, batch_size)
-    similarities, rows = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
+    searched = faiss.read_index(str(index / "index.faiss"))
+    similarities, rows = searched.search(embeddings, min(neighbours, searched.ntotal))
     return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]
 
 

@@ -245,7 +245,10 @@ def test_a_network_made_anew_with_other_weights_is_another_model_and_another_ver
     manifest["files"]["weights.safetensors"]["sha256"] = file_sha256(folder / "weights.safetensors")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert artefact_id(STEP, decides({}, made.network, made.index), {}, ARCHIVE) != before
-    assert "equal to v1 on 200 images" in verdict_on(base["test"], made, **{**LOW, "worst_class_floor": 0.0}).verdict.reason
+    assert (
+        "equal to v1 on 200 images"
+        in verdict_on(base["test"], made, **{**LOW, "worst_class_floor": 0.0}).verdict.reason
+    )
 
 
 def test_what_a_model_has_had_survives_its_file(base: dict[str, str]) -> None:

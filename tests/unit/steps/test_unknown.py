@@ -72,7 +72,7 @@ def test_golden_answers_include_unknown_images_and_none_that_rounding_decides(mo
 
     stored = (model["volumes"] / "model/network" / model["network"], model["volumes"] / "model/index" / model["index"])
     test, folder = read_split(model["test"]), model["volumes"]
-    sizes = {"batch_size": 100, "golden": 20, "mistakes": 0}
+    sizes = {"batch_size": 100, "neighbours": 5, "golden": 20, "mistakes": 0}
     evaluate(test, *stored, folder, unknown_distance=-1.0, **sizes)
     everything = json.loads((folder / "golden.json").read_text())
     assert {item["label"] for item in everything} == {"unknown"}
