@@ -18,18 +18,18 @@ _DISCORDANT = 0.04
 _SIGNIFICANCE = 0.05
 
 
-def measure() -> list[str]:
-    """Lines of a table: for each size and difference the share of each result, simulated and computed."""
+def measure() -> list[tuple[str, str]]:
+    """Rows of a size and a difference, and the share of each result, simulated and computed."""
     rng = np.random.default_rng(0)
-    lines = ["| images | the challenger is | better | equal | worse |", "|--:|---|--:|--:|--:|"]
+    rows = [("the challenger is", ", ".join(Result) + "; in brackets what the binomial says")]
     for count in SIZES:
         for name, difference in DIFFERENCES.items():
             gains = (_DISCORDANT + difference) / 2
             found = Counter(_result(rng, count, gains) for _ in range(PAIRS))
             computed = _computed(count, gains)
-            cells = [f"{found[one] / PAIRS:.1%} ({computed[one]:.1%})" for one in Result]
-            lines.append(f"| {count:,} | {name} | {' | '.join(cells)} |")
-    return lines
+            shares = ", ".join(f"{found[one] / PAIRS:.1%} ({computed[one]:.1%})" for one in Result)
+            rows.append((f"{name}, {count:,} images", shares))
+    return rows
 
 
 def _result(rng: np.random.Generator, count: int, gains: float) -> Result:

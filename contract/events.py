@@ -84,6 +84,9 @@ class Verdict:
     worst_accuracy: float
     better: bool
     reason: str
+    interval: list[float] = field(default_factory=list)  # 95 % confidence, of the accuracy: from and to
+    rules: Mapping[str, bool] = field(default_factory=dict)  # whether each is kept, by name
+    unknown: str = ""  # which images are called unknown, in words
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def analyse(
     gate: dict,  # type: ignore[type-arg]
     embed: dict,  # type: ignore[type-arg]
     analyse: dict,  # type: ignore[type-arg]
+    deploy: dict,  # type: ignore[type-arg]
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
@@ -99,7 +100,7 @@ def analyse(
     from steps.analyse.analyse import analyse as step
 
     gate = {"baseline": baseline, **gate}
-    analysis = step(test, network, index, validation, gate=gate, batches=embed, parameters=analyse)
+    analysis = step(test, network, index, validation, gate=gate, batches=embed, search=deploy, parameters=analyse)
     verdict = analysis.verdict
     metrics.log_metric("accuracy", verdict.accuracy)
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)

@@ -88,6 +88,7 @@ def build_pipeline(
                 gate=gate,
                 embed=embed,
                 analyse=analyse,
+                deploy=deploy,
             )
             with dsl.If(analysis.outputs["accuracy"] > baseline, name="above-baseline"):  # noqa: SIM117 - two gates
                 with dsl.If(analysis.outputs["better"] == True, name="better"):  # noqa: E712 - it builds a condition

@@ -46,6 +46,8 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
     if analysis and (verdict := analysis.verdict):
         lines += ["", f"accuracy **{verdict.accuracy:.4f}**, worst class {_cell(verdict.worst_label)} "]
         lines[-1] += f"{verdict.worst_accuracy:.4f}, verdict `{analysis.id}`"
+        broken = ", ".join(rule for rule, kept in verdict.rules.items() if not kept)
+        lines += ["", f"rules: {', '.join(verdict.rules)}; broken: {broken or 'none'}"] if verdict.rules else []
     if analysis and analysis.confusion:
         lines += ["", *confusion_table(analysis.classes, analysis.confusion)]
     return "\n".join([*lines, "", f"[The run]({link})", ""])

@@ -119,16 +119,26 @@ def _prepare_volumes(volumes: Path) -> Path:
     return log
 
 
+def verdict_lines(verdict: Verdict) -> list[tuple[str, str]]:
+    """What the closing lines of a run say of a verdict, by their names."""
+    interval = " ({:.4f} to {:.4f})".format(*verdict.interval) if verdict.interval else ""
+    worst = f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}" if verdict.worst_label is not None else "none tested"
+    lines = [("accuracy", f"{verdict.accuracy:.4f}{interval} on the test split"), ("worst class", worst)]
+    for name, passed in (("rules kept", True), ("rules broken", False)):
+        if rules := ", ".join(rule for rule, kept in verdict.rules.items() if kept is passed):
+            lines.append((name, rules))
+    if verdict.unknown:
+        lines.append(("unknown", verdict.unknown))
+    return lines
+
+
 def _close(display: RunDisplay, console: Console, log: Path) -> RunResult:
     analysis = display.finished["analyse"]
     verdict = analysis.verdict
     if verdict is None:
         raise RunError(f"analyse ended without a verdict: see its output in {log}")
     console.print(display.table())
-    lines = [
-        ("accuracy", f"{verdict.accuracy:.4f} on the test split"),
-        ("worst class", f"{verdict.worst_label}, {verdict.worst_accuracy:.4f}"),
-    ]
+    lines = verdict_lines(verdict)
     served = read_pointer()
     if served:
         lines.append(("served model", str(deploy_volume() / MODEL_STORE / served.mar)))

@@ -1,30 +1,27 @@
-"""Analysis: scores network and index on the test split, and the model now served on the same split.
+"""Analysis: judges network and index by their answers to the test split, beside those of the model now served.
 
 Writes `<model volume>/evaluation/<id>/` for each of the two, and `<model volume>/verdict/<id>/` with `verdict.json` and
 the report page `report.html`.
 """
 
 import json
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.events import Verdict
-from contract.pointer import MODEL_STORE, Record, pointer_path
+from contract.events import Verdict, Warned
+from steps.analyse.champion import Served
 from steps.analyse.parameters import Analyse, Gate
-from steps.analyse.verdict import Score, judge
 from steps.common import progress
-from steps.common.dataset import read_split
-from steps.common.errors import StepError
-from steps.common.parameters import Batches, typed
+from steps.common.contents import stored_contents
+from steps.common.dataset import KIND, open_split, read_split
+from steps.common.digest import digest
+from steps.common.events import emit
+from steps.common.parameters import Batches, Neighbours, typed
 from steps.common.pointer import read_pointer
 from steps.common.store import Artefact, produce, read
-from steps.common.volumes import deploy_volume, model_volume
+from steps.common.volumes import data_volume, model_volume
 
 STEP = "analyse"
 _QUANTILE = "unknown_quantile"  # decides the calibration; the other parameters decide the evaluation
@@ -43,12 +40,19 @@ class Analysis:
 
 @typed
 def analyse(
-    test: str, network: str, index: str, validation: str, *, gate: Gate, batches: Batches, parameters: Analyse
+    test: str,
+    network: str,
+    index: str,
+    validation: str,
+    *,
+    gate: Gate,
+    batches: Batches,
+    search: Neighbours,
+    parameters: Analyse,
 ) -> Analysis:
-    """Score a network and its index on the test split, and compare them with the model now served.
+    """Judge a network and its index by what the server would answer, and compare them with the model now served.
 
-    The verdict is about the label of the nearest neighbour. The validation split only gives the distance above which
-    the server calls an image unknown.
+    The validation split gives the distance above which the server calls an image unknown.
 
     Args:
         test: The id of the test split.
@@ -57,6 +61,7 @@ def analyse(
         validation: The id of the validation split.
         gate: The section `gate` of `params.yaml`.
         batches: How images are embedded.
+        search: How the server searches.
         parameters: The section `analyse` of `params.yaml`.
 
     Returns:
@@ -67,37 +72,39 @@ def analyse(
     """
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
-        calibration = _calibration(validation, network, index, batches, parameters)
-        evaluation = _evaluation(inputs, batches, parameters, calibration.facts["unknown_distance"])
-        champion, champion_evaluation = read_pointer(), None
-        is_champion = champion is not None and (champion.network, champion.index) == (network, index)
-        if champion:
-            champion_evaluation = (
-                evaluation if is_champion else _evaluation_of_served(champion, test, batches, parameters)
-            )
-        taken_out = champion.why_out_of_service(network, index) if champion else None
-        verdict = judge(
-            _score(evaluation),
-            _score(champion_evaluation) if champion_evaluation else None,
-            baseline=gate.baseline,
-            worst_class_floor=gate.worst_class_floor,
-            is_champion=is_champion,
-            rolled_back=taken_out,
-        )
-        details = json.loads((evaluation.path / "evaluation.json").read_text())
+        calibration = _calibration(validation, network, index, batches, search, parameters)
+        if calibration.facts["unknown_distance"] is None:
+            emit(Warned(_nothing_unknown(calibration, parameters), STEP))
+        evaluation = _evaluation(inputs, batches, search, parameters, calibration.facts["unknown_distance"])
+        pointer, champion, of_champion = read_pointer(), None, None
+        if pointer:
+            champion = Served(pointer.version, pointer.network, pointer.index, pointer.mar)
+            same = champion.is_made_of(network, index)
+            of_champion = evaluation if same else _evaluation_of_served(champion, test, batches)
+        taken_out = pointer.why_out_of_service(network, index) if pointer else None
+        unknown = _unknown(evaluation, calibration, parameters)
+
+        def build(folder: Path) -> dict[str, Any]:
+            from steps.analyse.record import write
+
+            return write(folder, gate, inputs, evaluation, champion, of_champion, taken_out, unknown)
+
         made = produce(
             model_volume(),
             "verdict",
             STEP,
-            parameters={**gate.deciding(), "rolled_back": taken_out},
-            inputs={"evaluation": evaluation.id, "champion": champion_evaluation.id if champion_evaluation else None},
-            build=partial(_write, verdict, evaluation, champion, inputs),
+            parameters={**gate.deciding(), "rolled_back": taken_out, "unknown": unknown},
+            inputs={"evaluation": evaluation.id, "champion": of_champion.id if of_champion else None},
+            build=build,
         )
+        verdict = _said(json.loads((made.path / "verdict.json").read_text()))
+        details = json.loads((evaluation.path / "evaluation.json").read_text())
+        worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,
-            made=f"accuracy {verdict.accuracy:.2%}, worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}",
+            made=f"accuracy {verdict.accuracy:.2%}, {worst if verdict.worst_label else 'no class is tested'}",
             # Against a new champion only the verdict is new; no image is scored twice.
-            unchanged=evaluation.unchanged and (champion_evaluation is None or champion_evaluation.unchanged),
+            unchanged=evaluation.unchanged and (of_champion is None or of_champion.unchanged),
             id=made.id,
             verdict=verdict,
             classes=details["classes"],
@@ -107,97 +114,109 @@ def analyse(
         return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
 
 
-def _calibration(validation: str, network: str, index: str, batches: Batches, parameters: Analyse) -> Artefact:
-    """Return the distance above which an image is unknown, of a network and an index in the store."""
-    decides = parameters.model_dump(include={_QUANTILE})
+def _calibration(
+    validation: str, network: str, index: str, batches: Batches, search: Neighbours, parameters: Analyse
+) -> Artefact:
+    """The distance above which an image is unknown, of a network and an index in the store."""
+    decides = parameters.model_dump(include={_QUANTILE}) | search.deciding() | _contents(network, index)
 
     def build(_: Path) -> dict[str, Any]:
         from steps.analyse.calibrate import calibrate
 
-        split, stored = read_split(validation), _stored(network, index)
-        quantile = parameters.unknown_quantile
-        return calibrate(split, *stored, batch_size=batches.batch_size, unknown_quantile=quantile)
+        made_of = read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
+        gallery = read(model_volume(), "embeddings", made_of).manifest["inputs"]["gallery"]
+        return calibrate(
+            read_split(validation),
+            open_split(data_volume() / KIND / gallery).rows,
+            *_stored(network, index),
+            batch_size=batches.batch_size,
+            neighbours=search.neighbours,
+            unknown_quantile=parameters.unknown_quantile,
+        )
 
     inputs = {"validation": validation, "network": network, "index": index}
     return produce(model_volume(), "calibration", STEP, parameters=decides, inputs=inputs, build=build)
 
 
+def _nothing_unknown(calibration: Artefact, parameters: Analyse) -> str:
+    from steps.analyse.calibrate import images_needed
+
+    facts, needed = calibration.facts, images_needed(parameters.unknown_quantile)
+    if facts["images"] >= needed:
+        return "no image is called unknown: the index finds no neighbour of too many validation images"
+    copies = f" ({facts['copies']} more are copies of the gallery's)" if facts["copies"] else ""
+    return (
+        f"no image is called unknown: that is learned from validation images, of which there are {facts['images']}"
+        f"{copies}, and analyse.unknown_quantile {parameters.unknown_quantile} needs {needed}"
+    )
+
+
+def _unknown(evaluation: Artefact, calibration: Artefact, parameters: Analyse) -> str:
+    facts = evaluation.facts
+    if facts["unknown_distance"] is None:
+        return _nothing_unknown(calibration, parameters)
+    return f"further than {facts['unknown_distance']:.3f} from the gallery: {facts['unknown'] or 0:.2%} of test"
+
+
 def _evaluation(
     inputs: Mapping[str, str],
     batches: Batches,
+    search: Neighbours,
     parameters: Analyse,
     unknown_distance: float | None,
-    mar: Path | None = None,
 ) -> Artefact:
-    """Return the evaluation of a network and an index in the store, or of those in the MAR now served."""
+    """The evaluation of a network and an index in the store."""
     decides = {key: value for key, value in parameters.deciding().items() if key != _QUANTILE}
-    decides |= {"unknown_distance": unknown_distance}
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.analyse.evaluate import evaluate
 
-        score = partial(
-            evaluate,
+        return evaluate(
             read_split(inputs["test"]),
-            folder=folder,
+            *_stored(inputs["network"], inputs["index"]),
+            folder,
             unknown_distance=unknown_distance,
             batch_size=batches.batch_size,
+            neighbours=search.neighbours,
             golden=parameters.golden,
             mistakes=parameters.mistakes,
         )
-        if mar is None:
-            return score(*_stored(inputs["network"], inputs["index"]))
-        with tempfile.TemporaryDirectory() as unpacked:
-            with _opened(mar) as archive:
-                archive.extractall(unpacked)
-            model = Path(unpacked)
-            return score(model, model)
+
+    decides |= {**search.deciding(), **_contents(inputs["network"], inputs["index"])}
+    decides |= {"unknown_distance": unknown_distance}
+    return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
+
+
+def _evaluation_of_served(champion: Served, test: str, batches: Batches) -> Artefact:
+    """The answers of the model now served to the same images; of another archive, they are another artefact."""
+    inputs = {"test": test, "network": champion.network, "index": champion.index}
+    had = champion.seen.digest() if champion.seen else None
+    decides = {"archive": digest([champion.contents, champion.settings, had])}
+
+    def build(folder: Path) -> dict[str, Any]:
+        return champion.answer(read_split(test), folder, batches.batch_size)
 
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
 
 
-def _evaluation_of_served(champion: Record, test: str, batches: Batches, parameters: Analyse) -> Artefact:
-    mar = deploy_volume() / MODEL_STORE / champion.mar
-    with _opened(mar) as archive:
-        # An older archive has no distance, and calls no image unknown.
-        model = json.loads(archive.read("model.json")) if "model.json" in archive.namelist() else {}
-    inputs = {"test": test, "network": champion.network, "index": champion.index}
-    return _evaluation(inputs, batches, parameters, model.get("unknown_distance"), mar)
+def _contents(network: str, index: str) -> dict[str, str]:
+    """The same ids can have other contents, where a network was made anew on another processor."""
+    return {"contents": digest(stored_contents(network, index))}
 
 
 def _stored(network: str, index: str) -> tuple[Path, Path]:
     return read(model_volume(), "network", network).path, read(model_volume(), "index", index).path
 
 
-@contextmanager
-def _opened(mar: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(mar) as archive:
-            yield archive
-    except (OSError, zipfile.BadZipFile) as error:
-        raise StepError(
-            f"the model now served, {mar}, cannot be read ({error}), so it cannot be compared with the new one: "
-            f"restore it from backup/, or remove {pointer_path(deploy_volume())} to deploy against the baseline alone"
-        ) from error
-
-
-def _score(evaluation: Artefact) -> Score:
-    return Score(evaluation.facts["accuracy"], evaluation.facts["per_class"])
-
-
-def _write(
-    verdict: Verdict,
-    evaluation: Artefact,
-    champion: Record | None,
-    ids: Mapping[str, str],
-    folder: Path,
-) -> dict[str, Any]:
-    from steps.analyse.report_page import render
-
-    champion_version = champion.version if champion else None
-    (folder / "verdict.json").write_text(
-        json.dumps({**asdict(verdict), "champion": champion_version, **ids, "evaluation": evaluation.id}, indent=2)
-        + "\n"
+def _said(verdict: Mapping[str, Any]) -> Verdict:
+    """The event, from `verdict.json`."""
+    return Verdict(
+        accuracy=verdict["accuracy"],
+        worst_label=verdict["worst_label"],
+        worst_accuracy=verdict["worst_accuracy"],
+        better=verdict["better"],
+        reason=verdict["reason"],
+        interval=[verdict["interval"]["low"], verdict["interval"]["high"]],
+        rules={rule["name"]: rule["passed"] for rule in verdict["rules"]},
+        unknown=verdict["unknown"],
     )
-    (folder / "report.html").write_text(render(verdict, evaluation, champion_version, ids))
-    return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}

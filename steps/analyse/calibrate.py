@@ -1,5 +1,6 @@
 """Calibrates the distance above which an image is unknown, on the validation split. Reads a network and an index."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,24 +8,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steps.analyse.evaluate import nearest
-from steps.common.dataset import Split
+from steps.analyse.images import Chosen
+from steps.common.dataset import Rows, Split
 
 
-def calibrate(split: Split, network: Path, index: Path, *, batch_size: int, unknown_quantile: float) -> dict[str, Any]:
-    """Calibrate on a split that is not in the gallery.
+def calibrate(
+    split: Split,
+    gallery: Rows,
+    network: Path,
+    index: Path,
+    *,
+    batch_size: int,
+    neighbours: int,
+    unknown_quantile: float,
+) -> dict[str, Any]:
+    """Calibrate on the images of a split of which no copy is in the gallery: copies would say that all is near.
 
     Args:
         split: The validation split.
+        gallery: What is known of the gallery's images.
         network: The network's folder.
         index: The index's folder.
         batch_size: Images embedded at a time.
+        neighbours: As many as the server looks for.
         unknown_quantile: The share of the images that must get a label.
 
     Returns:
-        `unknown_distance`, and `images`, the number of images that it comes from.
+        `unknown_distance`; `images`, the number of images that it comes from; and `copies`, the number left out.
     """
-    distances, _ = nearest(network, index, split.images, batch_size)
-    return {"unknown_distance": unknown_distance(distances, unknown_quantile), "images": len(distances)}
+    rows = no_copies(split.rows, gallery)
+    distances, _ = nearest(network, index, Chosen(split.images, rows), batch_size, neighbours)
+    distance = unknown_distance(distances, unknown_quantile)
+    return {"unknown_distance": distance, "images": len(rows), "copies": len(split) - len(rows)}
+
+
+def no_copies(rows: Rows, gallery: Rows) -> NDArray[np.int64]:
+    """The rows of images whose key and group are not in the gallery."""
+    keys, groups = set(gallery.keys), set(gallery.groups)
+    pairs = enumerate(zip(rows.keys, rows.groups, strict=True))
+    return np.array([row for row, (key, group) in pairs if key not in keys and group not in groups], np.int64)
+
+
+def images_needed(quantile: float) -> int:
+    """With fewer images than this the quantile is the largest distance, which says nothing."""
+    return math.ceil((1 - 1e-9) / (1 - quantile))  # 0.99 has no exact float, and 100 images are enough for it
 
 
 def unknown_distance(distances: NDArray[np.float64], quantile: float) -> float | None:
@@ -38,10 +65,10 @@ def unknown_distance(distances: NDArray[np.float64], quantile: float) -> float |
         quantile: The share, from 0 to 1.
 
     Returns:
-        The distance. None, which calls no image unknown, if N is less than 1 / (1 - quantile), since the quantile
-        is then the largest distance, and if the distance is infinite.
+        The distance. None, which calls no image unknown, if N is too small, see `images_needed`, and if the distance
+        is infinite.
     """
-    if len(distances) * (1 - quantile) < 1 - 1e-9:  # 0.99 has no exact float, and 100 images are enough for it
+    if len(distances) < images_needed(quantile):
         return None
     distance = float(np.quantile(distances, quantile, method="inverted_cdf"))
     return distance if np.isfinite(distance) else None

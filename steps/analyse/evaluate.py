@@ -1,7 +1,8 @@
 """Scores a network and its index on a test split: reads them, writes `<model volume>/evaluation/<id>/`.
 
 `evaluation.json` has accuracy, accuracy per class and the confusion matrix; `confusion.png` shows the matrix;
-`mistakes.json` and `golden.json` have test images as PNG, with their answers.
+`mistakes.json` and `golden.json` have test images as PNG, with their answers; `answers.npz` has the answer to each
+image, so that two models are compared image by image, and `answers.json` the words that its numbers stand for.
 """
 
 import base64
@@ -9,6 +10,7 @@ import json
 import math
 import textwrap
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,49 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from steps.common.dataset import Split
-from steps.common.decode import decode
-from steps.common.embedding import embed_images, load_network
+from steps.common.embedding import Images, embed_images, load_network
 from steps.common.png import encode_png
 
-NO_NEIGHBOUR = "(none)"
-UNKNOWN = "unknown"  # the server's answer beyond the unknown distance
+UNKNOWN = "unknown"  # the server's answer beyond the unknown distance; no class may be called so
 _ROUNDING = 1e-4
 _READABLE_CLASSES = 40  # with more classes the picture has no text
 _LABEL_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to images, as the server would: labels [N], `unknown` among them, and cosine distances [N].
+
+    A distance is infinite where the index finds no neighbour. `classes` are those of the gallery.
+    """
+
+    labels: list[str]
+    distances: NDArray[np.float64]
+    classes: list[str]
+
+
+def ask(
+    network: Path, index: Path, images: Images, *, unknown_distance: float | None, batch_size: int, neighbours: int
+) -> Answers:
+    """Ask a network and its index for the label of the nearest neighbour of each image.
+
+    Args:
+        network: The network's folder, or that of an unpacked archive.
+        index: The index's folder, or that of an unpacked archive.
+        images: uint8 [N, H, W, C].
+        unknown_distance: Images further than this are unknown; None for no such limit.
+        batch_size: Images embedded at a time.
+        neighbours: As many as the server looks for.
+
+    Returns:
+        The answers. An image without a neighbour, or of a distance that is no number, is unknown.
+    """
+    distances, found = nearest(network, index, images, batch_size, neighbours)
+    gallery = json.loads((index / "labels.json").read_text())
+    near = (found >= 0) & (distances <= (np.inf if unknown_distance is None else unknown_distance))
+    of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
+    labels = [of_neighbour[row] if known else UNKNOWN for row, known in zip(found, near, strict=True)]
+    return Answers(labels, distances, gallery["classes"])
 
 
 def evaluate(
@@ -38,62 +74,65 @@ def evaluate(
     *,
     unknown_distance: float | None,
     batch_size: int,
+    neighbours: int,
     golden: int,
     mistakes: int,
 ) -> dict[str, Any]:
-    """Score a network and an index by the label of the nearest neighbour, and write the evaluation.
-
-    An archive's `model.json` gives the image size and channels of its network. Test images of another format are
-    converted, as the server does.
+    """Score a network and an index by what the server would answer, and write the evaluation.
 
     Args:
         split: The test split, images uint8 [N, H, W, C].
-        network: The network's folder, or that of an unpacked archive.
-        index: The index's folder, or that of an unpacked archive.
+        network: The network's folder.
+        index: The index's folder.
         folder: Where the evaluation is written.
-        unknown_distance: Images further than this are counted as unknown; None for no such limit.
+        unknown_distance: Images further than this are unknown, which is a wrong answer; None for no such limit.
         batch_size: Images embedded at a time.
+        neighbours: As many as the server looks for.
         golden: How many images are kept in `golden.json`.
         mistakes: How many images are kept in `mistakes.json`.
 
     Returns:
         `accuracy`, `per_class`, `unknown` and `unknown_distance`.
     """
-    distances, neighbours = nearest(network, index, _images_for(network, split), batch_size)
-    gallery = json.loads((index / "labels.json").read_text())
-    of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
-    predicted = [of_neighbour[i] if i >= 0 else NO_NEIGHBOUR for i in neighbours]
-    true = [split.classes[label] for label in split.labels]
-    threshold = np.inf if unknown_distance is None else unknown_distance
-    unknown = (distances > threshold) | (neighbours < 0)
-    right = np.array([p == t for p, t in zip(predicted, true, strict=True)], bool)
+    how: dict[str, Any] = {"unknown_distance": unknown_distance, "batch_size": batch_size, "neighbours": neighbours}
+    answers = ask(network, index, split.images, **how)
+    true, distances = true_labels(split), answers.distances
+    unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
+    right = np.array([p == t for p, t in zip(answers.labels, true, strict=True)], bool)
+    write_answers(folder, answers, np.ones(len(true), bool))
 
-    classes = sorted({*split.classes, *gallery["classes"], *predicted})
-    matrix = confusion_matrix(true, predicted, classes)
+    classes = sorted({*split.classes, *answers.classes}) + ([UNKNOWN] if unknown.any() else [])
+    matrix = confusion_matrix(true, answers.labels, classes)
     per_class = {c: _mean(right[split.labels == i]) for i, c in enumerate(split.classes)}
     score = {"accuracy": _mean(right), "per_class": per_class}
     score |= {"unknown": _mean(unknown), "unknown_distance": unknown_distance}
 
-    def item(row: int, label: str) -> dict[str, Any]:
-        answer = {"expected": true[row], "label": label, "distance": _finite(distances[row])}
+    def item(row: int) -> dict[str, Any]:
+        answer = {"expected": true[row], "label": answers.labels[row], "distance": _finite(distances[row])}
         return {"image": base64.b64encode(encode_png(split.images[row])).decode(), "name": split.names[row], **answer}
 
     # The worst mistake is the most certain one: the nearest neighbour of another class.
     wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
     evaluation = {**score, "images": len(true), "classes": classes, "confusion": matrix.tolist()}
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
-    (folder / "mistakes.json").write_text(json.dumps([item(int(row), predicted[row]) for row in wrong]))
+    (folder / "mistakes.json").write_text(json.dumps([item(int(row)) for row in wrong]))
     # The server must repeat these answers, so images at the limit are left out: rounding decides them.
+    threshold = np.inf if unknown_distance is None else unknown_distance
     sure = (distances > threshold - _ROUNDING) == (distances > threshold + _ROUNDING)
     rows = [row for row in _of_every_class(split) if sure[row]][:golden]
-    answers = [item(row, UNKNOWN if unknown[row] else predicted[row]) for row in rows]
-    (folder / "golden.json").write_text(json.dumps(answers))
+    rows.sort(key=lambda row: unknown[row])  # the first is the one that the closing lines of a run show
+    (folder / "golden.json").write_text(json.dumps([item(row) for row in rows]))
     _draw(matrix, classes, folder / "confusion.png")
     return score
 
 
+def true_labels(split: Split) -> list[str]:
+    """The true label of each image."""
+    return [split.classes[label] for label in split.labels]
+
+
 def nearest(
-    network: Path, index: Path, images: NDArray[np.uint8], batch_size: int
+    network: Path, index: Path, images: Images, batch_size: int, neighbours: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the nearest neighbour of each image in the gallery.
 
@@ -102,14 +141,29 @@ def nearest(
         index: The index's folder.
         images: uint8 [N, H, W, C].
         batch_size: Images embedded at a time.
+        neighbours: How many are looked for, since an index that approximates may find a nearer one among more.
 
     Returns:
         The cosine distances float64 [N], and the rows in the gallery int64 [N]; infinity and -1 if the index finds
         no neighbour.
     """
+    if not len(images):
+        return np.zeros(0), np.zeros(0, np.int64)
     embeddings = embed_images(load_network(network), images, batch_size)
-    similarities, rows = faiss.read_index(str(index / "index.faiss")).search(embeddings, 1)
+    searched = faiss.read_index(str(index / "index.faiss"))
+    similarities, rows = searched.search(embeddings, min(neighbours, searched.ntotal))
     return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]
+
+
+def write_answers(folder: Path, answers: Answers, asked: NDArray[np.bool_]) -> None:
+    """Write `answers.npz`, a row for each image of the split, from answers to those images that were asked about."""
+    words = sorted({*answers.classes, UNKNOWN, *answers.labels})
+    number = {label: i for i, label in enumerate(words)}
+    predicted, distances = np.full(len(asked), -1, np.int32), np.full(len(asked), np.nan)
+    predicted[asked] = [number[label] for label in answers.labels]
+    distances[asked] = answers.distances
+    np.savez(folder / "answers.npz", asked=asked, predicted=predicted, distances=distances)
+    (folder / "answers.json").write_text(json.dumps({"words": words, "classes": answers.classes}))
 
 
 def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) -> NDArray[np.int64]:
@@ -118,19 +172,6 @@ def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) 
     cells = [number[t] * len(classes) + number[p] for t, p in zip(true, predicted, strict=True)]
     counts = np.bincount(np.array(cells, np.int64), minlength=len(classes) ** 2)
     return counts.reshape(len(classes), len(classes))
-
-
-def _images_for(network: Path, split: Split) -> NDArray[np.uint8]:
-    try:
-        model = json.loads((network / "model.json").read_text())
-    except FileNotFoundError:
-        return split.images
-    size, channels = model["image_size"], model["channels"]
-    if split.images.shape[1:] == (size, size, channels):
-        return split.images
-    limit = split.images[0, :, :, 0].size
-    decoded = [decode(encode_png(image), size=size, channels=channels, max_pixels=limit) for image in split.images]
-    return np.stack(decoded)
 
 
 def _of_every_class(split: Split) -> list[int]:

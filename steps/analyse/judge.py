@@ -2,26 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steps.analyse.comparison import Comparison, Interval, Result, compare, wilson
+from steps.analyse.parameters import Gate
 
-
-class Gate(Protocol):
-    """The limits of `params.yaml`'s section `gate`, and what each means stands there."""
-
-    baseline: float
-    worst_class_floor: float
-    min_test_images: int
-    min_class_images: int
-    max_unknown: float
-    significance: float
-    on_tie: str
-    untested: str
-    allow_lost_classes: list[str]
+_NAMED = 20  # classes in a sentence; verdict.json has all
 
 
 @dataclass(frozen=True)
@@ -42,9 +31,10 @@ class Answers:
 class Champion:
     """The model now served, asked on the test images.
 
-    `right` is bool [N] as of the challenger; `fair` bool [N] says which images neither model learned from. `fresh`
-    counts images that the challenger learned from or holds in its gallery and that the champion never had; None if the
-    champion does not say what it had. `version` names it in messages.
+    `right` is bool [N] as of the challenger; `fair` bool [N] says which images it was asked on and neither model has
+    had. `fresh` counts images that the challenger learned from or holds in its gallery and that the champion never had;
+    None if the champion does not say what it had, and then no image is fair. `gone` counts images that it cannot be
+    asked on, since their originals are gone. `version` names it in messages.
     """
 
     version: str
@@ -52,6 +42,7 @@ class Champion:
     fair: NDArray[np.bool_]
     classes: frozenset[str]
     fresh: int | None
+    gone: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ def judge(
         challenger: Its answers to the test images.
         champion: The served model's answers to the same images; None if nothing is served.
         gate: The limits.
-        is_champion: Whether network and index are those served already, which need not beat themselves.
+        is_champion: Whether network and index are the very ones now served, which need not beat themselves.
         rolled_back: Which version a person took out of service, and when, if this is that model: it stays out.
 
     Returns:
@@ -130,6 +121,8 @@ def judge(
         rules.append(_no_class_lost(challenger, champion, gate))
         rules.append(_against(challenger, champion, comparison, tested, gate))
         why = f"accuracy {accuracy:.4f} ({interval}): {rules[-1].says}"
+    if untested:
+        why += f"; {_untested(untested, per_class, gate)}"
     if rolled_back and not is_champion:
         rules.append(Rule("rolled-back", None, rolled_back, 0, passed=False, says=rolled_back))
     broken = [rule.says for rule in rules if not rule.passed]
@@ -156,7 +149,7 @@ def _enough_images(count: int, gate: Gate) -> Rule:
     missing = gate.min_test_images - count
     says = f"test has {count} images, and gate.min_test_images is {gate.min_test_images}"
     if missing > 0:
-        says += f": add {missing} more"
+        says += f": add images until {missing} more are in test"
     return Rule("test-images", gate.min_test_images, count, count, missing <= 0, says)
 
 
@@ -191,9 +184,14 @@ def _few_unknown(challenger: Answers, gate: Gate) -> Rule:
 
 def _classes_tested(untested: Sequence[str], per_class: Mapping[str, tuple[float, int]], gate: Gate) -> Rule:
     counts = {label: per_class.get(label, (0.0, 0))[1] for label in untested}
-    named = ", ".join(f"{label!r} ({count})" for label, count in counts.items())
-    says = f"untested, with fewer than {gate.min_class_images} test images: {named}"
+    says = _untested(untested, per_class, gate)
     return Rule("untested", gate.untested, counts, sum(counts.values()), gate.untested != "reject", says)
+
+
+def _untested(untested: Sequence[str], per_class: Mapping[str, tuple[float, int]], gate: Gate) -> str:
+    named = ", ".join(f"{label!r} ({per_class.get(label, (0.0, 0))[1]})" for label in untested[:_NAMED])
+    others = f" and {len(untested) - _NAMED} others" if len(untested) > _NAMED else ""
+    return f"untested, with fewer than {gate.min_class_images} test images: {named}{others}"
 
 
 def _no_class_lost(challenger: Answers, champion: Champion, gate: Gate) -> Rule:
@@ -210,9 +208,18 @@ def _no_class_lost(challenger: Answers, champion: Champion, gate: Gate) -> Rule:
     return Rule("lost-classes", list(gate.allow_lost_classes), lost, 0, not refused, says)
 
 
+def _comparable(challenger: Answers, champion: Champion) -> NDArray[np.bool_]:
+    """Fair images of classes that the champion knows, since it can only be wrong on others."""
+    if champion.fresh is None:
+        return np.zeros(len(challenger.labels), bool)
+    known = np.array([label in champion.classes for label in challenger.labels], bool)
+    comparable: NDArray[np.bool_] = champion.fair & known
+    return comparable
+
+
 def _compared(challenger: Answers, champion: Champion, gate: Gate) -> Comparison | None:
-    """On fair images of classes that the champion knows; None if they are too few to tell."""
-    rows = champion.fair & np.array([label in champion.classes for label in challenger.labels], bool)
+    """None if too few images are comparable."""
+    rows = _comparable(challenger, champion)
     if rows.sum() < gate.min_test_images:
         return None
     return compare(challenger.right[rows], champion.right[rows], gate.significance)
@@ -226,8 +233,8 @@ def _against(
     gate: Gate,
 ) -> Rule:
     """Better; or not worse, and it knows a new class; or a tie, which the policy decides."""
-    count = comparison.images if comparison else int(champion.fair.sum())
-    shown = _shown(champion, comparison, gate)
+    count = int(_comparable(challenger, champion).sum())
+    shown = _shown(champion, comparison, count, gate)
     if comparison and comparison.result is not Result.EQUAL:
         better = comparison.result is Result.BETTER
         return Rule("champion", gate.significance, comparison.p_value, count, better, shown)
@@ -241,12 +248,13 @@ def _against(
     return Rule("champion", gate.on_tie, found, count, passed, f"{shown}; {policy}")
 
 
-def _shown(champion: Champion, comparison: Comparison | None, gate: Gate) -> str:
-    left_out = int((~champion.fair).sum())
-    aside = f" ({left_out} left out, which one of the two learned from)" if left_out else ""
+def _shown(champion: Champion, comparison: Comparison | None, count: int, gate: Gate) -> str:
+    if champion.fresh is None:
+        return f"not compared with {champion.version}, which does not say which images it has had"
+    aside = _left_out(champion)
     if comparison is None:
         return (
-            f"{int(champion.fair.sum())} test images are left to compare it with {champion.version}{aside}, fewer than "
+            f"not compared with {champion.version}: {count} test images are left for it{aside}, fewer than "
             f"gate.min_test_images ({gate.min_test_images})"
         )
     relation = {Result.BETTER: "better than", Result.EQUAL: "equal to", Result.WORSE: "worse than"}[comparison.result]
@@ -257,14 +265,21 @@ def _shown(champion: Champion, comparison: Comparison | None, gate: Gate) -> str
     )
 
 
+def _left_out(champion: Champion) -> str:
+    had = int((~champion.fair).sum()) - champion.gone
+    parts = [f"{had} left out, which one of the two has had"] if had else []
+    parts += [f"{champion.gone} left out, whose originals are gone"] if champion.gone else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def _tie(champion: Champion, gate: Gate) -> tuple[bool, str]:
     match gate.on_tie:
         case "replace":
             return True, "gate.on_tie is replace"
+        case "fresher" if champion.fresh is None:
+            return True, "taken for fresher"
         case "fresher" if champion.fresh:
             return True, f"fresher, by {champion.fresh} images that {champion.version} never had"
-        case "fresher" if champion.fresh is None:
-            return False, f"{champion.version} does not say which images it had, so neither is known to be fresher"
         case "fresher":
             return False, f"no image is new to {champion.version}, so it stays"
     return False, f"gate.on_tie is keep, so {champion.version} stays"

@@ -17,10 +17,14 @@ class Gate(Parameters):
     )
     min_test_images: Count = Field(30, description="with fewer test images a model is rejected, or not compared")
     min_class_images: Count = Field(5, description="a class with fewer test images is untested")
-    untested: Literal["allow", "reject"] = Field("allow", description="what an untested class does to a model")
+    untested: Literal["allow", "reject"] = Field(
+        "allow", description="what an untested class does to a model: allow, reject"
+    )
     significance: Fraction = Field(0.05, description="of the paired test with the champion, one-sided each way")
     on_tie: Literal["fresher", "keep", "replace"] = Field(
-        "fresher", description="an equal model replaces the champion if it knows images that the champion never had"
+        "fresher",
+        description="an equal model replaces the champion: fresher (if it knows images that the champion never had), "
+        "keep (never), replace (always)",
     )
     allow_lost_classes: list[str] = Field([], description="classes that may vanish or shrink")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from contract.events import Verdict
+from steps.analyse.judge import Verdict
 from steps.common.lineage import lineage
 from steps.common.store import Artefact
 
 
-def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str]) -> str:
+def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str], unknown: str) -> str:
     """Render the page.
 
     Args:
@@ -21,6 +21,7 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
         evaluation: Its evaluation.
         champion: The version now served; None if there is none.
         ids: The ids of the test split, the network and the index.
+        unknown: What is to be said of images called unknown.
 
     Returns:
         HTML, with its pictures in it.
@@ -30,6 +31,7 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
     return template.render(
         verdict=verdict,
         champion=champion,
+        unknown=unknown,
         evaluation=_load(evaluation.path / "evaluation.json"),
         mistakes=_load(evaluation.path / "mistakes.json"),
         confusion=base64.b64encode((evaluation.path / "confusion.png").read_bytes()).decode(),

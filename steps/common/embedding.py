@@ -6,12 +6,19 @@ A network's folder holds `network.py`, whose `load(folder)` returns the module, 
 
 from pathlib import Path
 from runpy import run_path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-FILES = ("network.py", "weights.safetensors", "network.json")
+
+class Images(Protocol):
+    """Images uint8 [N, H, W, C] that are taken by slices: an array, or what decodes them one slice at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
 
 
 def load_network(folder: Path) -> torch.nn.Module:
@@ -20,7 +27,7 @@ def load_network(folder: Path) -> torch.nn.Module:
     return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def embed_images(network: torch.nn.Module, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> NDArray[np.float32]:
     """Embed images, a batch at a time.
 
     Args:

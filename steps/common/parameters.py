@@ -56,6 +56,12 @@ class Batches(Parameters, extra="ignore"):
     )
 
 
+class Neighbours(Parameters, extra="ignore"):
+    """How the server searches; other keys of the section `deploy` are ignored."""
+
+    neighbours: Count = Field(description="in an answer")
+
+
 def typed(step: Callable[P, R]) -> Callable[P, R]:
     """Check a step's arguments, and convert them to the types in its signature.
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from contract.paths import ROOT
-from steps.common.embedding import FILES as NETWORK_FILES
+from steps.common import seen
+from steps.common.contents import INDEX_FILES, NETWORK_FILES
+from steps.common.seen import Seen
 from steps.deploy.export import ONNX, export_network
 
 MAR = "model.mar"
@@ -37,6 +39,7 @@ def build_archive(
     network: Path,
     index: Path,
     golden: Path,
+    had: Seen | None,
 ) -> None:
     """Write the MAR of a model.
 
@@ -47,6 +50,7 @@ def build_archive(
         network: the folder of the network.
         index: the folder of the index.
         golden: the file of the golden predictions.
+        had: What the model learned from and holds, which travels too; None if that is not known.
 
     Raises:
         RuntimeError: torch-model-archiver failed.
@@ -54,12 +58,14 @@ def build_archive(
     with tempfile.TemporaryDirectory() as temporary:
         extra = Path(temporary, "extra")
         extra.mkdir()
-        sources = [network / name for name in NETWORK_FILES] + [index / "index.faiss", index / "labels.json", golden]
-        for source in (*sources, *(ROOT / path for path in CODE)):
+        sources = [network / name for name in NETWORK_FILES] + [index / name for name in INDEX_FILES]
+        for source in (*sources, golden, *(ROOT / path for path in CODE)):
             shutil.copyfile(source, extra / source.name)
         export_network(network, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
         (extra / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         (extra / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        if had:
+            (extra / seen.FILE).write_bytes(seen.to_bytes(had))
         arguments = {
             "--model-name": Path(MAR).stem,
             "--version": model["version"],

@@ -14,11 +14,13 @@ from contract.environment import Environment
 from contract.journal import Event
 from contract.pointer import MODEL_STORE, Record
 from steps.common import progress
+from steps.common.contents import stored_contents
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
 from steps.common.parameters import ImageFormat, typed
+from steps.common.seen import seen_by
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 from steps.deploy.parameters import Deploy
@@ -129,7 +131,8 @@ def _check_champion(current: Record | None, record: Record, judged: Artefact) ->
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
     """The proven MAR of the model; its id is the version."""
     inputs = {"network": network, "index": index}
-    version = artefact_id(STEP, served, inputs, ARCHIVE)
+    parameters = decides(served, network, index)
+    version = artefact_id(STEP, parameters, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.deploy.archive import MAR, build_archive
@@ -143,8 +146,14 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
             "artefacts": lineage([judged.facts["test"], *inputs.values()]),
         }
         artefacts = {kind: read(model_volume(), kind, id).path for kind, id in inputs.items()}
-        build_archive(folder, model, provenance, **artefacts, golden=golden)
+        build_archive(folder, model, provenance, **artefacts, golden=golden, had=seen_by(network, index))
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
-    return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build, code=ARCHIVE)
+    return produce(model_volume(), "archive", STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
+
+
+def decides(served: dict[str, Any], network: str, index: str) -> dict[str, Any]:
+    """What decides a version beside its ids and its code: the content of the archive."""
+    # A network that is made anew with another number of threads has the same id and other weights.
+    return {**served, "contents": stored_contents(network, index)}

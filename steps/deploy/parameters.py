@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from steps.common.parameters import Count, NoEffect, Parameters
+from steps.common.parameters import Count, Neighbours, NoEffect
 
 
-class Deploy(Parameters):
+class Deploy(Neighbours, extra="forbid"):
     """What the server accepts and answers, and how many archives are kept."""
 
     polarity: Literal["light-on-dark", "dark-on-light"] = Field(
@@ -15,5 +15,4 @@ class Deploy(Parameters):
     )
     max_instances: Annotated[int, Field(ge=1, le=1000)] = Field(description="images in one request")
     max_pixels: Count = Field(20_000_000, description="pixels in one request, of all its images together")
-    neighbours: Count = Field(description="in an answer")
     keep: Annotated[Count, NoEffect()] = Field(description="archives in the model store; older ones move to backup/")

@@ -4,7 +4,6 @@ Reads image files; remembers what it found in `<data volume>/cache/content.sqlit
 times and inode are as they were is not read again. The cache may be deleted at any time.
 """
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steps.common.decode import BadImage, read_header, upright
+from steps.common.content_key import colours, key_of_pixels, pixels_of_file
+from steps.common.decode import BadImage
 from steps.preprocess.copies import SIDE
 
 # A file that was written this shortly before it was looked at may have been written again at the same time stamp
@@ -51,22 +51,18 @@ class _Row(NamedTuple):
 
 def of_pixels(pixels: NDArray[np.uint8]) -> Content:
     """The content of pixels uint8 [H, W] or [H, W, 3]."""
-    colours = _colours(pixels)
-    height, width = colours.shape[:2]
-    digest = hashlib.sha256(f"{width} x {height}:".encode())
-    digest.update(np.ascontiguousarray(colours).data)
-    return Content(digest.hexdigest()[:32])
+    return Content(key_of_pixels(pixels))
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> bytes:
     """The thumbnail of pixels uint8 [H, W] or [H, W, 3]: uint8 [SIDE * SIDE * 3] as bytes."""
-    return Image.fromarray(_colours(pixels)).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    return Image.fromarray(colours(pixels)).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def of_bytes(data: bytes, max_pixels: int) -> Content:
     """The content of an image file's bytes, upright, transparent pixels on white; its trouble if it is no image."""
     try:
-        pixels = np.asarray(upright(read_header(data, max_pixels), "RGB"))
+        pixels = pixels_of_file(data, max_pixels)
     except BadImage as error:
         return Content(trouble=error)
     return replace(of_pixels(pixels), thumbnail=thumbnail(pixels))
@@ -107,10 +103,6 @@ def of_files(
             on_progress(count, len(missing))
     _store(cache, fresh)
     return [content for content in found if content is not None]
-
-
-def _colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def _read(path: Path, max_pixels: int) -> Content:

@@ -30,6 +30,7 @@ from steps.common.files import write_atomically
 from steps.train import network as network_module
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
+from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.network import Network
 from steps.train.parameters import Train
 
@@ -104,7 +105,7 @@ def fit(job: Job) -> None:
     """
     environment = Environment()
     world, rank = environment.world_size, environment.rank
-    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    device = chosen_device(rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world > 1:
@@ -130,7 +131,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     optimizer = _optimizer(learner, parameters)
     schedule = _schedule(optimizer, parameters, steps=batches * parameters.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
     for epoch in range(len(history), parameters.epochs):
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
@@ -260,12 +261,6 @@ def _save(network: Network, parameters: Train, channels: int, history: list[dict
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
     shutil.copyfile(network_module.__file__, folder / "network.py")
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _generator(*numbers: int) -> torch.Generator:

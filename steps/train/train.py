@@ -40,12 +40,13 @@ def train(train_split: str, validation_split: str, parameters: Train) -> str:
         import torch
 
         from steps.train.fit import Job, launch
+        from steps.train.machine import described
 
         data = read_split(train_split).path, read_split(validation_split).path
         job = Job(parameters, *data, folder, checkpoint)
         launch(job, processes=max(torch.cuda.device_count(), 1))
         history = json.loads((folder / "history.json").read_text())
-        return {**history[-1], "seed": parameters.seed, "device": "cuda" if torch.cuda.is_available() else "cpu"}
+        return {**history[-1], "seed": parameters.seed, **described()}
 
     with progress.running(STEP):
         network = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)

@@ -24,8 +24,9 @@ def write_images(folder: Path, labels: Mapping[str, str], first: int = 0, count:
             Image.fromarray(images[row]).save(folder / label / f"{row}.png")
 
 
-def judging(**change: float) -> dict[str, dict[str, Any]]:
+def judging(**change: Any) -> dict[str, dict[str, Any]]:
     """The sections that `analyse` takes, with some of their values changed."""
     sections = {"gate": PARAMS["gate"], "batches": PARAMS["embed"], "parameters": PARAMS["analyse"]}
+    sections |= {"search": PARAMS["deploy"]}
     assert change.keys() <= {key for section in sections.values() for key in section}
     return {name: {key: change.get(key, value) for key, value in each.items()} for name, each in sections.items()}

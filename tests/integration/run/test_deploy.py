@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from contract.journal import Event
 from contract.pointer import Pointer, Record
 from steps.analyse.analyse import analyse
+from steps.common import seen
+from steps.common.dataset import read_split
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
+from steps.common.faiss_index import check_factory
 from steps.common.pointer import read_pointer
 from steps.deploy import archive as archive_module
 from steps.deploy.deploy import deploy
@@ -23,6 +27,7 @@ from steps.deploy.release.journal import opened, read_status
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.switch import switch
 from steps.deploy.release.volume import write_pointer
+from steps.index.index import index
 from tests.stand_ins.kubernetes import Cluster
 from tests.stand_ins.kubernetes_http import Server, Service
 from tests.support.examples import PARAMS, judging
@@ -35,7 +40,7 @@ def deploy_model(model: dict[str, Any], verdict: str) -> str:
     )
 
 
-def judged(model: dict[str, Any], **gate: float) -> str:
+def judged(model: dict[str, Any], **gate: Any) -> str:
     return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**gate)).id
 
 
@@ -49,6 +54,46 @@ def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -
     with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store" / pointer.mar) as mar:
         assert json.loads(mar.read("model.json"))["version"] == version
         assert not [name for name in mar.namelist() if name.endswith((".pt", ".pth", ".pkl"))]
+
+
+def test_an_archive_says_what_its_model_has_had(model: dict[str, Any]) -> None:
+    version = deploy_model(model, judged(model))
+    with zipfile.ZipFile(model["volumes"] / f"deploy-model/model-store/digits_{version}.mar") as mar:
+        had = seen.from_bytes(mar.read(seen.FILE))
+    learned = len(read_split(model["train"])) + len(read_split(model["validation"]))
+    assert (len(had.learned), len(had.held)) == (learned, len(read_split(model["gallery"])))
+    reason = json.loads(next((model["volumes"] / "model/verdict").glob("*/verdict.json")).read_text())["reason"]
+    assert reason.endswith("there was no champion")
+    again = analyse(model["test"], model["network"], model["index"], model["validation"], **judging())
+    assert "its network and index are those served already" in again.verdict.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", ["PCA16,Flat", "SQ8", "IVF16,Flat", "HNSW32", "PQ4x4,RFlat"])
+def test_every_factory_that_is_accepted_deploys(model: dict[str, Any], factory: str) -> None:
+    check_factory(factory, 3000, 64)
+    made = {**model, "index": index(model["embeddings"], {"factory": factory})}
+    version = deploy_model(made, judged(made, worst_class_floor=0.0))
+    manifest = json.loads((model["volumes"] / "model/archive" / version / "manifest.json").read_text())
+    assert manifest["facts"]["proven"] == PARAMS["analyse"]["golden"]
+
+
+@pytest.mark.slow
+def test_one_recipe_with_two_contents_is_two_versions(model: dict[str, Any]) -> None:
+    """As a network is that was trained with another number of threads: the same id, and slightly other weights."""
+    first = deploy_model(model, judged(model))
+    folder = model["volumes"] / "model/network" / model["network"]
+    weights = load_file(folder / "weights.safetensors")
+    largest = max(weights, key=lambda name: weights[name].numel())
+    weights[largest] *= 1 + 1e-4
+    save_file(weights, folder / "weights.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["weights.safetensors"]["sha256"] = file_sha256(folder / "weights.safetensors")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    verdict = judged(model, on_tie="replace")
+    second = deploy_model(model, verdict)
+    assert second != first
+    assert len(list((model["volumes"] / "deploy-model/model-store").iterdir())) == 2
 
 
 def test_a_verdict_that_says_no_is_obeyed_by_deploy_itself(model: dict[str, Any]) -> None:

@@ -21,7 +21,15 @@ from contract.events import (
 )
 from steps.common.events import emit
 
-VERDICT = Verdict(accuracy=0.9, worst_label=None, worst_accuracy=0.0, better=False, reason="too few")
+BEFORE: dict[str, Any] = {
+    "accuracy": 0.9,
+    "worst_label": None,
+    "worst_accuracy": 0.0,
+    "better": False,
+    "reason": "too few",
+}
+SINCE: dict[str, Any] = {"interval": [0.8, 0.95], "rules": {"baseline": True}, "unknown": "none"}
+VERDICT = Verdict(**BEFORE, **SINCE)
 ANALYSED = Finished(
     "analyse", "accuracy", id="v1", verdict=VERDICT, classes=["a", "b"], confusion=[[1, 0], [0, 2]], report="/r.html"
 )
@@ -60,13 +68,7 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
             "made": "accuracy",
             "unchanged": False,
             "id": "v1",
-            "verdict": {
-                "accuracy": 0.9,
-                "worst_label": None,
-                "worst_accuracy": 0.0,
-                "better": False,
-                "reason": "too few",
-            },
+            "verdict": {**BEFORE, **SINCE},
             "classes": ["a", "b"],
             "confusion": [[1, 0], [0, 2]],
             "report": "/r.html",
@@ -81,6 +83,12 @@ def test_an_event_is_a_line_with_the_keys_that_it_always_had(event: Event, conte
     assert json.loads(text) == content
     assert "\n" not in text
     assert parse(text) == event
+
+
+def test_a_verdict_of_an_earlier_version_is_read() -> None:
+    event = parse(json.dumps({"event": "finished", "step": "analyse", "verdict": BEFORE}))
+    assert isinstance(event, Finished)
+    assert event.verdict == Verdict(**BEFORE, interval=[], rules={}, unknown="")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The verdict: each rule at its limit, paired comparison, ties, classes that come and go, and chance."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,19 +7,11 @@ import pytest
 
 from steps.analyse.comparison import Result, compare, wilson
 from steps.analyse.judge import Answers, Champion, Verdict, judge
+from steps.analyse.parameters import Gate
 
 
-@dataclass
-class Limits:
-    baseline: float = 0.8
-    worst_class_floor: float = 0.5
-    min_test_images: int = 30
-    min_class_images: int = 5
-    max_unknown: float = 0.05
-    significance: float = 0.05
-    on_tie: str = "fresher"
-    untested: str = "allow"
-    allow_lost_classes: list[str] = field(default_factory=list)
+def limits(**change: Any) -> Gate:
+    return Gate(**{"baseline": 0.8, "worst_class_floor": 0.5, **change})
 
 
 def answers(right: Any, labels: list[str] | None = None, classes: str = "ab", unknown: Any = None) -> Answers:
@@ -46,7 +37,7 @@ def broken(verdict: Verdict) -> list[str]:
 
 
 def test_a_good_model_passes_where_nothing_is_served() -> None:
-    verdict = judge(answers(right(100, 5)), None, Limits())
+    verdict = judge(answers(right(100, 5)), None, limits())
     assert (verdict.better, verdict.accuracy, verdict.reason) == (
         True,
         0.95,
@@ -56,21 +47,21 @@ def test_a_good_model_passes_where_nothing_is_served() -> None:
 
 @pytest.mark.parametrize(("wrong", "passes"), [(19, True), (20, False)])
 def test_the_baseline_must_be_passed(wrong: int, passes: bool) -> None:
-    verdict = judge(answers(right(100, wrong)), None, Limits())
+    verdict = judge(answers(right(100, wrong)), None, limits())
     assert (verdict.better, "baseline" in broken(verdict)) == (passes, not passes)
 
 
 @pytest.mark.parametrize(("images", "passes"), [(30, True), (29, False), (0, False)])
 def test_too_few_test_images_reject_and_say_how_many_are_missing(images: int, passes: bool) -> None:
-    verdict = judge(answers(right(images)), None, Limits())
+    verdict = judge(answers(right(images)), None, limits())
     assert verdict.better is passes
     if not passes:
-        assert f"add {30 - images} more" in verdict.reason
+        assert f"add images until {30 - images} more are in test" in verdict.reason
 
 
 def test_a_class_below_its_floor_rejects_and_is_named() -> None:
     labels = ["a"] * 90 + ["b"] * 10
-    verdict = judge(answers([True] * 94 + [False] * 6, labels), None, Limits())
+    verdict = judge(answers([True] * 94 + [False] * 6, labels), None, limits())
     assert broken(verdict) == ["worst-class"]
     assert verdict.reason.startswith("class 'b' has accuracy 0.4000")
 
@@ -78,14 +69,15 @@ def test_a_class_below_its_floor_rejects_and_is_named() -> None:
 @pytest.mark.parametrize(("policy", "better"), [("allow", True), ("reject", False)])
 def test_a_class_with_few_test_images_is_untested_and_named(policy: str, better: bool) -> None:
     labels = ["a"] * 60 + ["b"] * 4
-    verdict = judge(answers([True] * 60 + [False] * 4, labels, "abc"), None, Limits(untested=policy))
+    verdict = judge(answers([True] * 60 + [False] * 4, labels, "abc"), None, limits(untested=policy))
     assert (verdict.better, verdict.untested) == (better, ("b", "c"))
     assert "'b' (4), 'c' (0)" in next(rule.says for rule in verdict.rules if rule.name == "untested")
+    assert "untested, with fewer than 5 test images: 'b' (4), 'c' (0)" in verdict.reason
 
 
 @pytest.mark.parametrize(("unknown", "passes"), [(5, True), (6, False)])
 def test_unknown_for_a_known_class_counts_against_the_model(unknown: int, passes: bool) -> None:
-    verdict = judge(answers(right(100, unknown), unknown=[i < unknown for i in range(100)]), None, Limits())
+    verdict = judge(answers(right(100, unknown), unknown=[i < unknown for i in range(100)]), None, limits())
     assert ("unknown" not in broken(verdict)) is passes
     assert verdict.accuracy == pytest.approx(1 - unknown / 100)
 
@@ -110,28 +102,35 @@ def test_wilsons_interval_is_that_of_the_textbook() -> None:
 
 def test_a_better_model_replaces_the_champion_and_a_worse_one_does_not() -> None:
     good, bad = right(600, 6), right(600, 30)
-    assert judge(answers(good), champion(bad), Limits()).better
-    verdict = judge(answers(bad), champion(good), Limits())
+    assert judge(answers(good), champion(bad), limits()).better
+    verdict = judge(answers(bad), champion(good), limits())
     assert broken(verdict) == ["champion"]
     assert "worse than v1 on 600 images: right alone on 0, wrong alone on 24" in verdict.reason
 
 
 @pytest.mark.parametrize(
     ("policy", "fresh", "better"),
-    [("fresher", 3, True), ("fresher", 0, False), ("fresher", None, False), ("keep", 3, False), ("replace", 0, True)],
+    [("fresher", 3, True), ("fresher", 0, False), ("keep", 3, False), ("replace", 0, True)],
 )
-def test_the_policy_decides_a_tie(policy: str, fresh: int | None, better: bool) -> None:
+def test_the_policy_decides_a_tie(policy: str, fresh: int, better: bool) -> None:
     one_image_more = [True, *right(599, 6)]
-    verdict = judge(answers(one_image_more), champion(right(600, 7), fresh=fresh), Limits(on_tie=policy))
+    verdict = judge(answers(one_image_more), champion(right(600, 7), fresh=fresh), limits(on_tie=policy))
     assert verdict.comparison is not None
     assert verdict.comparison.result is Result.EQUAL
     assert verdict.better is better
 
 
+@pytest.mark.parametrize(("policy", "better"), [("fresher", True), ("keep", False), ("replace", True)])
+def test_a_champion_that_does_not_say_what_it_had_is_not_compared(policy: str, better: bool) -> None:
+    verdict = judge(answers(right(600)), champion(right(600, 300), fresh=None), limits(on_tie=policy))
+    assert (verdict.comparison, verdict.better) == (None, better)
+    assert "not compared with v1, which does not say which images it has had" in verdict.reason
+
+
 def test_images_that_one_of_the_two_learned_from_are_left_out_and_counted() -> None:
     fair = [i < 100 for i in range(300)]
     known_by_heart = [i >= 20 for i in range(300)]  # the champion is wrong on 20 of the fair ones only
-    verdict = judge(answers(right(300)), champion(known_by_heart, fair=fair), Limits())
+    verdict = judge(answers(right(300)), champion(known_by_heart, fair=fair), limits())
     assert (verdict.left_out, verdict.comparison and verdict.comparison.images) == (200, 100)
     assert verdict.better
     assert "200 left out" in verdict.reason
@@ -140,40 +139,40 @@ def test_images_that_one_of_the_two_learned_from_are_left_out_and_counted() -> N
 def test_too_few_fair_images_are_no_comparison_and_the_policy_decides() -> None:
     fair = [i < 29 for i in range(300)]
     for fresh, better in ((1, True), (0, False)):
-        verdict = judge(answers(right(300)), champion(right(300, 29), fair=fair, fresh=fresh), Limits())
+        verdict = judge(answers(right(300)), champion(right(300, 29), fair=fair, fresh=fresh), limits())
         assert (verdict.comparison, verdict.better) == (None, better)
-        assert "29 test images are left to compare it with v1" in verdict.reason
+        assert "not compared with v1: 29 test images are left for it (271 left out" in verdict.reason
 
 
 def test_a_class_that_vanished_rejects_unless_it_may() -> None:
     mine = answers(right(100), classes="ab")
-    verdict = judge(mine, champion(right(100, 9), classes="abc"), Limits())
+    verdict = judge(mine, champion(right(100, 9), classes="abc"), limits())
     assert broken(verdict) == ["lost-classes"]
     assert "'c'" in verdict.reason
-    assert judge(mine, champion(right(100, 9), classes="abc"), Limits(allow_lost_classes=["c"])).better
+    assert judge(mine, champion(right(100, 9), classes="abc"), limits(allow_lost_classes=["c"])).better
 
 
 def test_a_new_class_that_is_tested_and_good_is_enough_where_the_old_ones_are_not_worse() -> None:
     labels = ["a", "b"] * 50 + ["c"] * 20
     old = right(100, 5)
     served = champion([*old, *[False] * 20], classes="ab", fresh=0)
-    assert judge(answers([*old, *[True] * 20], labels, "abc"), served, Limits()).better
-    assert not judge(answers([*old, *[False] * 11, *[True] * 9], labels, "abc"), served, Limits()).better
+    assert judge(answers([*old, *[True] * 20], labels, "abc"), served, limits()).better
+    assert not judge(answers([*old, *[False] * 11, *[True] * 9], labels, "abc"), served, limits()).better
     worse = right(100, 15)
-    assert broken(judge(answers([*worse, *[True] * 20], labels, "abc"), served, Limits())) == ["champion"]
+    assert broken(judge(answers([*worse, *[True] * 20], labels, "abc"), served, limits())) == ["champion"]
 
 
 def test_a_class_enrolled_by_the_gallery_alone_is_untested_and_deploys_as_fresher() -> None:
     mine = answers(right(100, 5), classes="abc", labels=["a", "b"] * 50)
-    verdict = judge(mine, champion(right(100, 5), classes="ab", fresh=12), Limits())
+    verdict = judge(mine, champion(right(100, 5), classes="ab", fresh=12), limits())
     assert (verdict.better, verdict.untested) == (True, ("c",))
     assert "fresher, by 12 images" in verdict.reason
 
 
 def test_the_champion_itself_passes_and_one_taken_out_of_service_does_not() -> None:
     mine = answers(right(100, 5))
-    assert judge(mine, champion(right(100, 5)), Limits(), is_champion=True).better
-    verdict = judge(mine, None, Limits(), rolled_back="v1 was rolled back on Monday")
+    assert judge(mine, champion(right(100, 5)), limits(), is_champion=True).better
+    verdict = judge(mine, None, limits(), rolled_back="v1 was rolled back on Monday")
     assert (verdict.better, verdict.reason) == (False, "v1 was rolled back on Monday")
 
 
@@ -184,5 +183,5 @@ def test_chance_does_not_pass_the_gate() -> None:
         classes, size = int(rng.integers(2, 11)), int(rng.integers(5, 101))
         labels = [chr(97 + label) for label in range(classes) for _ in range(max(1, round(size * 0.2)))]
         guess = rng.random(len(labels)) < 1 / classes
-        deployed += judge(Answers(labels, guess, ~guess & False, frozenset(labels)), None, Limits()).better
+        deployed += judge(Answers(labels, guess, ~guess & False, frozenset(labels)), None, limits()).better
     assert deployed == 0

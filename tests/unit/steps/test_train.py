@@ -23,6 +23,7 @@ from steps.preprocess.preprocess import preprocess
 from steps.train import fit
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
+from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support.examples import PARAMS
@@ -117,6 +118,14 @@ def test_a_saved_network_has_no_pickle(small_model: dict[str, Any]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["parameters"]["seed"] == 0
     assert manifest["facts"]["seed"] == 0
+    ran_on = {key: manifest["facts"][key] for key in ("device", "threads", "torch", "precision")}
+    assert ran_on == {
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "precision": "bfloat16" if has_bfloat16(chosen_device()) else "float32",
+    }
+    assert manifest["facts"]["processor"]
 
 
 def test_the_network_takes_any_size_and_colour() -> None:

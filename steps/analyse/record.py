@@ -1,0 +1,83 @@
+"""Brings the evaluations of two models before the judge: writes `verdict.json` and the report page."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steps.analyse.champion import Served
+from steps.analyse.evaluate import UNKNOWN, true_labels
+from steps.analyse.judge import Answers, Champion, judge
+from steps.analyse.parameters import Gate
+from steps.analyse.report_page import render
+from steps.common.dataset import Split, read_split
+from steps.common.seen import Seen, fair, fresh, seen_by
+from steps.common.store import Artefact
+
+
+def write(
+    folder: Path,
+    gate: Gate,
+    ids: Mapping[str, str],
+    evaluation: Artefact,
+    champion: Served | None,
+    of_champion: Artefact | None,
+    rolled_back: str | None,
+    unknown: str,
+) -> dict[str, Any]:
+    """Judge a model, and write the verdict.
+
+    Args:
+        folder: Where it is written.
+        gate: The limits.
+        ids: The ids of the test split, the network and the index.
+        evaluation: The model's evaluation.
+        champion: The model now served, if any.
+        of_champion: Its evaluation; the model's own if that is served already.
+        rolled_back: Why the model was taken out of service, if it was.
+        unknown: What is to be said of images called unknown.
+
+    Returns:
+        `better` and `reason`, and what the verdict is on.
+    """
+    split = read_split(ids["test"])
+    is_champion = of_champion is not None and of_champion.id == evaluation.id
+    other = None
+    if champion and of_champion and not is_champion:
+        other = _champion(split, champion, of_champion, seen_by(ids["network"], ids["index"]))
+    verdict = judge(_answers(split, evaluation), other, gate, is_champion=is_champion, rolled_back=rolled_back)
+    version = champion.version if champion else None
+    content = {**asdict(verdict), "unknown": unknown, "champion": version, **ids, "evaluation": evaluation.id}
+    (folder / "verdict.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, unknown))
+    return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}
+
+
+def _answers(split: Split, evaluation: Artefact) -> Answers:
+    labels, classes, _ = _read(split, evaluation)
+    true = true_labels(split)
+    return Answers(true, labels == np.array(true, object), labels == UNKNOWN, classes)
+
+
+def _champion(split: Split, champion: Served, evaluation: Artefact, own: Seen | None) -> Champion:
+    labels, classes, asked = _read(split, evaluation)
+    right = labels == np.array(true_labels(split), object)
+    gone = int((~asked).sum())
+    if champion.seen is None or own is None:
+        return Champion(champion.version, right, np.zeros(len(split), bool), classes, None, gone)
+    fair_to_both = asked & fair(split.rows, champion.seen, own)
+    return Champion(champion.version, right, fair_to_both, classes, fresh(own, champion.seen), gone)
+
+
+def _read(split: Split, evaluation: Artefact) -> tuple[NDArray[np.object_], frozenset[str], NDArray[np.bool_]]:
+    """The answer to each image, None where it was not asked about; the classes of the gallery; and what was asked."""
+    words = json.loads((evaluation.path / "answers.json").read_text())
+    with np.load(evaluation.path / "answers.npz") as file:
+        predicted, asked = file["predicted"], file["asked"]
+    if len(predicted) != len(split):
+        raise ValueError(f"evaluation {evaluation.id} has {len(predicted)} answers to {len(split)} images")
+    return np.array([*words["words"], None], object)[predicted], frozenset(words["classes"]), asked

@@ -1,0 +1,34 @@
+"""What a model is made of: the SHA-256s of its files, in the store or in an archive. Two models are one if all agree.
+
+Reads manifests on the model volume, and archives.
+"""
+
+import hashlib
+import zipfile
+
+from steps.common.errors import StepError
+from steps.common.store import find
+from steps.common.volumes import model_volume
+
+NETWORK_FILES = ("network.py", "weights.safetensors", "network.json")
+INDEX_FILES = ("index.faiss", "labels.json")
+
+
+def stored_contents(network: str, index: str) -> dict[str, str]:
+    """The SHA-256 of each file of a network and an index in the store; StepError if one is missing."""
+    found: dict[str, str] = {}
+    for kind, id, names in (("network", network, NETWORK_FILES), ("index", index, INDEX_FILES)):
+        artefact = find(model_volume(), kind, id)
+        if artefact is None:
+            raise StepError(f"{model_volume() / kind / id} is missing or incomplete: run again, which makes it anew")
+        found |= {name: str(artefact.manifest["files"][name]["sha256"]) for name in names}
+    return found
+
+
+def archived_contents(archive: zipfile.ZipFile) -> dict[str, str]:
+    """Likewise of an archive; OSError, KeyError or BadZipFile if it is damaged."""
+    found = {}
+    for name in (*NETWORK_FILES, *INDEX_FILES):
+        with archive.open(name) as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return found

@@ -1,0 +1,130 @@
+"""A scene for verdicts: splits of chosen images, and models that need no training, on volumes of a test's own.
+
+A model compares pixels: its network scales each pixel and gives the whole a length of one.
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import save_file
+
+from steps.analyse.analyse import Analysis, analyse
+from steps.common import seen
+from steps.common.content_key import key_of_pixels
+from steps.common.dataset import KIND, Rows, write_labels
+from steps.common.pointer import write_pointer
+from steps.common.store import produce
+from steps.common.volumes import data_volume, deploy_volume, model_volume
+from steps.embed.embed import embed
+from steps.index.index import index
+from steps.preprocess.sources.sample import SAMPLE
+from tests.support.examples import PARAMS, judging
+
+Images = NDArray[np.uint8]
+NETWORK = """import torch
+from safetensors.torch import load_file
+
+
+class Pixels(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = torch.nn.Parameter(scale)
+
+    def forward(self, images):
+        return torch.nn.functional.normalize(images.flatten(1).float() * self.scale + 1e-3, dim=1)
+
+
+def load(folder):
+    return Pixels(load_file(folder / "weights.safetensors")["scale"]).eval()
+"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The ids of a network and an index, and of the splits that they come from."""
+
+    network: str
+    index: str
+    validation: str
+    train: str
+
+
+def digits(first: int, count: int, labels: str = "0123456789") -> tuple[Images, list[str]]:
+    """`count` images uint8 [N, 28, 28] of each of these digits, from the `first` on, and their labels."""
+    with np.load(SAMPLE) as sample:
+        rows = [np.flatnonzero(sample["labels"] == int(label))[first : first + count] for label in labels]
+        return sample["images"][np.concatenate(rows)], [label for label in labels for _ in range(count)]
+
+
+def split(
+    images: Images,
+    labels: Sequence[str],
+    *,
+    size: int = 28,
+    files: str = "",
+    groups: Sequence[str] | None = None,
+) -> str:
+    """A split of these images at this size; with `files`, that is the folder of their originals on the data volume."""
+    keys = [key_of_pixels(image) for image in images]
+    names = [f"image-{key}" for key in keys]
+    scaled = np.stack([np.asarray(Image.fromarray(image).resize((size, size))) for image in images])[..., None]
+    originals = [f"{files}/{key}.png" if files else "" for key in keys]
+    for path, image in zip(originals, images, strict=True):
+        if path:
+            (data_volume() / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(data_volume() / path)
+
+    def build(folder: Path) -> dict[str, Any]:
+        np.save(folder / "images.npy", scaled)
+        write_labels(folder, labels, Rows(names, keys, list(groups or keys), originals))
+        return {"images": len(images), "unreadable": []}
+
+    decides = {"keys": keys, "labels": list(labels), "size": size, "groups": list(groups or []), "files": files}
+    return produce(data_volume(), KIND, "preprocess", parameters=decides, inputs={}, build=build).id
+
+
+def model(
+    train: str, validation: str, gallery: str, scale: NDArray[np.float32] | None = None, factory: str = "Flat"
+) -> Model:
+    """A model of these splits; by default it regards every pixel of 28 x 28 alike."""
+    weights = np.ones(28 * 28, np.float32) if scale is None else scale
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "network.py").write_text(NETWORK)
+        (folder / "network.json").write_text("{}")
+        save_file({"scale": weights}, folder / "weights.safetensors")
+        return {}
+
+    inputs = {"train": train, "validation": validation}
+    recipe = {"scale": weights.tolist()}
+    network = produce(model_volume(), "network", "train", parameters=recipe, inputs=inputs, build=build).id
+    return Model(network, index(embed(gallery, network, PARAMS["embed"]), {"factory": factory}), validation, train)
+
+
+def verdict_on(test: str, made: Model, **change: Any) -> Analysis:
+    """What analyse says of a model, with some parameters changed."""
+    return analyse(test, made.network, made.index, made.validation, **judging(**change))
+
+
+def serve(made: Model, *, with_seen: bool = True, **settings: Any) -> Path:
+    """Point the deploy volume at an archive of this model, version `v1`."""
+    mar = deploy_volume() / "model-store/m_v1.mar"
+    mar.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(mar, "w") as archive:
+        for folder in (model_volume() / "network" / made.network, model_volume() / "index" / made.index):
+            for path in folder.iterdir():
+                if path.name != "manifest.json":
+                    archive.write(path, path.name)
+        if settings:
+            archive.writestr("model.json", json.dumps(settings))
+        if with_seen and (had := seen.seen_by(made.network, made.index)):
+            archive.writestr(seen.FILE, seen.to_bytes(had))
+    write_pointer({"name": "m", "version": "v1", "mar": mar.name, "network": made.network, "index": made.index})
+    return mar
