@@ -9,7 +9,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run splits serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ install: .venv/.installed  ## make .venv and install the locked dependencies
 
 run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) pipeline run --runner $(RUNNER)
+
+splits: install  ## show how the images are split, and why: make splits [VOLUMES=folder]
+	@$(RUN) pipeline splits
 
 serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # refuses an unknown runner

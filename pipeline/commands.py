@@ -24,6 +24,16 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def splits(options: Namespace) -> int:
+    """Show how the images of the source are split."""
+    params = load_params(options.params)
+
+    from pipeline.local.splits import show_splits
+
+    show_splits(params, options.volumes, _console(), as_json=options.json)
+    return 0
+
+
 def images(options: Namespace) -> int:
     """Build the images that this machine's Docker lacks."""
     project, console = load_project(options.project), _console()

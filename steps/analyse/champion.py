@@ -111,7 +111,8 @@ class Served:
         except _DAMAGE as error:
             raise StepError(
                 f"the model now served, {self._path}, cannot be read ({error}), so it cannot be compared with the new "
-                f"one: restore it from backup/, or remove {pointer_path(deploy_volume())} to deploy against the baseline alone"
+                f"one: restore it from backup/, or remove {pointer_path(deploy_volume())} to deploy against the "
+                "baseline alone"
             ) from error
 
 
