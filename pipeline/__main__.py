@@ -55,8 +55,8 @@ COMMANDS = (
         _VOLUMES,
         _PARAMS,
         argument("--json", action="store_true", help="print a list of {name, label, split, group, key, why}"),
-        description="Show the split of each image of the source, its group, its key and why it is there, and the counts "
-        "of each class. Nothing is trained, and no draw is kept.",
+        description="Show the split of each image of the source, its group, its key and why it is there, and the "
+        "counts of each class. Nothing is trained, and no draw is kept.",
     ),
     _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),

@@ -44,7 +44,7 @@ def test_no_draw_is_kept(words: list[str], volumes: Path, capsys: pytest.Capture
     assert not (volumes / "data/splits").exists()
     told = capsys.readouterr().out
     assert "by hash" in told
-    assert [line.split() for line in told.splitlines() if line.startswith("all ")][0][-1] == "1"
+    assert next(line.split() for line in told.splitlines() if line.startswith("all "))[-1] == "1"
 
 
 def test_a_missing_folder_is_said_in_one_sentence(
