@@ -7,7 +7,6 @@ from contract.events import Warned
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.events import emit
-from steps.common.volumes import data_volume
 from steps.preprocess.sources.source import Part, Parts, Source
 
 
@@ -23,6 +22,8 @@ class Folder(Source):
         Raises:
             StepError: if there is no folder `train`, or a folder holds no image.
         """
+        from steps.common.volumes import data_volume
+
         root = data_volume() / "images"
         parts = {name: _part(root / name) for name in ("train", "gallery", "test") if (root / name).is_dir()}
         for name, part in parts.items():
