@@ -34,8 +34,8 @@ predict: install  ## classify an image: make predict IMAGE=samples/7.png
 rollback: install  ## serve an earlier version: make rollback [VERSION=version]; by default the previous one
 	@$(RUN) steps.deploy rollback $(if $(VERSION),--version '$(VERSION)')
 
-versions: install  ## list the versions, and when each was served
-	@$(RUN) steps.deploy versions
+versions: install  ## list the versions, and when each was served: make versions [REBUILD=1]
+	@$(RUN) steps.deploy versions $(if $(REBUILD),--rebuild)
 
 images: install  ## build the images that are missing here
 	@$(RUN) pipeline images

@@ -94,13 +94,14 @@ class Params(_Section):
 def load_project(path: Path) -> Project:
     """Read `project.yaml`.
 
-    Passes on SettingsError (the file is missing or wrong).
-
     Args:
         path: The file.
 
     Returns:
         Its settings.
+
+    Raises:
+        SettingsError: The file is missing or wrong.
     """
     return _load(path, Project)
 
@@ -108,13 +109,14 @@ def load_project(path: Path) -> Project:
 def load_params(path: Path) -> Params:
     """Read `params.yaml`.
 
-    Passes on SettingsError (the file is missing or wrong).
-
     Args:
         path: The file.
 
     Returns:
         The parameters, in a section for each step.
+
+    Raises:
+        SettingsError: The file is missing or wrong.
     """
     return _load(path, Params)
 

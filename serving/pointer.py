@@ -1,4 +1,4 @@
-"""Reads the pointer to the model now served, `<deploy volume>/current.json`, and holds its archive against it."""
+"""Reads the pointer to the current version, `<deploy volume>/current.json`, and verifies its archive."""
 
 import hashlib
 import json
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import InputError
+from contract.pointer import BACKUP, DAMAGE, MODEL_STORE, Record, pointer_path, record_path
 
-_ANEW = "remove it and run make run, which writes it anew"
+_REMEDY = "remove it and run make run, which writes it anew"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RULE = "not letters, digits, '.', '_' and '-'"
 
 
 class PointerError(InputError):
@@ -19,7 +21,7 @@ class PointerError(InputError):
 
 @dataclass(frozen=True)
 class Pointer:
-    """The model now served: its name, which is in its URL, its version, and its archive."""
+    """The model to serve: its name, which is in its URL, its version, and its archive."""
 
     name: str
     version: str
@@ -28,36 +30,46 @@ class Pointer:
 
 
 def read_pointer(volume: Path, version: str = "") -> Pointer:
-    """The pointer on the deploy volume; PointerError if there is none or it is damaged.
+    """Read the pointer, or the record of a version.
 
-    With a version, what the pointer said when that one was deployed, whichever is current.
+    Args:
+        volume: the deploy volume.
+        version: the version to serve, whatever the pointer says; the pointer's if empty.
+
+    Returns:
+        The model to serve.
+
+    Raises:
+        PointerError: there is no pointer, or no record of the version, or it is damaged.
     """
     if version and not _NAME.fullmatch(version):
-        raise PointerError(f"the version is {version!r} and not letters, digits, '.', '_' and '-': see make versions")
-    path = volume / "versions" / f"{version}.json" if version else volume / "current.json"
+        raise PointerError(f"the version is {version!r} and {_RULE}: see make versions")
+    path = record_path(volume, version) if version else pointer_path(volume)
     try:
-        content = json.loads(path.read_text())
-        name, version, mar, sha256 = (str(content[key]) for key in ("name", "version", "mar", "sha256"))
+        record = Record.parsed(json.loads(path.read_text()), needs=["sha256"])
     except FileNotFoundError as error:
         if version:
             raise PointerError(f"no version {version} was ever deployed, {path} does not exist") from error
         raise PointerError(f"nothing is deployed yet, {path} does not exist: run make run first") from error
     except OSError as error:
         raise PointerError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise PointerError(f"{path} is damaged ({error!r}): {_ANEW}") from error
-    for key, value in (("name", name), ("mar", mar), ("version", version)):
+    except DAMAGE as error:
+        raise PointerError(f"{path} is damaged ({error!r}): {_REMEDY}") from error
+    for key, value in (("name", record.name), ("mar", record.mar), ("version", record.version)):
         if not _NAME.fullmatch(value):
-            raise PointerError(
-                f"{path} is damaged, {key} is {value!r} and not letters, digits, '.', '_' and '-': {_ANEW}"
-            )
-    places = [volume / "model-store" / mar, volume / "backup" / mar]
-    # One that this user may not look for is not there either; why not is for check_archive to say.
-    return Pointer(name, version, next((place for place in places if os.path.exists(place)), places[0]), sha256)
+            raise PointerError(f"{path} is damaged, {key} is {value!r} and {_RULE}: {_REMEDY}")
+    places = [volume / folder / record.mar for folder in (MODEL_STORE, BACKUP)]
+    # os.path.exists also says no where this user must not look; check_archive then says why.
+    mar = next((place for place in places if os.path.exists(place)), places[0])
+    return Pointer(record.name, record.version, mar, record.sha256)
 
 
 def check_archive(pointer: Pointer) -> None:
-    """PointerError unless the archive is there and has the pointer's SHA-256."""
+    """Verify the archive's SHA-256.
+
+    Raises:
+        PointerError: the archive is missing, cannot be read, or is not the one that was deployed.
+    """
     try:
         with pointer.mar.open("rb") as archive:
             found = hashlib.file_digest(archive, "sha256").hexdigest()

@@ -29,8 +29,6 @@ def needed(project: Project) -> tuple[str, ...]:
 def build_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
     """Build the images that the engine lacks.
 
-    Passes on DockerMissingError (there is no engine); DockerError (a build failed); SettingsError (a name is unknown).
-
     Args:
         project: The project, which names the images.
         names: Steps, or serving.
@@ -38,6 +36,11 @@ def build_images(project: Project, names: Iterable[str], console: Console) -> Im
 
     Returns:
         What was done with each image.
+
+    Raises:
+        DockerMissingError: There is no engine.
+        DockerError: A build failed.
+        SettingsError: A name is unknown.
     """
     docker, images, progress = Docker(), references(project), ImageProgress(console)
     for name in _in_order(names):
@@ -48,9 +51,6 @@ def build_images(project: Project, names: Iterable[str], console: Console) -> Im
 def push_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
     """Push the images that the registry lacks, built first where the engine lacks them, too.
 
-    Passes on RegistryError (the registry gives no answer); DockerMissingError (Docker is needed, and there is none);
-    DockerError (a build or push failed); SettingsError (a name is unknown).
-
     Args:
         project: The project, which names registry and images.
         names: Steps, or serving.
@@ -58,6 +58,12 @@ def push_images(project: Project, names: Iterable[str], console: Console) -> Ima
 
     Returns:
         What was done with each image.
+
+    Raises:
+        RegistryError: The registry gives no answer.
+        DockerMissingError: Docker is needed, and there is none.
+        DockerError: A build or push failed.
+        SettingsError: A name is unknown.
     """
     from pipeline.images.registry import Registry  # slow to import
 

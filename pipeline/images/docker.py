@@ -62,8 +62,6 @@ class Docker:
     ) -> None:
         """Build an image from the root of the repository.
 
-        Passes on DockerError (the build failed).
-
         Args:
             image: The full name of the image.
             file: The Dockerfile, relative to the root.
@@ -72,6 +70,9 @@ class Docker:
             labels: The labels of the image.
             caches: Images in a registry whose layers BuildKit may reuse.
             on_line: Called with each line of the output.
+
+        Raises:
+            DockerError: The build failed.
         """
         command = ["build", "--file", str(ROOT / file), "--target", target, "--tag", image]
         if self._has_buildkit:

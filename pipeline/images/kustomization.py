@@ -19,14 +19,15 @@ def pin(project: Project, root: Path = ROOT) -> list[Path]:
 
     In the template's copies, where the name has a variable, only the tag is written.
 
-    Passes on SettingsError (a kustomization has no entry for its image).
-
     Args:
         project: The project, which names the images.
         root: The root of the repository.
 
     Returns:
         The files that changed.
+
+    Raises:
+        SettingsError: A kustomization has no entry for its image.
     """
     images, changed = references(project), []
     for name, file in KUSTOMIZATIONS.items():

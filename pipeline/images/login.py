@@ -10,8 +10,6 @@ from pipeline.settings import Project, SettingsError
 def login(project: Project) -> str:
     """Log in; without REGISTRY_USER and REGISTRY_PASSWORD, do nothing.
 
-    Passes on DockerMissingError (there is no Docker).
-
     Args:
         project: The project, which names the registry.
 
@@ -21,6 +19,7 @@ def login(project: Project) -> str:
     Raises:
         SettingsError: Only one of the two variables is set.
         DockerError: The registry rejects the login.
+        DockerMissingError: There is no Docker.
     """
     user, password = (os.environ.get(f"REGISTRY_{part}") for part in ("USER", "PASSWORD"))
     host = project.registry.partition("/")[0]

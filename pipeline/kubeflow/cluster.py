@@ -42,8 +42,6 @@ def claims_namespace() -> str:
 def check_claims(namespace: str) -> str:
     """Check that the claims are bound.
 
-    Passes on KubectlError (kubectl failed).
-
     Args:
         namespace: The namespace of the pods.
 
@@ -52,6 +50,7 @@ def check_claims(namespace: str) -> str:
 
     Raises:
         SettingsError: A claim is missing or not bound.
+        KubectlError: Kubectl failed.
     """
     wanted = list(CLAIMS.values())
     claims = {each["metadata"]["name"]: each["status"].get("phase") for each in _kubectl("get", "pvc", "-n", namespace)}
@@ -71,8 +70,6 @@ def check_claims(namespace: str) -> str:
 def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
     """Check that one node has enough GPUs.
 
-    Passes on KubectlError (kubectl failed).
-
     Args:
         wanted: How many GPUs the train step's pod requests.
         labels: The labels of the nodes that the pods may run on.
@@ -82,6 +79,7 @@ def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
 
     Raises:
         SettingsError: No such node has enough GPUs.
+        KubectlError: Kubectl failed.
     """
     selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
     nodes = _kubectl("get", "nodes", *selector)
@@ -97,8 +95,6 @@ def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
 def check_serving(namespace: str) -> str:
     """Check that the Deployment which deploy rolls out exists.
 
-    Passes on KubectlError (kubectl failed).
-
     Args:
         namespace: The namespace of serving.
 
@@ -107,6 +103,7 @@ def check_serving(namespace: str) -> str:
 
     Raises:
         SettingsError: There is no such Deployment.
+        KubectlError: Kubectl failed.
     """
     if "torchserve" not in [each["metadata"]["name"] for each in _kubectl("get", "deployments", "-n", namespace)]:
         raise SettingsError(

@@ -31,8 +31,6 @@ class LoginError(KubeflowError):
 def translated(host: str, namespace: str | None) -> Iterator[None]:
     """Turn what the client raises into a KubeflowError.
 
-    Passes on LoginError (401 or 403); AlreadyExistsError (409); KubeflowError (another status).
-
     Args:
         host: The server's address, for the message.
         namespace: The user's namespace, for the message.
@@ -42,6 +40,9 @@ def translated(host: str, namespace: str | None) -> Iterator[None]:
 
     Raises:
         TransientError: No answer, or a status of 500 or more.
+        LoginError: 401 or 403.
+        AlreadyExistsError: 409.
+        KubeflowError: Another status.
     """
     try:
         yield

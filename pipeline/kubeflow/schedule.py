@@ -15,8 +15,6 @@ from pipeline.settings import Params, Project
 def schedule(server: Kubeflow, project: Project, params: Params, revision: str, cron: str) -> str:
     """Create or change the one recurring run of the project.
 
-    Passes on KubeflowError (the server refuses or does not answer).
-
     Args:
         server: The server.
         project: The project; the recurring run has its name.
@@ -26,6 +24,9 @@ def schedule(server: Kubeflow, project: Project, params: Params, revision: str, 
 
     Returns:
         "created", "updated" or "unchanged".
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
     """
     submitted = upload(server, project, revision)
     old = server.recurring(project.name)
@@ -52,14 +53,15 @@ def schedule(server: Kubeflow, project: Project, params: Params, revision: str, 
 def unschedule(server: Kubeflow, project: Project) -> int:
     """Delete the recurring run of the project.
 
-    Passes on KubeflowError (the server refuses or does not answer).
-
     Args:
         server: The server.
         project: The project.
 
     Returns:
         The number of recurring runs deleted.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
     """
     old = server.recurring(project.name)
     for each in old:
@@ -70,8 +72,6 @@ def unschedule(server: Kubeflow, project: Project) -> int:
 def last_runs(server: Kubeflow, project: Project, count: int) -> Iterator[tuple[str, str, str, str]]:
     """List the last runs.
 
-    Passes on KubeflowError (the server refuses or does not answer).
-
     Args:
         server: The server.
         project: The project.
@@ -79,6 +79,9 @@ def last_runs(server: Kubeflow, project: Project, count: int) -> Iterator[tuple[
 
     Yields:
         Time (UTC), name, outcome or state, and reason of each run, the newest first.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
     """
     experiment = server.find_experiment(project.name)
     for run in server.runs(experiment, count) if experiment else ():

@@ -35,13 +35,12 @@ class Uploaded:
 def check_images(project: Project) -> None:
     """Check that the registry holds every image of a run.
 
-    Passes on RegistryError (the registry gives no answer).
-
     Args:
         project: The project.
 
     Raises:
         SettingsError: An image is missing.
+        RegistryError: The registry gives no answer.
     """
     registry, images = Registry(project.registry), references(project)
     if missing := [images[name] for name in needed(project) if not registry.has(images[name])]:
@@ -51,10 +50,11 @@ def check_images(project: Project) -> None:
 def check_claims(server: Kubeflow) -> None:
     """Check that the claims are bound; without access to the cluster, do nothing.
 
-    Passes on SettingsError (a claim is missing or not bound).
-
     Args:
         server: The server whose namespace the pods run in.
+
+    Raises:
+        SettingsError: A claim is missing or not bound.
     """
     with contextlib.suppress(cluster.KubectlError):
         cluster.check_claims(server.namespace or cluster.claims_namespace())
@@ -63,8 +63,6 @@ def check_claims(server: Kubeflow) -> None:
 def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
     """Upload the pipeline as a version named by its revision, unless the server has it.
 
-    Passes on KubeflowError (the server refuses or does not answer).
-
     Args:
         server: The server.
         project: The project, which names experiment and pipeline.
@@ -72,6 +70,9 @@ def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
 
     Returns:
         The ids of experiment, pipeline and version.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
     """
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "pipeline.yaml")
@@ -85,8 +86,6 @@ def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
 def submit(server: Kubeflow, project: Project, params: Params, revision: str) -> str:
     """Start a run.
 
-    Passes on KubeflowError (the server refuses or does not answer).
-
     Args:
         server: The server.
         project: The project.
@@ -95,6 +94,9 @@ def submit(server: Kubeflow, project: Project, params: Params, revision: str) ->
 
     Returns:
         The id of the run.
+
+    Raises:
+        KubeflowError: The server refuses or does not answer.
     """
     uploaded = upload(server, project, revision)
     run = api.V2beta1Run(
@@ -112,8 +114,6 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
 
     Transient errors of the server are retried until the deadline.
 
-    Passes on KubeflowError (no pod had started at the deadline, so the run was stopped).
-
     Args:
         server: The server.
         run_id: The run.
@@ -126,6 +126,7 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
 
     Raises:
         RunError: The run failed, was stopped, or goes on after the deadline, or the token is no longer valid.
+        KubeflowError: No pod had started at the deadline, so the run was stopped.
     """
     end, states, outage, started = time.monotonic() + deadline, dict[str, str](), "", False
     while True:

@@ -58,14 +58,15 @@ def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
     A run whose model the gate rejects succeeds, too, without a deploy step. Only the log of deploy says whether the
     version is new.
 
-    Passes on LoginError (the token is no longer valid).
-
     Args:
         server: The server.
         run: The run, as the server returned it.
 
     Returns:
         The outcome, and the last event of each step whose log is kept.
+
+    Raises:
+        LoginError: The token is no longer valid.
     """
     events = {name: event for name, task in steps(run).items() if (event := last_event(server, run, task, Finished))}
     verdict = events["analyse"].verdict if "analyse" in events else None
@@ -81,14 +82,15 @@ def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
 def failure(server: Kubeflow, run: Any) -> str:
     """Why a run failed.
 
-    Passes on LoginError (the token is no longer valid).
-
     Args:
         server: The server.
         run: The run, as the server returned it.
 
     Returns:
         The step and its error message, as far as the server has them.
+
+    Raises:
+        LoginError: The token is no longer valid.
     """
     for name, task in steps(run).items():
         if task.state == FAILED:
@@ -101,8 +103,6 @@ def failure(server: Kubeflow, run: Any) -> str:
 def last_event(server: Kubeflow, run: Any, task: Any, kind: type[E]) -> E | None:
     """The last event of a kind in the logs of a task's pods.
 
-    Passes on LoginError (the token is no longer valid).
-
     Args:
         server: The server.
         run: The run, as the server returned it.
@@ -111,6 +111,9 @@ def last_event(server: Kubeflow, run: Any, task: Any, kind: type[E]) -> E | None
 
     Returns:
         The event; None if there is none, or no log is kept.
+
+    Raises:
+        LoginError: The token is no longer valid.
     """
     found = None
     for pod in [each.pod_name for each in _with_pods(run, task) if each.pod_name]:

@@ -24,8 +24,6 @@ from pipeline.settings import SettingsError, load_params, load_project
 def compare(base: str, volumes: Path) -> str:
     """Run the pipeline of another revision, then this one's, on the same volumes.
 
-    Passes on RunError (a run failed).
-
     Args:
         base: The other revision, as Git takes it.
         volumes: The folder of the volumes.
@@ -35,6 +33,7 @@ def compare(base: str, volumes: Path) -> str:
 
     Raises:
         SettingsError: There is no such revision, or this revision's settings are wrong.
+        RunError: A run failed.
     """
     try:
         commit = git("rev-parse", "--verify", f"{base}^{{commit}}")

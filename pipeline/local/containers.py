@@ -41,8 +41,6 @@ def run_in_containers(
 ) -> None:
     """Run the pipeline's steps in containers of their images.
 
-    Passes on RuntimeError (a step failed).
-
     Args:
         pipeline: The pipeline, as `build_pipeline` returns it.
         arguments: Its arguments.
@@ -50,6 +48,9 @@ def run_in_containers(
         volumes: The folders of the volumes; a step's volumes are mounted at `/<their name>`.
         steps: The step of each image.
         online: The names of the steps whose containers have a network.
+
+    Raises:
+        RuntimeError: A step failed.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _containers_waited_for(steps, online):
         root = Path(folder)

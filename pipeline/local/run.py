@@ -3,24 +3,24 @@
 import errno
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from contract.events import Verdict
+from contract.pointer import MODEL_STORE, Pointer
 from pipeline.images.build import build_images, references
 from pipeline.local.display import EventLog, RunDisplay
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
-from steps.common.pointer import MODEL_STORE, read_pointer
+from steps.common.pointer import read_pointer
 from steps.common.volumes import data_volume, deploy_volume, model_volume
 from steps.registry import STEP_NAMES, STEPS
 
@@ -39,9 +39,6 @@ class RunResult:
 def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> RunResult:
     """Run the pipeline, and print its progress and the closing lines.
 
-    Passes on DockerMissingError (Docker is needed, and is missing); DockerError (an image could not be
-    built); SettingsError (the containers' user cannot write the volumes).
-
     Args:
         project: Who the project is.
         params: How the model is trained and judged.
@@ -54,6 +51,9 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
 
     Raises:
         RunError: A step failed, or the volumes cannot be written.
+        DockerMissingError: Docker is needed, and is missing.
+        DockerError: An image could not be built.
+        SettingsError: The containers' user cannot write the volumes.
     """
     if docker:
         build_images(project, STEP_NAMES, console)
@@ -131,8 +131,8 @@ def _close(display: RunDisplay, console: Console, log: Path) -> RunResult:
     ]
     served = read_pointer()
     if served:
-        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served["mar"])))
-    if served and (prediction := served.get("prediction")):  # a pointer written by hand may have none
+        lines.append(("served model", str(deploy_volume() / MODEL_STORE / served.mar)))
+    if served and (prediction := served.prediction):  # a pointer written by hand may have none
         label, distance = prediction["answer"]["label"], prediction["answer"]["distance"]
         lines.append(("prediction", f"{label} for a test image of {prediction['expected']}, distance {distance:.4f}"))
     # In a container the model volume has another path, so only the end of the report's path is used.
@@ -145,10 +145,10 @@ def _close(display: RunDisplay, console: Console, log: Path) -> RunResult:
     return RunResult(_outcome(display, verdict, served), verdict)
 
 
-def _outcome(display: RunDisplay, verdict: Verdict, served: Mapping[str, Any] | None) -> Outcome:
+def _outcome(display: RunDisplay, verdict: Verdict, served: Pointer | None) -> Outcome:
     deployed = display.finished.get("deploy")
     if deployed is None:
-        still = f"; {served['version']} is still served" if served else "; nothing is served"
+        still = f"; {served.version} is still served" if served else "; nothing is served"
         return Outcome("REJECTED", verdict.reason + still)
     word = "UNCHANGED" if deployed.unchanged else "DEPLOYED"
     return Outcome(word, f"{deployed.version}: {verdict.reason}")

@@ -19,14 +19,17 @@ _LOG = "/tmp/torchserve.log"  # noqa: S108 - in the container, whose output is f
 def serve(project: Project, volumes: Path, port: int, console: Console) -> NoReturn:
     """Check model and port, build the image if it is missing, and replace this process by `docker run`.
 
-    Passes on PointerError (there is no model to serve); AddressError (the port cannot be used); DockerMissingError
-    (there is no Docker); DockerError (the image could not be built).
-
     Args:
         project: The project, which names the image.
         volumes: The folder of the volumes.
         port: The port on the loopback address.
         console: Where the progress of building is shown.
+
+    Raises:
+        PointerError: There is no model to serve.
+        AddressError: The port cannot be used.
+        DockerMissingError: There is no Docker.
+        DockerError: The image could not be built.
     """
     volume = volumes.absolute() / "deploy-model"
     check_archive(read_pointer(volume))

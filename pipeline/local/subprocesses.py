@@ -20,12 +20,13 @@ from contract.paths import ROOT
 def run_in_subprocesses(pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO) -> None:
     """Run the pipeline's steps in processes of this interpreter.
 
-    Passes on RuntimeError (a step failed).
-
     Args:
         pipeline: The pipeline, as `build_pipeline` returns it.
         arguments: Its arguments.
         output: Where the output of the steps and of kfp goes.
+
+    Raises:
+        RuntimeError: A step failed.
     """
     with tempfile.TemporaryDirectory() as root, _this_interpreter(root):
         run_with(local.SubprocessRunner(use_venv=False), Path(root), pipeline, arguments, output)
@@ -34,14 +35,15 @@ def run_in_subprocesses(pipeline: Callable[..., Any], arguments: dict[str, Any],
 def run_with(runner: Any, root: Path, pipeline: Callable[..., Any], arguments: dict[str, Any], output: TextIO) -> None:
     """Run the pipeline with one of kfp's runners.
 
-    Passes on RuntimeError (a step failed).
-
     Args:
         runner: The runner, of `kfp.local`.
         root: A folder for kfp's files.
         pipeline: The pipeline, as `build_pipeline` returns it.
         arguments: Its arguments.
         output: Where the output of the steps and of kfp goes.
+
+    Raises:
+        RuntimeError: A step failed.
     """
     workspace = root / "workspace"  # another folder than `root`, since kfp mounts both
     workspace.mkdir()

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from contract.events import Verdict
+from contract.pointer import MODEL_STORE, Record, pointer_path
 from steps.analyse.parameters import Analyse, Gate
 from steps.analyse.verdict import Score, judge
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
 from steps.common.parameters import Batches, typed
-from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer, rolled_back
+from steps.common.pointer import read_pointer
 from steps.common.store import Artefact, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 
@@ -49,8 +50,6 @@ def analyse(
     The verdict is about the label of the nearest neighbour. The validation split only gives the distance above which
     the server calls an image unknown.
 
-    Passes on StepError (the model now served cannot be scored, so that nobody can say which is better).
-
     Args:
         test: The id of the test split.
         network: The id of the network.
@@ -62,18 +61,21 @@ def analyse(
 
     Returns:
         The verdict, and what the pipeline shows of the evaluation.
+
+    Raises:
+        StepError: The model now served cannot be scored, so that nobody can say which is better.
     """
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
         calibration = _calibration(validation, network, index, batches, parameters)
         evaluation = _evaluation(inputs, batches, parameters, calibration.facts["unknown_distance"])
         champion, champion_evaluation = read_pointer(), None
-        is_champion = champion is not None and (champion["network"], champion["index"]) == (network, index)
+        is_champion = champion is not None and (champion.network, champion.index) == (network, index)
         if champion:
             champion_evaluation = (
                 evaluation if is_champion else _evaluation_of_served(champion, test, batches, parameters)
             )
-        taken_out = rolled_back(champion, network, index)
+        taken_out = champion.why_out_of_service(network, index) if champion else None
         verdict = judge(
             _score(evaluation),
             _score(champion_evaluation) if champion_evaluation else None,
@@ -154,12 +156,12 @@ def _evaluation(
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
 
 
-def _evaluation_of_served(champion: Mapping[str, str], test: str, batches: Batches, parameters: Analyse) -> Artefact:
-    mar = deploy_volume() / MODEL_STORE / champion["mar"]
+def _evaluation_of_served(champion: Record, test: str, batches: Batches, parameters: Analyse) -> Artefact:
+    mar = deploy_volume() / MODEL_STORE / champion.mar
     with _opened(mar) as archive:
         # An older archive has no distance, and calls no image unknown.
         model = json.loads(archive.read("model.json")) if "model.json" in archive.namelist() else {}
-    inputs = {"test": test, "network": champion["network"], "index": champion["index"]}
+    inputs = {"test": test, "network": champion.network, "index": champion.index}
     return _evaluation(inputs, batches, parameters, model.get("unknown_distance"), mar)
 
 
@@ -175,7 +177,7 @@ def _opened(mar: Path) -> Iterator[zipfile.ZipFile]:
     except (OSError, zipfile.BadZipFile) as error:
         raise StepError(
             f"the model now served, {mar}, cannot be read ({error}), so it cannot be compared with the new one: "
-            f"restore it from backup/, or remove {pointer_path()} to deploy against the baseline alone"
+            f"restore it from backup/, or remove {pointer_path(deploy_volume())} to deploy against the baseline alone"
         ) from error
 
 
@@ -186,13 +188,13 @@ def _score(evaluation: Artefact) -> Score:
 def _write(
     verdict: Verdict,
     evaluation: Artefact,
-    champion: Mapping[str, str] | None,
+    champion: Record | None,
     ids: Mapping[str, str],
     folder: Path,
 ) -> dict[str, Any]:
     from steps.analyse.report_page import render
 
-    champion_version = champion["version"] if champion else None
+    champion_version = champion.version if champion else None
     (folder / "verdict.json").write_text(
         json.dumps({**asdict(verdict), "champion": champion_version, **ids, "evaluation": evaluation.id}, indent=2)
         + "\n"

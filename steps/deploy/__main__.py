@@ -22,8 +22,10 @@ COMMANDS = (
         "versions",
         "list the versions",
         "steps.deploy.commands:versions",
-        description="List the versions, and from when until when the pointer named each. A running server follows the "
-        "pointer within seconds, and keeps its version if it cannot serve the new one.",
+        (argument("--rebuild", action="store_true", help="write pointer and records anew from the journal"),),
+        "List the versions, from when until when the pointer named each, and what disagrees with the journal, "
+        "audit.jsonl. A running server follows the pointer within seconds, and keeps its version if it cannot serve "
+        "the new one.",
     ),
 )
 

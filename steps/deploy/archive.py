@@ -38,7 +38,19 @@ def build_archive(
     index: Path,
     golden: Path,
 ) -> None:
-    """Write the MAR of the model; `model` is what the worker reads as `model.json`, with `name` and `version`."""
+    """Write the MAR of a model.
+
+    Args:
+        folder: where it is written, as `model.mar`.
+        model: what the worker reads as `model.json`, with `name` and `version`.
+        provenance: what `provenance.json` in it says of code, data and parameters.
+        network: the folder of the network.
+        index: the folder of the index.
+        golden: the file of the golden predictions.
+
+    Raises:
+        RuntimeError: torch-model-archiver failed.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         extra = Path(temporary, "extra")
         extra.mkdir()
@@ -55,13 +67,13 @@ def build_archive(
             "--config-file": ROOT / CONFIG,
             "--extra-files": extra,
             "--export-path": folder,
-            "--archive-format": "zip-store",  # nothing in it shrinks much, and it loads the sooner
+            "--archive-format": "zip-store",  # weights do not compress, and it loads faster
         }
         command = [sys.executable, "-m", "model_archiver.model_packaging"]
         command += [str(word) for pair in arguments.items() for word in pair]
-        # The archiver works in <temporary folder>/<model name>: one of its own keeps two runs apart.
+        # The archiver works in $TMPDIR/<model name>, which two runs must not share.
         environment = {**os.environ, "TMPDIR": temporary}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        # No StepError: the store then looks whether the disk is full.
+        # Not a StepError, so that the store checks whether the disk is full.
         raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")

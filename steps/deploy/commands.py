@@ -4,6 +4,7 @@ from argparse import Namespace
 
 from contract.environment import Environment
 from steps.deploy.release import rollback as release
+from steps.deploy.release import versions as table
 
 _FOLLOWS = "; a running server takes it within seconds, or its log says why not"
 
@@ -16,7 +17,7 @@ def rollback(options: Namespace) -> int:
     return 0
 
 
-def versions(_: Namespace) -> int:
-    """List the versions."""
-    print("\n".join(release.versions()))
+def versions(options: Namespace) -> int:
+    """List the versions, or rebuild their files."""
+    print("\n".join(table.rebuild() if options.rebuild else table.versions()))
     return 0

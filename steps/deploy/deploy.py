@@ -6,23 +6,26 @@ serving untouched, and in a cluster the rollout of the pods.
 """
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from contract.environment import Environment
+from contract.journal import Event
+from contract.pointer import MODEL_STORE, Record
 from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
 from steps.common.parameters import ImageFormat, typed
-from steps.common.pointer import MODEL_STORE, rolled_back
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 from steps.deploy.parameters import Deploy
-from steps.deploy.release import audit
-from steps.deploy.release.switch import Pointer, alone, switch
+from steps.deploy.release.actor import now
+from steps.deploy.release.archives import retire_archives
+from steps.deploy.release.journal import Journal, opened
+from steps.deploy.release.switch import confirm, switch
 
 STEP = "deploy"
 ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved and switched to does not
@@ -30,9 +33,21 @@ ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved 
 
 @typed
 def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFormat, parameters: Deploy) -> str:
-    """The version now served: of the network and index of these ids, which the verdict must have found better.
+    """Deploy a model that the verdict found better; SwitchError if the pods do not come to serve it.
 
-    Of the archives in the model store the newest `keep` stay, and the current one always; older ones go to `backup/`.
+    Args:
+        network: id of the network.
+        index: id of the index.
+        verdict: id of the verdict on both.
+        name: the model's name, which is in its URL.
+        images: the form of the images that the network takes.
+        parameters: the section `deploy` of `params.yaml`.
+
+    Returns:
+        The version, which is current then.
+
+    Raises:
+        StepError: the verdict says no, or is out of date; or the archive does not serve; or the model was rolled back.
     """
     with progress.running(STEP):
         judged = read(model_volume(), "verdict", verdict)
@@ -42,68 +57,73 @@ def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFo
         served = {"name": name, **images.image_format(), **parameters.deciding()}
         served |= {"unknown_distance": evaluation.facts["unknown_distance"]}
         archive = _archive(served, network, index, judged)
-        pointer = {
-            "name": name,
-            "version": archive.id,
-            "mar": f"{name}_{archive.id}.mar",
-            "sha256": archive.facts["sha256"],
-            "network": network,
-            "index": index,
-        }
-        if image := Environment().serving_image:
-            pointer["image"] = image
-        with alone() as current:
-            return _point(current, pointer, archive, judged, parameters.keep)
+        record = Record(
+            name=name,
+            version=archive.id,
+            mar=f"{name}_{archive.id}.mar",
+            sha256=archive.facts["sha256"],
+            network=network,
+            index=index,
+            image=Environment().serving_image,
+        )
+        with opened() as journal:
+            return _release(journal, record, archive, judged, parameters.keep)
 
 
-def _point(current: Pointer | None, pointer: Pointer, archive: Artefact, judged: Artefact, keep: int) -> str:
-    """Put the archive into the model store, and switch to it, unless it is served; retire older archives."""
-    if out := rolled_back(current, pointer["network"], pointer["index"], archive.id):
+def _release(journal: Journal, record: Record, archive: Artefact, judged: Artefact, keep: int) -> str:
+    """Put the archive into the model store, and switch to it unless it is current; retire older archives."""
+    current = journal.status.current
+    if current and (out := current.why_out_of_service(record.network, record.index, record.version)):
         raise StepError(f"this model is not deployed: {out}")
-    _check_champion(current or {}, pointer, judged)
-    mar = deploy_volume() / MODEL_STORE / pointer["mar"]
-    in_store = mar.is_file() and file_sha256(mar) == pointer["sha256"]
+    _check_champion(current, record, judged)
+    mar = deploy_volume() / MODEL_STORE / record.mar
+    in_store = mar.is_file() and file_sha256(mar) == record.sha256
     if not in_store:
         proven = read(model_volume(), "archive", archive.id)  # which checks that it still is what was proven
         with (proven.path / archive.facts["mar"]).open("rb") as source:
             write_atomically(mar, source)
-    same = current is not None and pointer.items() <= current.items()
-    wanted = current if current and same else _described(pointer, archive, judged, current or {})
-    changed = switch(current, wanted, audit.DEPLOYED, judged.facts["reason"])
-    retire(mar, keep)
+    if current and _is_current(record, current):
+        changed = confirm(journal)
+    else:
+        switch(journal, _described(record, archive, judged), Event.DEPLOYED, judged.facts["reason"])
+        changed = True
+    retire_archives(mar, keep)
     progress.finished(STEP, made=mar.name, unchanged=in_store and not changed, version=archive.id, mar=str(mar))
     return archive.id
 
 
-def _described(pointer: Pointer, archive: Artefact, judged: Artefact, current: Pointer) -> Pointer:
-    """The pointer with what the run's end, and who looks at the versions later, may want to know of the model."""
+def _is_current(record: Record, current: Record) -> bool:
+    """Whether this very archive is current, in this image if one is wanted."""
+    ids = ("name", "version", "mar", "sha256", "network", "index")
+    same = all(getattr(record, key) == getattr(current, key) for key in ids)
+    return same and record.image in (None, current.image)
+
+
+def _described(record: Record, archive: Artefact, judged: Artefact) -> Record:
+    """The record with what the closing lines of a run, and the table of versions, say of the model."""
     score = json.loads((judged.path / "verdict.json").read_text())
-    network = find(model_volume(), "network", pointer["network"])
-    return {
-        **pointer,
-        "deployed_at": audit.now(),
-        "accuracy": score["accuracy"],
-        "worst_class": {"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
-        "test": score["test"],
-        "dataset": network.manifest["inputs"].get("train") if network else None,
-        "verdict": judged.id,
-        "prediction": archive.facts["prediction"],
-        "rolled_back": current.get("rolled_back", []),
-    }
+    network = find(model_volume(), "network", record.network)
+    return replace(
+        record,
+        deployed_at=now(),
+        accuracy=score["accuracy"],
+        worst_class={"label": score["worst_label"], "accuracy": score["worst_accuracy"]},
+        test=score["test"],
+        dataset=network.manifest["inputs"].get("train") if network else None,
+        verdict=judged.id,
+        prediction=archive.facts["prediction"],
+    )
 
 
-def _check_champion(current: dict[str, Any], pointer: dict[str, str], judged: Artefact) -> None:
+def _check_champion(current: Record | None, record: Record, judged: Artefact) -> None:
     """The verdict holds against the model that it was compared with, not against one deployed since."""
-
-    def model(of: Mapping[str, Any] | None) -> tuple[str, str] | None:
-        return (of["network"], of["index"]) if of else None
-
     compared = judged.manifest["inputs"]["champion"]
     champion = read(model_volume(), "evaluation", compared).manifest["inputs"] if compared else None
-    if model(current) not in (model(champion), model(pointer)):
-        raise StepError(
-            f"{current['version']} was deployed after this model was judged: run again, which compares the two"
-        )
+    allowed = [(champion["network"], champion["index"]) if champion else None, (record.network, record.index)]
+    found = (current.network, current.index) if current else None
+    if found not in allowed:
+        since = f"{current.version} was deployed" if current else "the pointer was removed"
+        raise StepError(f"{since} after this model was judged: run again, which compares it with what is served")
 
 
 def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact) -> Artefact:
@@ -128,13 +148,3 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
     return produce(model_volume(), "archive", STEP, parameters=served, inputs=inputs, build=build, code=ARCHIVE)
-
-
-def retire(current: Path, keep: int) -> None:
-    """Move all but the newest `keep` archives to `backup/`; the current one counts as the newest."""
-    archives = sorted(current.parent.glob("*.mar"), key=lambda path: path.stat().st_mtime, reverse=True)
-    older = [path for path in archives if path != current]
-    backup = deploy_volume() / "backup"
-    for path in older[keep - 1 :]:
-        backup.mkdir(exist_ok=True)
-        path.rename(backup / path.name)

@@ -1,4 +1,4 @@
-"""Exports a network to ONNX, the form in which it is served: reads a network's folder, writes `network.onnx`."""
+"""Exports a network to ONNX, as which it is served: reads a network's folder, writes `network.onnx`."""
 
 import io
 import logging
@@ -16,14 +16,23 @@ ONNX = "network.onnx"
 
 
 def export_network(network: Path, target: Path, *, image_size: int, channels: int) -> None:
-    """Write the network in this folder as ONNX: `images` uint8 [N, H, W, C] in, `embeddings` float32 [N, D] out.
+    """Write a network as ONNX: `images` uint8 [N, H, W, C] in, `embeddings` float32 [N, D] out, for any N.
 
-    Any N, one size. Whether it answers as the network does is for the golden predictions to say. Raises StepError if
-    the network uses what ONNX lacks.
+    That it answers as the network does, the golden predictions show.
+
+    Args:
+        network: the folder of the network.
+        target: the file to write.
+        image_size: height and width, in pixels.
+        channels: 1 for grey images, 3 for colour.
+
+    Raises:
+        StepError: the network uses an operation that ONNX lacks.
+        RuntimeError: the exporter gave nothing.
     """
     module = load_network(network).cpu()
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
-    # It tells, on standard output and in warnings about itself, what matters to its authors.
+    # The exporter prints to standard output, and warns of its own deprecations.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):

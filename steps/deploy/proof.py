@@ -11,9 +11,17 @@ from steps.common.errors import StepError
 
 
 def prove_archive(mar: Path, name: str) -> list[dict[str, Any]]:
-    """Serve the MAR on loopback and ask for its golden predictions, which must equal the analysis's own answers.
+    """Serve the MAR on loopback and ask for its golden predictions, which must equal the answers of the analysis.
 
-    Gives the answers with what each image shows; raises StepError on the first difference.
+    Args:
+        mar: the archive.
+        name: the model's.
+
+    Returns:
+        For each golden image its true label, `expected`, and the answer of the server, `answer`.
+
+    Raises:
+        StepError: it does not start, or an answer differs.
     """
     golden = read_golden(mar)
     with tempfile.TemporaryDirectory() as temporary:

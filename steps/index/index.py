@@ -22,14 +22,15 @@ def index(embeddings: str, parameters: Index) -> str:
 
     For embeddings of length one that is the cosine of the angle, which ArcFace separates.
 
-    Passes on StepError (FAISS cannot make or train such an index).
-
     Args:
         embeddings: The id of the embeddings.
         parameters: The section `index` of `params.yaml`.
 
     Returns:
         The id of the index.
+
+    Raises:
+        StepError: FAISS cannot make or train such an index.
     """
     factory = parameters.factory
 

@@ -39,13 +39,14 @@ _NAMED = 20  # unreadable images named on the screen; all are in the manifest
 def preprocess(parameters: Data) -> dict[str, str]:
     """Read the source, decode its images and draw the splits.
 
-    Passes on StepError (the source cannot be read, or more than `max_unreadable` images cannot be decoded).
-
     Args:
         parameters: The section `data` of `params.yaml`.
 
     Returns:
         The ids of the splits `train`, `validation`, `gallery` and `test`, by these names.
+
+    Raises:
+        StepError: The source cannot be read, or more than `max_unreadable` images cannot be decoded.
     """
     with progress.running(STEP):
         given = parameters.chosen_source().read()

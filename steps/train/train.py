@@ -21,8 +21,6 @@ STEP = "train"
 def train(train_split: str, validation_split: str, parameters: Train) -> str:
     """Train a network, on the GPUs if there are any.
 
-    Passes on StepError (training diverges, or a batch is too small for the GPUs).
-
     Args:
         train_split: The id of the split to train on.
         validation_split: The id of the split on which accuracy is measured after each epoch.
@@ -30,6 +28,9 @@ def train(train_split: str, validation_split: str, parameters: Train) -> str:
 
     Returns:
         The id of the network.
+
+    Raises:
+        StepError: Training diverges, or a batch is too small for the GPUs.
     """
     recipe = parameters.deciding()
     inputs = {"train": train_split, "validation": validation_split}

@@ -21,8 +21,6 @@ STEP = "validate"
 def validate(splits: Mapping[str, str], images: ImageFormat, parameters: Validate) -> str:
     """Check the splits against every rule in `steps/validate/rules.py`.
 
-    Passes on StepError (a rule is broken; the message names split, rule, value and file for each).
-
     Args:
         splits: The ids of the splits `train`, `validation`, `gallery` and `test`, by these names.
         images: The format that their images must have.
@@ -30,6 +28,9 @@ def validate(splits: Mapping[str, str], images: ImageFormat, parameters: Validat
 
     Returns:
         The id of the report.
+
+    Raises:
+        StepError: A rule is broken; the message names split, rule, value and file for each.
     """
 
     def build(folder: Path) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from typing import Any
 
 import yaml
 
+from contract.journal import Event
+from contract.pointer import Pointer, Record
 from steps.common.pointer import read_pointer
-from steps.deploy.deploy import retire
-from steps.deploy.release import audit
-from steps.deploy.release.switch import alone, switch
+from steps.deploy.release.actor import now
+from steps.deploy.release.archives import retire_archives
+from steps.deploy.release.journal import opened, read_status
+from steps.deploy.release.switch import confirm, switch
 
 DIGITS = [f"image {number}".encode() for number in range(4)]
 
@@ -25,6 +28,7 @@ def answers(version: str) -> dict[bytes, dict[str, Any]]:
 
 
 def kubeconfig(path: Path, url: str, token: str = "right") -> Path:
+    """Write settings of kubectl that name the cluster at this address; give their path."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -40,62 +44,72 @@ def kubeconfig(path: Path, url: str, token: str = "right") -> Path:
 def serve(version: str, image: str | None = "serving:new", wrong: bool = False) -> bool:
     """Switch to this version as deploy would; whether anything changed."""
     mar = Path(os.environ["VOLUMES"], f"deploy-model/model-store/digits_{version}.mar")
-    with alone() as current:
-        if current and current["version"] == version and current.get("image") == image:
-            return switch(current, current, audit.DEPLOYED, "it is good")
-        golden = [
-            {"image": base64.b64encode(each).decode(), "expected": answer["label"], **answer}
-            for each, answer in answers(version).items()
-        ]
-        if wrong:
-            golden[-1]["label"] = "9"
-        with zipfile.ZipFile(mar, "w") as archive:
-            archive.writestr("model.json", json.dumps({"name": "digits", "version": version}))
-            archive.writestr("golden.json", json.dumps(golden))
-        sha256 = hashlib.sha256(mar.read_bytes()).hexdigest()
-        wanted = {"name": "digits", "version": version, "mar": mar.name, "sha256": sha256, "network": version}
-        wanted |= {"index": "i", "deployed_at": audit.now(), **({"image": image} if image else {})}
-        return switch(current, wanted, audit.DEPLOYED, "it is good")
+    with opened() as journal:
+        current = journal.status.current
+        if current and (current.version, current.image) == (version, image):
+            return confirm(journal)
+        write_archive(mar, version, wrong=wrong)
+        record = Record(
+            name="digits",
+            version=version,
+            mar=mar.name,
+            sha256=hashlib.sha256(mar.read_bytes()).hexdigest(),
+            network=version,
+            index="i",
+            image=image,
+            deployed_at=now(),
+        )
+        switch(journal, record, Event.DEPLOYED, "it is good")
+        return True
 
 
-def pointer() -> dict[str, Any] | None:
-    found = read_pointer()
-    return {key: value for key, value in found.items() if key != "switched"} if found else None
+def write_archive(mar: Path, version: str, wrong: bool = False) -> None:
+    """An archive with the golden predictions of this version, one of which is wrong if wanted."""
+    golden = [
+        {"image": base64.b64encode(each).decode(), "expected": answer["label"], **answer}
+        for each, answer in answers(version).items()
+    ]
+    if wrong:
+        golden[-1]["label"] = "9"
+    with zipfile.ZipFile(mar, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("model.json"), json.dumps({"name": "digits", "version": version}))
+        archive.writestr(zipfile.ZipInfo("golden.json"), json.dumps(golden))
 
 
-def pointed() -> dict[str, Any]:
+def pointed() -> Pointer:
     """The pointer, of which there has to be one."""
-    found = pointer()
+    found = read_pointer()
     assert found is not None
     return found
 
 
 def log() -> list[tuple[str, str | None]]:
-    return [(line["event"], line["version"]) for line in audit.read()]
+    """Each change of the current version, and to which."""
+    return [(change.event, change.version) for change in read_status().history]
 
 
 def served(version: str, keep: int = 3, **facts: Any) -> None:
-    """Serve this version as deploy would."""
+    """Serve this version on one machine, as deploy would."""
     folder = Path(os.environ["VOLUMES"], "deploy-model")
     mar = folder / "model-store" / f"digits_{version}.mar"
     mar.write_bytes(f"archive of {version}".encode())
-    wanted = {
-        **{"name": "digits", "version": version, "mar": mar.name, "network": f"n-{version}", "index": f"i-{version}"},
-        **{
-            "sha256": hashlib.sha256(mar.read_bytes()).hexdigest(),
-            "deployed_at": audit.now(),
-            "accuracy": 0.9,
-            **facts,
-        },
-    }
-    with alone() as current:
-        switch(current, {**wanted, "rolled_back": (current or {}).get("rolled_back", [])}, audit.DEPLOYED, "it is good")
-        retire(mar, keep)
+    ids = {"name": "digits", "version": version, "mar": mar.name, "network": f"n-{version}", "index": f"i-{version}"}
+    sha256 = hashlib.sha256(mar.read_bytes()).hexdigest()
+    facts = {"deployed_at": now(), "accuracy": 0.9, **facts}
+    with opened() as journal:
+        current = journal.status.current
+        if current and current.version == version:
+            confirm(journal)
+        else:
+            switch(journal, Record(**ids, sha256=sha256, **facts), Event.DEPLOYED, "it is good")
+        retire_archives(mar, keep)
 
 
 def current() -> str:
-    return str(pointed()["version"])
+    """The version that the pointer names."""
+    return pointed().version
 
 
 def switches() -> list[tuple[str, str | None, str | None]]:
-    return [(line["event"], line["before"], line["version"]) for line in audit.read()]
+    """Each change of the current version: from which to which."""
+    return [(change.event, change.before, change.version) for change in read_status().history]

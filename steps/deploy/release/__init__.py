@@ -1,1 +1,1 @@
-"""Which version is served: the switch to one, its rollout in a cluster, the audit log, and going back."""
+"""Releases: the journal, the switch to another version, its rollout in a cluster, and the rollback."""

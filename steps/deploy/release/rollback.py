@@ -1,86 +1,65 @@
-"""Going back to an earlier version, and a table of all: reads the records, the log and the archives.
+"""The rollback to an earlier version: reads the journal and the archives, and switches.
 
-Writes what a switch writes; an archive in `backup/` comes back into the model store.
+An archive in `backup/` comes back into the model store.
 """
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
-from steps.common.digest import file_sha256
+from contract.journal import Event
+from contract.pointer import MODEL_STORE
 from steps.common.errors import StepError
-from steps.common.files import write_atomically, writing
-from steps.common.pointer import MODEL_STORE, read_pointer
-from steps.common.volumes import deploy_volume, model_volume
-from steps.deploy.deploy import retire
-from steps.deploy.release import audit
-from steps.deploy.release.switch import Pointer, alone, records, switch
-
-_NOTHING = "-"
-_COLUMNS = ("", "version", "deployed", "accuracy", "dataset", "network", "served from", "until", "by")
+from steps.common.volumes import deploy_volume
+from steps.deploy.release.archives import find_archive, restore_archive, retire_archives
+from steps.deploy.release.history import lineage
+from steps.deploy.release.journal import opened
+from steps.deploy.release.status import Status
+from steps.deploy.release.switch import confirm, switch
 
 
 def rollback(version: str | None = None) -> str:
-    """Serve this version, or the one that was served before the current one; gives the closing line.
+    """Serve an earlier version; SwitchError if the pods do not come to serve it.
 
-    Its archive is verified before anything is touched. The version left is noted, so that analyse rejects its network
-    and index from now on; the note on the version gone to is taken off. StepError if it cannot be done.
+    Its archive is verified before anything changes. The version left is noted: from now on analyse rejects its
+    network and index. A note on the version gone to is taken off.
+
+    Args:
+        version: the version to go to; the one that was current before the current one if None.
+
+    Returns:
+        The closing line.
+
+    Raises:
+        StepError: there is no such version, or its archive is lost or damaged.
     """
     if not deploy_volume().is_dir():
         raise StepError(f"nothing was deployed in {deploy_volume()}: choose the volumes with VOLUMES=folder")
-    with alone() as current:
-        known, path = records(), audit.served(audit.read())
-        target = version or _before(current, path)
-        if target not in known:
-            raise StepError(f"no version {target} was ever deployed here; {_known(known)}")
-        if current and target == current["version"]:
-            _restore(_archive(current), current)
-            rolled = switch(current, current, audit.ROLLED_BACK, "")
-            return f"{target} is served already" + ("; its pods were brought to it" if rolled else "")
-        wanted = known[target]
-        found, kept = _archive(wanted), len(list((deploy_volume() / MODEL_STORE).glob("*.mar")))
-        mar = _restore(found, wanted)
-        notes = {note["version"]: note for note in (current or {}).get("rolled_back", [])}
-        forward = notes.pop(target, None)  # who takes a rollback back does not say that the other version is bad
-        if current and not forward:
-            own = {key: current[key] for key in ("version", "network", "index")}
-            notes[current["version"]] = {**own, "at": audit.now()}
-        was = current["version"] if current else "nothing"
-        switch(current, {**wanted, "rolled_back": list(notes.values())}, audit.ROLLED_BACK, f"rolled back from {was}")
-        retire(mar, max(kept, 1))  # one that came back from backup sends the oldest there
-        return f"ROLLED BACK to {target} (was {was})"
+    with opened() as journal:
+        current, records = journal.status.current, journal.status.records
+        wanted = version or _before(journal.status)
+        if wanted not in records:
+            raise StepError(f"no version {wanted} was ever deployed here; {_known(records)}")
+        if current and wanted == current.version:
+            restore_archive(find_archive(current), current)
+            changed = confirm(journal)
+            return f"{wanted} is served already" + ("; its pods were brought to it" if changed else "")
+        record = records[wanted]
+        found, kept = find_archive(record), len(list((deploy_volume() / MODEL_STORE).glob("*.mar")))
+        mar = restore_archive(found, record)
+        was = current.version if current else "nothing"
+        switch(journal, record, Event.ROLLED_BACK, f"rolled back from {was}")
+        retire_archives(mar, max(kept, 1))  # one that came back from backup sends the oldest there
+        return f"ROLLED BACK to {wanted} (was {was})"
 
 
-def versions() -> list[str]:
-    """The table of every version, the oldest first, a line for each time that it was served; `*` marks the current."""
-    current, lines = read_pointer(), audit.read()
-    if line := audit.missing(current, lines):
-        lines.append(line)
-    served = audit.periods(lines)
-    rows = [_COLUMNS]
-    known = records()
-    if current and current["version"] not in known:
-        known[current["version"]] = current
-    for version, one in known.items():
-        accuracy = f"{one['accuracy']:.4f}" if isinstance(one.get("accuracy"), float) else _NOTHING
-        facts = (str(one.get("deployed_at") or _NOTHING), accuracy, str(one.get("dataset") or _NOTHING), one["network"])
-        mark = "*" if current and current["version"] == version else ""
-        periods = [period for period in served if period.version == version] or [audit.Period(version, *[_NOTHING] * 3)]
-        for number, period in enumerate(periods):
-            first = (mark, version, *facts) if number == 0 else ("",) * 6
-            rows.append((*first, period.since, period.until or "now", period.by))
-    if len(rows) == 1:
-        return [f"nothing was deployed yet in {deploy_volume()}"]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _before(current: Pointer | None, path: list[str]) -> str:
-    if current is None:
-        raise StepError(f"nothing is served, so there is nothing to go back from: name a version; {_known(records())}")
+def _before(status: Status) -> str:
+    if status.current is None:
+        raise StepError(
+            f"nothing is served, so there is nothing to go back from: name a version; {_known(status.records)}"
+        )
+    path = lineage(status.history)
     if len(path) < 2:
         raise StepError(
-            f"there is no version to go back to: none was served before {current['version']}; {_known(records())}"
+            f"there is no version to go back to: none was served before {status.version}; {_known(status.records)}"
         )
     return path[-2]
 
@@ -88,31 +67,3 @@ def _before(current: Pointer | None, path: list[str]) -> str:
 def _known(versions: Iterable[str]) -> str:
     names = ", ".join(versions)
     return f"the versions are {names}" if names else "no version was deployed yet"
-
-
-def _archive(pointer: Pointer) -> Path:
-    """Where the whole archive of a version is: in the model store, in backup, or as it was proven."""
-    mar, version = str(pointer["mar"]), str(pointer["version"])
-    store, backup = deploy_volume() / MODEL_STORE / mar, deploy_volume() / "backup" / mar
-    proven = model_volume() / "archive" / version / "model.mar"
-    places = [path for path in (store, backup, proven) if path.is_file()]
-    for path in places:
-        if file_sha256(path) == pointer.get("sha256"):
-            return path
-    if places:
-        found = ", ".join(map(str, places))
-        raise StepError(f"the archive of {version} is damaged: {found} has not the SHA-256 of its record")
-    raise StepError(f"the archive of {version} is lost: it is neither {store} nor {backup}; restore it from a copy")
-
-
-def _restore(found: Path, pointer: Pointer) -> Path:
-    """Have the archive in the model store, as its newest, so that it is the last to go to backup again."""
-    mar = deploy_volume() / MODEL_STORE / str(pointer["mar"])
-    with writing(mar.parent):
-        if found.parent.name == "backup":
-            found.replace(mar)
-        elif found != mar:
-            with found.open("rb") as source:
-                write_atomically(mar, source)
-        os.utime(mar)
-    return mar

@@ -1,172 +1,176 @@
-"""Switching to another version: writes its record, the pointer and a line of the log, and rolls the pods to it.
+"""The switch to another version: a state machine, whose transitions are entries of the journal.
 
-On the deploy volume these are `versions/<version>.json`, `current.json` and `audit.jsonl`. In a cluster the pointer
-carries, until the pods serve its version, what to go back to: after a kill, or while the Deployment cannot be changed,
-the next run rolls on or goes back.
+    requested ──> pointed ──> rolled ──> confirmed
+        │            │           │
+        └────────────┴───────────┴─────> undone ──> confirmed, if the Deployment could not be set back at once
+
+    requested   The journal holds the record of the version, and what the Deployment is set back to if need be.
+                Then `versions/<version>.json` is written, which a pod of the version reads, and `current.json` is
+                renamed: the moment when serving changes.
+    pointed     The pointer names the version. Then the Deployment is patched, and its new pods are waited for.
+    rolled      All pods are of the version and available. Then the Service is asked for golden predictions.
+    confirmed   Every pod returned the expected answers. On one machine, pointed is enough for it.
+    undone      Deployment and pointer are set back, in this order, to what was confirmed last. If the Deployment could
+                not be set back, the entry says to what, and the next run brings the pods to it: then confirmed.
+
+An entry is on disk before the next thing is done. Whatever a killed run did not get to, the next command does:
+
+    requested   `settle.py` sees from the pointer whether it was written: pointed, or undone.
+    pointed     The same version again: the pods are rolled on. Another version: its request takes the place of this
+    rolled      one, and what it goes back to if need be is what was confirmed last.
+    undone      As for pointed, if the Deployment was not set back.
+
+The current version, its pointer, the records and the notes on versions rolled back follow from the journal; see
+`status.py`.
 """
 
-import fcntl
-import io
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 from contract.environment import Environment
 from contract.events import Waiting
+from contract.journal import Event, State, Template
+from contract.pointer import MODEL_STORE, Record
 from steps.common.errors import StepError
 from steps.common.events import emit
-from steps.common.files import sync, write_atomically, writing
-from steps.common.pointer import MODEL_STORE, pointer_path, read_pointer, write_pointer
 from steps.common.volumes import deploy_volume
-from steps.deploy.release import audit
+from steps.deploy.release.history import failure_in_this_run
+from steps.deploy.release.journal import Journal
+from steps.deploy.release.status import target
+from steps.deploy.release.volume import write_pointer, write_record
 
-Pointer = dict[str, Any]
-# What a pointer says of its switch, and not of its version.
-_OF_THE_SWITCH = ("rolled_back", "switched", "rollout")
+if TYPE_CHECKING:
+    from steps.deploy.release.cluster.rollout import Rollout
 
 
-class RolledBackError(StepError):
+class SwitchError(StepError):
     """The pods could not be brought to a version; the message says how far they are back at the one before."""
 
     exit_status = 1
 
 
-@contextmanager
-def alone() -> Iterator[Pointer | None]:
-    """Let one run at a time change the deploy volume; the kernel drops the lock if its holder dies.
+def switch(journal: Journal, record: Record, why: Event, reason: str) -> None:
+    """Go to another version, or to another record of the current one; SwitchError if the pods do not come to serve it.
 
-    Yields the pointer, once the log tells of it.
+    After a SwitchError the version before is current again.
+
+    Args:
+        journal: of the volume, locked.
+        record: the version; its archive is in the model store.
+        why: deployed or rolled back.
+        reason: for the journal, in words.
+
+    Raises:
+        StepError: nothing was changed, since the Deployment is missing or refuses, or this run failed with it before.
     """
-    folder = deploy_volume()
-    with writing(folder), (folder / ".lock").open("w") as lock:
-        with suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                emit(Waiting("another run is switching what is served"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        current = read_pointer()
-        if line := audit.missing(current, audit.read()):
-            audit.append(line)
-        yield current
-
-
-def switch(current: Pointer | None, wanted: Pointer, event: str, reason: str) -> bool:
-    """Go from `current`, what `alone` gave, to `wanted`, or see that pods serve it if they are one; True if it changed.
-
-    RolledBackError or StepError if the pods do not come to serve it.
-    """
-    if why := audit.undone_here(wanted["version"]):  # Kubeflow tries again whatever failed
-        if current and "rollout" in current:
-            switch(current, current, event, reason)  # what that try could not set back
-        raise StepError(f"{wanted['version']} is rolled out once in a run, and a new run tries again: {why}")
+    if failure := failure_in_this_run(journal.status.history, record.version):  # Kubeflow retries whatever failed
+        if not journal.status.finished:
+            confirm(journal)
+        raise StepError(f"{record.version} is rolled out once in a run, and a new run tries again: {failure}")
     deployment = _deployment()
-    # Asked first of all: a Deployment that is missing or forbidden leaves everything as it was.
-    template = deployment.template() if deployment else None
-    unfinished = (current or {}).get("rollout")  # of a run that did not get as far as pods that serve
-    changed, rolled = wanted is not current, False
-    back = unfinished or {"before": current, "template": template}
-    if changed:
-        wanted = _point(current, wanted, event, reason, back if deployment else None)
-    if deployment:
-        mar = deploy_volume() / MODEL_STORE / wanted["mar"]
-        try:
-            rolled = deployment.roll(wanted["name"], wanted["version"], wanted.get("image"), mar)
-        except Exception as error:
-            _undo(deployment, wanted, back, error)
-    if "rollout" in wanted:
-        write_pointer({key: value for key, value in wanted.items() if key != "rollout"})
-    return changed or rolled
+    # First of all: a Deployment that is missing or forbidden leaves everything as it was.
+    template = _template_before(journal, deployment)
+    before = journal.status.current
+    request = journal.tell(
+        State.REQUESTED,
+        record.version,
+        event=why,
+        before=journal.status.version,
+        reason=reason,
+        record=record,
+        template=template,
+    )
+    write_record(record)
+    write_pointer(target(before, request))
+    journal.tell(State.POINTED, record.version)
+    _bring_pods(journal, deployment, template)
 
 
-def record(version: str) -> Pointer | None:
-    """What the pointer said when this version was deployed; None if it never was."""
-    return records().get(version)
+def confirm(journal: Journal) -> bool:
+    """Bring the pods to the current version, and verify that they serve it, which finishes an unfinished switch.
 
+    SwitchError if they do not serve it, after an unfinished switch was undone; StepError if the Deployment is missing.
 
-def records() -> dict[str, Pointer]:
-    """The record of every version that was ever deployed, the oldest first; StepError if one is damaged."""
-    found: list[tuple[str, int, Pointer]] = []
-    for path in (deploy_volume() / "versions").glob("*.json"):
-        try:
-            one: Pointer = json.loads(path.read_text())
-            one.update({key: str(one[key]) for key in ("name", "version", "mar", "network", "index")})
-            found.append((str(one.get("deployed_at", "")), path.stat().st_mtime_ns, one))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StepError(f"{path} cannot be read ({error!r}): restore it, or remove it") from error
-    return {one["version"]: one for *_, one in sorted(found, key=lambda row: row[:2])}
+    Args:
+        journal: of the volume, locked.
 
-
-def _point(current: Pointer | None, wanted: Pointer, event: str, reason: str, back: Pointer | None) -> Pointer:
-    before = current["version"] if current else None
-    line = (current or {}).get("switched")
-    if before != wanted["version"]:
-        line = audit.entry(event, wanted["version"], before, reason)
-    wanted = {**wanted, **({"switched": line} if line else {}), **({"rollout": back} if back else {})}
-    for pointer in (current, wanted):  # a pointer from before there were records gets one now
-        if pointer:
-            _remember(pointer)
-    write_pointer(wanted)
-    if before != wanted["version"]:
-        audit.append(wanted["switched"])
-    return wanted
-
-
-def _undo(deployment: Any, failed: Pointer, back: Pointer, error: Exception) -> None:
-    """Set template and pointer back, in this order, and wait for the pods. Raises RolledBackError.
-
-    A kill between them, or a template that cannot be set back, leaves a pointer that says that there is more to do.
+    Returns:
+        Whether the pods had to change.
     """
-    reason, before = str(error), back["before"]
+    deployment = _deployment()
+    return _bring_pods(journal, deployment, _template_before(journal, deployment))
+
+
+def _template_before(journal: Journal, deployment: "Rollout | None") -> Template | None:
+    """What the Deployment said before the first switch that is not finished; what it says now if there is none."""
+    if deployment is None:
+        return None
+    now = deployment.template()
+    return journal.status.template or now
+
+
+def _bring_pods(journal: Journal, deployment: "Rollout | None", template: Template | None) -> bool:
+    current, changed = journal.status.current, False
+    if deployment and template and current:
+        try:
+            golden = deployment.golden(deploy_volume() / MODEL_STORE / current.mar)
+            pods, changed = deployment.roll(current.version, current.image)
+        except Exception as error:
+            _undo(journal, deployment, template, error)
+        if not journal.status.finished:
+            journal.tell(State.ROLLED, current.version)
+        try:
+            deployment.ask(current.name, golden, pods)
+        except Exception as error:
+            _undo(journal, deployment, template, error)
+    if not journal.status.finished:
+        journal.tell(State.CONFIRMED, journal.status.version)
+    return changed
+
+
+def _undo(journal: Journal, deployment: "Rollout", template: Template, error: Exception) -> NoReturn:
+    """Set Deployment and pointer back, and wait for the pods."""
+    failed, before = journal.status.version, journal.status.confirmed
+    reason = str(error)
     try:
-        moved = deployment.restore(back["template"])
+        moved = deployment.restore(template)
     except StepError as trouble:
         reason += f"; nor was the Deployment set back ({trouble})"
-        if before:  # otherwise the pointer stays as it is, since there is no other to carry the rest
-            _point_back(failed, {**before, "rollout": back}, reason)
-        again = (before or failed)["version"]
-        raise RolledBackError(
-            f"{failed['version']} was not rolled out: {reason}; the next run that deploys goes on with that, and so "
-            f"does make rollback VERSION={again}"
+        if before:  # otherwise the pointer stays, since pods of the version are there and need it
+            _point_back(journal, reason, template)
+        raise SwitchError(
+            f"{failed} was not rolled out: {reason}; the next run that deploys goes on with that, and so does make "
+            f"rollback VERSION={before.version if before else failed}"
         ) from error
-    _point_back(failed, before, reason)
-    served = f"{before['version'] if before else 'nothing'} is served as before"
+    if not journal.status.finished:
+        _point_back(journal, reason, None)
+    now = f"{before.version if before else 'nothing'} is served as before"
     if moved and before:  # after the pointer, which pods without a stamp follow
-        message = f"{failed['version']} was not rolled out ({reason}): its pods go back to {before['version']}"
-        emit(Waiting(message))
+        emit(Waiting(f"{failed} was not rolled out ({reason}): its pods go back to {before.version}"))
         try:
-            deployment.wait(back["template"]["version"])
+            deployment.wait(template.version)
         except StepError as trouble:
-            served, reason = f"its pods are going back to {before['version']}", f"{reason}; on the way back {trouble}"
-    raise RolledBackError(f"{failed['version']} was not rolled out, and {served}: {reason}") from error
+            now, reason = f"its pods are going back to {before.version}", f"{reason}; on the way back {trouble}"
+    raise SwitchError(f"{failed} was not rolled out, and {now}: {reason}") from error
 
 
-def _point_back(failed: Pointer, before: Pointer | None, reason: str) -> None:
-    name = before["version"] if before else None
-    line = audit.entry(audit.UNDONE, name, failed["version"], reason) if name != failed["version"] else None
-    if before:
-        write_pointer({**before, **({"switched": line} if line else {})})
-    else:
-        pointer_path().unlink(missing_ok=True)
-        sync(deploy_volume())
-    if line:
-        audit.append(line)
+def _point_back(journal: Journal, reason: str, template: Template | None) -> None:
+    failed, before = journal.status.current, journal.status.confirmed
+    if before != failed:
+        write_pointer(before)
+        if before:
+            write_record(before.record)
+    journal.tell(
+        State.UNDONE,
+        before.version if before else None,
+        event=Event.UNDONE,
+        before=failed.version if failed else None,
+        reason=reason,
+        template=template,
+    )
 
 
-def _remember(pointer: Pointer) -> None:
-    kept = {key: value for key, value in pointer.items() if key not in _OF_THE_SWITCH}
-    path: Path = deploy_volume() / "versions" / f"{pointer['version']}.json"
-    data = json.dumps(kept, indent=2, allow_nan=False).encode() + b"\n"
-    with suppress(FileNotFoundError):
-        if path.read_bytes() == data:
-            return
-    write_atomically(path, io.BytesIO(data))
-
-
-def _deployment() -> Any:
-    """The Deployment that serves, if the settings name one."""
+def _deployment() -> "Rollout | None":
+    """The Deployment that serves, if the environment names one."""
     environment = Environment()
     namespace, url = environment.serving_namespace, environment.serving_url
     if not namespace:
@@ -176,6 +180,6 @@ def _deployment() -> Any:
             f"SERVING_NAMESPACE is {namespace}, and SERVING_URL is not set: set it to where the Service answers, which "
             f"within the cluster is http://torchserve.{namespace}.svc:8080"
         )
-    from steps.deploy.release.rollout import Rollout  # brings the Kubernetes client
+    from steps.deploy.release.cluster.rollout import Rollout  # imports the Kubernetes client
 
     return Rollout(namespace, url)

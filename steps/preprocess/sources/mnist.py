@@ -27,10 +27,11 @@ class Mnist(Source):
     def read(self) -> Parts:
         """Fetch what is not on the data volume, and read it.
 
-        Passes on StepError (a file cannot be fetched, or is another one than its authors published).
-
         Returns:
             The parts `train` and `test`.
+
+        Raises:
+            StepError: A file cannot be fetched, or is another one than its authors published.
         """
         from steps.common.volumes import data_volume
         from steps.preprocess.download import fetch, read_idx

@@ -9,18 +9,24 @@ from typing import Any
 
 import pytest
 
+from contract.journal import Event
+from contract.pointer import Pointer, Record
 from steps.analyse.analyse import analyse
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
-from steps.common.pointer import read_pointer, write_pointer
+from steps.common.pointer import read_pointer
 from steps.deploy import archive as archive_module
-from steps.deploy.deploy import deploy, retire
-from steps.deploy.release import rollout
+from steps.deploy.deploy import deploy
+from steps.deploy.release.archives import retire_archives
+from steps.deploy.release.cluster import rollout
+from steps.deploy.release.journal import opened, read_status
 from steps.deploy.release.rollback import rollback
-from steps.deploy.release.switch import alone, switch
+from steps.deploy.release.switch import switch
+from steps.deploy.release.volume import write_pointer
 from tests.stand_ins.kubernetes import Cluster
 from tests.stand_ins.kubernetes_http import Server, Service
 from tests.support.examples import PARAMS, judging
+from tests.support.switching import log
 
 
 def deploy_model(model: dict[str, Any], verdict: str) -> str:
@@ -37,10 +43,10 @@ def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -
     version = deploy_model(model, judged(model))
     pointer = read_pointer()
     assert pointer is not None
-    assert (pointer["name"], pointer["version"], pointer["mar"]) == ("digits", version, f"digits_{version}.mar")
+    assert (pointer.name, pointer.version, pointer.mar) == ("digits", version, f"digits_{version}.mar")
     manifest = json.loads((model["volumes"] / "model/archive" / version / "manifest.json").read_text())
     assert manifest["facts"]["proven"] == PARAMS["analyse"]["golden"]
-    with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store" / pointer["mar"]) as mar:
+    with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store" / pointer.mar) as mar:
         assert json.loads(mar.read("model.json"))["version"] == version
         assert not [name for name in mar.namelist() if name.endswith((".pt", ".pth", ".pkl"))]
 
@@ -98,7 +104,7 @@ def test_the_newest_archives_stay_and_the_older_move_to_backup(volumes: Path) ->
         (store / f"digits_{version}.mar").write_text(version)
         os.utime(store / f"digits_{version}.mar", (1000 - age, 1000 - age))
     (store / "letters_x.mar").write_text("another model's")
-    retire(store / "digits_a.mar", keep=3)
+    retire_archives(store / "digits_a.mar", keep=3)
     kept = {path.name for path in store.iterdir()}
     assert kept == {"digits_a.mar", "digits_e.mar", "letters_x.mar"}, "one deployed under another name counts too"
     assert {path.name: path.read_text() for path in (volumes / "deploy-model/backup").iterdir()} == {
@@ -133,16 +139,13 @@ def test_a_damaged_archive_is_not_deployed(model: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_model_deployed_since_the_verdict_is_not_overrun(model: dict[str, Any]) -> None:
     verdict = judged(model)
-    write_pointer({"name": "digits", "version": "other", "mar": "o.mar", "network": "n", "index": "i"})
+    (model["volumes"] / "deploy-model").mkdir()
+    write_pointer(Pointer(name="digits", version="other", mar="o.mar", network="n", index="i"))
     with pytest.raises(StepError, match="other was deployed after this model was judged: run again"):
         deploy_model(model, verdict)
     pointer = read_pointer()
     assert pointer is not None
-    assert pointer["version"] == "other"
-
-
-def audit_lines(model: dict[str, Any]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (model["volumes"] / "deploy-model/audit.jsonl").read_text().splitlines()]
+    assert pointer.version == "other"
 
 
 @pytest.mark.slow
@@ -152,18 +155,15 @@ def test_a_deployment_is_logged_once_and_can_be_gone_back_from(model: dict[str, 
     mar = volumes / "deploy-model/model-store/digits_old.mar"
     mar.parent.mkdir(parents=True)
     mar.write_bytes(b"of another network")
-    old = {"name": "digits", "version": "old", "mar": mar.name, "network": "n", "index": "i"}
-    with alone() as current:
-        switch(current, {**old, "sha256": file_sha256(mar)}, "deployed", "")
+    old = Record(name="digits", version="old", mar=mar.name, sha256=file_sha256(mar), network="n", index="i")
+    with opened() as journal:
+        switch(journal, old, Event.DEPLOYED, "")
     (volumes / "deploy-model/current.json").unlink()  # so that it need not be scored
     verdict = judged(model)
     version = deploy_model(model, verdict)
     assert deploy_model(model, verdict) == version
-    lines = audit_lines(model)
-    assert [(line["event"], line["version"]) for line in lines] == [
-        *(("deployed", "old"), ("undone", None), ("deployed", version))
-    ]
-    assert lines[-1]["reason"].startswith("accuracy 0.")
+    assert log() == [("deployed", "old"), ("undone", None), ("deployed", version)]
+    assert read_status().history[-1].reason.startswith("accuracy 0.")
     record = json.loads((volumes / f"deploy-model/versions/{version}.json").read_text())
     assert record["dataset"] == model["train"]
     assert record["sha256"] == file_sha256(volumes / "deploy-model/model-store" / record["mar"])
@@ -202,6 +202,6 @@ def test_in_a_cluster_every_pod_is_asked_for_what_the_archive_holds(
         assert deploy_model(model, verdict) == version
         assert '"unchanged": false' in capsys.readouterr().out.splitlines()[-1], "for its pods changed"
         assert (cluster.stamp, cluster.image) == (version, "registry/serving:digest")
-        assert len(audit_lines(model)) == 1
+        assert len(log()) == 1
         deploy_model(model, verdict)
         assert '"unchanged": true' in capsys.readouterr().out.splitlines()[-1]

@@ -148,7 +148,7 @@ def test_a_folder_of_any_labels_and_its_new_gallery_class(tmp_path: Path) -> Non
 def test_a_step_that_fails_says_why_and_where_the_log_is(tmp_path: Path) -> None:
     done = run(tmp_path / "volumes", {"data": {"source": "folder"}})
     assert done.returncode == 1
-    assert re.match(r"preprocess failed: .*put images into train/<label>/ there\nlog: .*\.log$", done.stderr)
+    assert re.match(r"error: preprocess failed: .*put images into train/<label>/ there\nlog: .*\.log$", done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
     assert "Traceback" in Path(done.stderr.split("log: ")[1].strip()).read_text()
 

@@ -140,6 +140,8 @@ def test_a_full_disk_stops_the_run_by_name_and_leaves_the_pointer(tmp_path: Path
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
 def test_unwritable_volumes_stop_the_run_by_name_and_leave_the_pointer(tmp_path: Path) -> None:
     done = run_on_mount(tmp_path / "volumes", "ro")
-    assert re.match(rf"{tmp_path}/volumes/logs.* cannot be written \(Read-only file system\): make it wri", done.stderr)
+    assert re.match(
+        rf"error: {tmp_path}/volumes/logs.* cannot be written \(Read-only file system\): make it wri", done.stderr
+    )
     assert done.stdout.endswith("status 1\nold\n")
     assert "Traceback" not in done.stderr + done.stdout

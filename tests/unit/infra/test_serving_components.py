@@ -9,7 +9,7 @@ import pytest
 
 from contract.paths import ROOT
 from pipeline.settings import load_project
-from steps.deploy.release import rollout, service
+from steps.deploy.release.cluster import rollout, service
 from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment
 
 PROJECT = load_project(ROOT / "project.yaml")

@@ -15,7 +15,7 @@ from tests.support.switching import answers, kubeconfig
 @pytest.fixture
 def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster that kubectl's settings name, with the Role of infra/torchserve, and patience for a test."""
-    from steps.deploy.release import rollout, service
+    from steps.deploy.release.cluster import deployment, rollout, service
 
     (volumes / "deploy-model/model-store").mkdir(parents=True)
     one = Cluster(rules=yaml.safe_load((ROOT / "infra/torchserve/base/rollout-role.yaml").read_text())["rules"])
@@ -27,7 +27,7 @@ def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         monkeypatch.setattr(rollout, "POLL_SECONDS", 0.002)
         monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 10)  # where it waits for what never comes, a test fails
-        monkeypatch.setattr(rollout, "BACKOFF_SECONDS", 0.001)
+        monkeypatch.setattr(deployment, "BACKOFF_SECONDS", 0.001)
         monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)
         monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
         yield one

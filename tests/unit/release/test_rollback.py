@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
+from contract.pointer import Record
 from steps.common.errors import StepError
-from steps.common.pointer import read_pointer, rolled_back
+from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
-from steps.deploy.release import audit
+from steps.deploy.release.journal import read_status
 from steps.deploy.release.rollback import rollback
 from tests.support.switching import current, served, switches
 
@@ -28,11 +29,9 @@ def test_the_version_before_is_served_again_and_the_one_left_is_noted(capsys: py
     assert capsys.readouterr().out.splitlines()[-1] == f"ROLLED BACK to v1 (was v2); {follows}"
     pointer = read_pointer()
     assert pointer is not None
-    assert (pointer["version"], pointer["mar"], pointer["network"]) == ("v1", "digits_v1.mar", "n-v1")
-    assert [(note["version"], note["network"], note["index"]) for note in pointer["rolled_back"]] == [
-        ("v2", "n-v2", "i-v2")
-    ]
-    reason = rolled_back(pointer, "n-v2", "i-v2")
+    assert (pointer.version, pointer.mar, pointer.network) == ("v1", "digits_v1.mar", "n-v1")
+    assert [(note.version, note.network, note.index) for note in pointer.rolled_back] == [("v2", "n-v2", "i-v2")]
+    reason = pointer.why_out_of_service("n-v2", "i-v2")
     assert reason is not None
     assert reason.endswith("make rollback VERSION=v2 puts it back")
     assert switches() == [("deployed", None, "v1"), ("deployed", "v1", "v2"), ("rolled-back", "v2", "v1")]
@@ -42,12 +41,12 @@ def test_again_and_again_goes_further_back_until_there_is_nothing(capsys: pytest
     for version in ("v1", "v2", "v3"):
         served(version)
     assert [rollback(), rollback()] == ["ROLLED BACK to v2 (was v3)", "ROLLED BACK to v1 (was v2)"]
-    before = (read_pointer(), audit.read())
+    before = (read_pointer(), read_status())
     assert main(["rollback"]) == 2
     assert "error: there is no version to go back to: none was served before v1; the versions are v1, v2, v3" in (
         capsys.readouterr().err
     )
-    assert (read_pointer(), audit.read()) == before
+    assert (read_pointer(), read_status()) == before
 
 
 def test_forward_again_takes_the_note_off_and_leaves_none() -> None:
@@ -57,7 +56,7 @@ def test_forward_again_takes_the_note_off_and_leaves_none() -> None:
     rollback("v3")
     pointer = read_pointer()
     assert pointer is not None
-    assert (pointer["version"], pointer["rolled_back"]) == ("v3", [])
+    assert (pointer.version, pointer.rolled_back) == ("v3", ())
     assert rollback() == "ROLLED BACK to v1 (was v3)", "which was served before it"
 
 
@@ -68,18 +67,18 @@ def test_a_version_skipped_stays_allowed_and_a_later_deployment_keeps_the_notes(
     served("v4")
     pointer = read_pointer()
     assert pointer is not None
-    assert [note["version"] for note in pointer["rolled_back"]] == ["v3"]
-    assert rolled_back(pointer, "n-v2", "i-v2") is None
+    assert [note.version for note in pointer.rolled_back] == ["v3"]
+    assert pointer.why_out_of_service("n-v2", "i-v2") is None
     assert rollback() == "ROLLED BACK to v1 (was v4)"
 
 
 def test_what_is_served_already_is_said_and_logged_no_second_time(capsys: pytest.CaptureFixture[str]) -> None:
     served("v1")
     served("v2")
-    before = (read_pointer(), audit.read())
+    before = (read_pointer(), read_status())
     assert main(["rollback", "--version", "v2"]) == 0
     assert capsys.readouterr().out == "v2 is served already\n"
-    assert (read_pointer(), audit.read()) == before
+    assert (read_pointer(), read_status()) == before
 
 
 @pytest.mark.parametrize(
@@ -96,10 +95,10 @@ def test_an_archive_that_is_lost_or_damaged_is_found_before_anything_changes(
     served("v1")
     served("v2")
     spoil(deploy_volume / "model-store/digits_v1.mar")
-    before = (read_pointer(), audit.read())
+    before = (read_pointer(), read_status())
     assert main(["rollback"]) == 2
     assert message in capsys.readouterr().err
-    assert (read_pointer(), audit.read()) == before
+    assert (read_pointer(), read_status()) == before
 
 
 def test_an_unknown_version_is_refused_with_those_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,13 +152,24 @@ def test_the_command_says_all_of_it_without_a_traceback(volumes: Path) -> None:
     assert "default: the one served before the current" in told
 
 
-def test_a_damaged_record_is_named(deploy_volume: Path) -> None:
+def test_a_damaged_record_that_the_journal_does_not_know_is_named(deploy_volume: Path) -> None:
     served("v1")
     served("v2")
-    (deploy_volume / "versions/v1.json").write_text("{")
-    with pytest.raises(StepError, match=r"versions/v1\.json cannot be read .* restore it, or remove it"):
+    (deploy_volume / "versions/v0.json").write_text("{")
+    with pytest.raises(StepError, match=r"versions/v0\.json cannot be read .* restore it, or remove it"):
         rollback()
     assert current() == "v2"
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text("{"), lambda path: path.unlink()])
+def test_a_record_that_the_journal_knows_is_written_anew(deploy_volume: Path, spoil: Callable[[Path], None]) -> None:
+    served("v1")
+    served("v2")
+    path = deploy_volume / "versions/v1.json"
+    before = path.read_bytes()
+    spoil(path)
+    assert rollback() == "ROLLED BACK to v1 (was v2)"
+    assert path.read_bytes() == before
 
 
 def test_the_records_hold_what_the_pointer_said(deploy_volume: Path) -> None:
@@ -171,4 +181,4 @@ def test_the_records_hold_what_the_pointer_said(deploy_volume: Path) -> None:
     rollback()
     pointer = read_pointer()
     assert pointer is not None
-    assert {key: pointer[key] for key in record} == record
+    assert pointer.record == Record.parsed(record)

@@ -10,11 +10,12 @@ import pytest
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
-from steps.deploy.release import audit, rollout, service
-from steps.deploy.release.switch import RolledBackError
+from steps.deploy.release.cluster import rollout, service
+from steps.deploy.release.journal import read_status
+from steps.deploy.release.switch import SwitchError
 from tests.stand_ins.kubernetes import Cluster, crashed, unschedulable, waiting
 from tests.stand_ins.kubernetes_http import Server, Service
-from tests.support.switching import answers, log, pointed, pointer, serve
+from tests.support.switching import answers, log, serve
 
 
 def test_all_pods_serve_the_version_before_the_run_ends(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,7 +23,7 @@ def test_all_pods_serve_the_version_before_the_run_ends(cluster: Cluster, capsys
     assert (cluster.stamp, cluster.image) == ("v1", "serving:new")
     assert [pod.version for pod in cluster.pods] == ["v1", "v1"]
     assert log() == [("deployed", "v1")]
-    assert "rollout" not in pointed()
+    assert read_status().finished
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["doing"] for event in events].count("asking the Service") == 1
     counts = [event["done"] for event in events if event["doing"] == "rolling out"]
@@ -64,22 +65,22 @@ def test_a_rollout_that_gets_stuck_is_taken_back_and_says_what_the_pods_say(
     cluster: Cluster, state: dict[str, Any], message: str
 ) -> None:
     serve("v1", image="serving:1")
-    before = pointer()
+    before = read_pointer()
     cluster.broken["v2"] = state
     with pytest.raises(
-        RolledBackError,
+        SwitchError,
         match=f"v2 was not rolled out, and v1 is served as before: of 2 pods 0 .* its progressDead.*{message}",
     ):
         serve("v2", image="serving:2")
-    assert (cluster.stamp, cluster.image, pointer()) == ("v1", "serving:1", before)
+    assert (cluster.stamp, cluster.image, read_pointer()) == ("v1", "serving:1", before)
     assert [pod.version for pod in cluster.pods if pod.ready] == ["v1", "v1"], "which served all the time"
     assert log() == [("deployed", "v1"), ("deployed", "v2"), ("undone", "v1")]
-    assert message.split(":", maxsplit=1)[0].split(maxsplit=1)[0] in audit.read()[-1]["reason"]
+    assert message.split(":", maxsplit=1)[0].split(maxsplit=1)[0] in read_status().history[-1].reason
 
 
 def test_the_first_model_that_does_not_come_up_leaves_no_pointer_and_no_stamp(cluster: Cluster) -> None:
     cluster.broken["v1"] = waiting("ImagePullBackOff", "")
-    with pytest.raises(RolledBackError, match="and nothing is served as before"):
+    with pytest.raises(SwitchError, match="and nothing is served as before"):
         serve("v1")
     assert (cluster.stamp, cluster.image, read_pointer()) == (None, "serving:old", None)
     assert log() == [("deployed", "v1"), ("undone", None)]
@@ -88,13 +89,13 @@ def test_the_first_model_that_does_not_come_up_leaves_no_pointer_and_no_stamp(cl
 def test_pods_that_never_come_are_not_waited_for_without_end(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 0.2)
     cluster.hangs.add("v1")
-    with pytest.raises(RolledBackError, match="of 2 pods 0 became ready in 0.2 s: their states do not say why"):
+    with pytest.raises(SwitchError, match="of 2 pods 0 became ready in 0.2 s: their states do not say why"):
         serve("v1")
 
 
 def test_a_wrong_golden_prediction_is_taken_back(cluster: Cluster) -> None:
     serve("v1")
-    with pytest.raises(RolledBackError, match="v1 is served as before: a pod of the new version does not serve it: it"):
+    with pytest.raises(SwitchError, match="v1 is served as before: a pod of the new version does not serve it: it"):
         serve("v2", wrong=True)
     assert cluster.stamp == "v1"
     assert log()[-1] == ("undone", "v1")
@@ -118,14 +119,14 @@ def test_a_version_before_that_goes_on_to_answer_is_no_success(cluster: Cluster)
     late.late = ["v1"] * 100_000
     with Server(late) as before:
         os.environ["SERVING_URL"] = before.url
-        with pytest.raises(RolledBackError, match="after 0.5 s .* still answers with version v1, not v2"):
+        with pytest.raises(SwitchError, match="after 0.5 s .* still answers with version v1, not v2"):
             serve("v2")
     assert cluster.stamp == "v1"
 
 
 def test_a_service_that_nobody_answers_is_no_success(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_URL", "http://127.0.0.1:9")
-    with pytest.raises(RolledBackError, match="still does not answer"):
+    with pytest.raises(SwitchError, match="still does not answer"):
         serve("v1")
 
 
@@ -157,9 +158,7 @@ def test_what_was_confirmed_once_stays_in_the_pointer_though_its_pods_fail_later
     cluster.exists = True
     cluster.pods[0].ready = False
     cluster.broken["v2"] = crashed("the volume is gone")
-    with pytest.raises(
-        RolledBackError, match="v2 was not rolled out, and v2 is served as before: .*the volume is gone"
-    ):
+    with pytest.raises(SwitchError, match="v2 was not rolled out, and v2 is served as before: .*the volume is gone"):
         serve("v2")
     assert (read_pointer(), log()) == before
 
@@ -167,7 +166,7 @@ def test_what_was_confirmed_once_stays_in_the_pointer_though_its_pods_fail_later
 @pytest.mark.parametrize("replicas", [0, None])
 def test_a_deployment_that_is_paused_or_has_no_pods_is_not_waited_for(cluster: Cluster, replicas: int | None) -> None:
     cluster.deployment["spec"].update({"replicas": 0} if replicas == 0 else {"paused": True})
-    with pytest.raises(RolledBackError, match="is scaled to no pods" if replicas == 0 else "is paused: undo that"):
+    with pytest.raises(SwitchError, match="is scaled to no pods" if replicas == 0 else "is paused: undo that"):
         serve("v1")
 
 
@@ -186,8 +185,8 @@ def test_a_rollback_that_cannot_be_rolled_out_is_taken_back_with_its_note(
 ) -> None:
     serve("v1")
     serve("v2")
-    before = pointer()
+    before = read_pointer()
     cluster.broken["v1"] = unschedulable("no node")
     assert main(["rollback"]) == 1
     assert "error: v1 was not rolled out, and v2 is served as before" in capsys.readouterr().err
-    assert (pointer(), cluster.stamp) == (before, "v2")
+    assert (read_pointer(), cluster.stamp) == (before, "v2")

@@ -16,17 +16,17 @@ from contract.paths import ROOT
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
-from steps.deploy.release import rollout
-from steps.deploy.release.switch import RolledBackError
+from steps.deploy.release.cluster import deployment
+from steps.deploy.release.switch import SwitchError
 from tests.stand_ins.kubernetes import ALL, Cluster, waiting
 from tests.stand_ins.kubernetes_http import Server
-from tests.support.switching import log, pointer, serve
+from tests.support.switching import log, serve
 
 
 def test_the_role_of_infra_grants_what_was_used_and_nothing_else(cluster: Cluster) -> None:
     serve("v1")
     cluster.broken["v2"] = waiting("ImagePullBackOff", "no such image")
-    with pytest.raises(RolledBackError):
+    with pytest.raises(SwitchError):
         serve("v2")
     granted = {
         (group, resource, name, verb)
@@ -53,20 +53,20 @@ def test_a_missing_deployment_is_found_before_anything_changes(cluster: Cluster,
 @pytest.mark.parametrize("verb", ["get", "patch"])
 def test_a_missing_role_is_named(cluster: Cluster, verb: str) -> None:
     serve("v1")
-    before = pointer()
+    before = read_pointer()
     cluster.rules = [{**rule, "verbs": [each for each in rule["verbs"] if each != verb]} for rule in ALL]
     with pytest.raises(
         StepError, match=f"may not {verb} deployments in namespace kubeflow, which the Role rollout all"
     ) as told:
         serve("v2")
-    assert (pointer(), cluster.stamp) == (before, "v1")
+    assert (read_pointer(), cluster.stamp) == (before, "v1")
     assert "set back" not in str(told.value), "for it was never changed"
 
 
 def test_pods_that_may_not_be_listed_do_not_hide_what_failed(cluster: Cluster) -> None:
     cluster.rules = ALL[:1]
     cluster.broken["v1"] = waiting("ImagePullBackOff", "")
-    with pytest.raises(RolledBackError, match="0 became ready within its progressDeadlineSeconds: .*may not list pods"):
+    with pytest.raises(SwitchError, match="0 became ready within its progressDeadlineSeconds: .*may not list pods"):
         serve("v1")
 
 
@@ -130,7 +130,7 @@ def test_in_a_pod_its_account_and_its_certificate_are_used(
         assert serve("v1")
         other = self_signed(tmp_path / "other.pem")
         monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(other))
-        monkeypatch.setattr(rollout, "_RETRIES", 0)
+        monkeypatch.setattr(deployment, "_RETRIES", 0)
         with pytest.raises(StepError, match="the Kubernetes API does not answer .*CERTIFICATE_VERIFY_FAILED"):
             serve("v2")
 

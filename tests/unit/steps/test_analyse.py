@@ -19,7 +19,6 @@ from steps.analyse.verdict import Score, judge
 from steps.common import store
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.common.pointer import write_pointer
 from steps.embed.embed import embed
 from steps.index.index import index
 from steps.preprocess.preprocess import preprocess
@@ -179,7 +178,12 @@ def serve(model: dict[str, Any], network: str, idx: str) -> None:
             for path in folder.iterdir():
                 if path.name != "manifest.json":
                     mar.write(path, path.name)
-    write_pointer({"name": "m", "version": "1", "mar": "m_1.mar", "network": network, "index": idx})
+    point(model, {"name": "m", "version": "1", "mar": "m_1.mar", "network": network, "index": idx})
+
+
+def point(model: dict[str, Any], pointer: dict[str, Any]) -> None:
+    """Write the pointer."""
+    (model["volumes"] / "deploy-model/current.json").write_text(json.dumps(pointer))
 
 
 def crippled(model: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def test_a_rolled_back_network_and_index_are_rejected_until_put_back(model: dict
     accepted = run(model)
     note = {"version": "v2", "network": model["network"], "index": model["index"], "at": "2026-01-02T03:04:05+00:00"}
     pointer = {"name": "m", "version": "1", "mar": "m_1.mar", "network": worse["network"], "index": worse["index"]}
-    write_pointer({**pointer, "rolled_back": [note]})
+    point(model, {**pointer, "rolled_back": [note]})
     rejected = run(model)
     assert accepted.verdict.better
     assert not rejected.verdict.better
@@ -226,7 +230,7 @@ def test_a_rolled_back_network_and_index_are_rejected_until_put_back(model: dict
     )
     assert rejected.id != accepted.id
     assert not json.loads((rejected.report.parent / "verdict.json").read_text())["better"]
-    write_pointer({**pointer, "rolled_back": [{**note, "index": "another"}]})
+    point(model, {**pointer, "rolled_back": [{**note, "index": "another"}]})
     assert run(model) == accepted, "another index with the same network is another model"
 
 
@@ -234,7 +238,7 @@ def test_what_is_served_is_not_rejected_for_another_version_of_it(model: dict[st
     serve(model, model["network"], model["index"])
     pointer = json.loads((model["volumes"] / "deploy-model/current.json").read_text())
     note = {"version": "v2", "network": model["network"], "index": model["index"], "at": "then"}
-    write_pointer({**pointer, "rolled_back": [note]})
+    point(model, {**pointer, "rolled_back": [note]})
     assert run(model).verdict.better
 
 

@@ -1,4 +1,4 @@
-"""Asks the Service for golden predictions, until every pod behind it may be taken to serve a version, and rightly."""
+"""Asks the Service for golden predictions, until each pod has returned the expected ones, with probability 1 - 1e-4."""
 
 import json
 import math
@@ -13,18 +13,24 @@ from serving.golden import Golden, GoldenError, Item
 from steps.common.errors import StepError
 from steps.common.events import emit
 
-ASK_SECONDS = 120.0  # that pods of the version before may go on to answer, since endpoints follow late
+ASK_SECONDS = 120.0  # during which pods of the version before may answer, since endpoints are updated late
 PAUSE_SECONDS = 1.0
 _REQUEST_SECONDS = 30
-_MISSED = 1e-4  # the chance that some pod is never asked
+_MISSED = 1e-4  # the probability that a pod is never asked
 
 
 def ask(url: str, golden: Golden, pods: int) -> None:
-    """Ask until a row of answers is right, so long that hardly one of so many pods is left out.
+    """Ask until as many answers in a row are right as reach every pod with probability 1 - 1e-4.
 
-    StepError if one is wrong, or another version goes on to answer.
+    Args:
+        url: where the Service answers predictions of the model.
+        golden: the version, its images and the answers expected.
+        pods: the number of pods behind the Service.
+
+    Raises:
+        StepError: an answer of the version is wrong, or after ASK_SECONDS another version or none still answers.
     """
-    # Each question has a connection of its own, which may go to any of them.
+    # Each request has a connection of its own, so any pod may get it.
     enough = math.ceil(math.log(_MISSED / pods) / math.log(1 - 1 / pods)) if pods > 1 else 1
     count = max(enough, len(golden.items))
     emit(Progress("asking the Service", 0, count, "golden predictions"))
@@ -36,7 +42,7 @@ def ask(url: str, golden: Golden, pods: int) -> None:
 
 
 def _troubles(url: str, golden: Golden, items: Iterable[Item]) -> Iterator[str]:
-    """What is not yet as it shall be; StepError where waiting does not help."""
+    """What is still wrong and may pass; StepError for what does not."""
     for item in items:
         try:
             status, answer = predict(url, item.image, timeout=_REQUEST_SECONDS)
