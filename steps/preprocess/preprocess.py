@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.events import Progress, Warned
+from contract.events import Progress, Warned, emit
 from steps.common import progress
 from steps.common.dataset import KIND, write_images, write_labels
 from steps.common.decode import BadImage, decode
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.parameters import typed
 from steps.common.png import encode_png
 from steps.common.store import Artefact, holds_only_older, produce

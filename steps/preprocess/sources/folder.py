@@ -3,10 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from contract.events import Warned
+from contract.events import Warned, emit
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.preprocess.sources.source import Part, Parts, Source
 
 

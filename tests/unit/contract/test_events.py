@@ -16,10 +16,10 @@ from contract.events import (
     Verdict,
     Waiting,
     Warned,
+    emit,
     line,
     parse,
 )
-from steps.common.events import emit
 
 VERDICT = Verdict(accuracy=0.9, worst_label=None, worst_accuracy=0.0, better=False, reason="too few")
 ANALYSED = Finished(
