@@ -1,10 +1,17 @@
 # The commands of this project, for people and for CI. Each target runs one Python command.
 
-PYTHON ?= python3.11
+export PYTHON TORCH
 export VOLUMES ?= volumes
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 RUNNER ?= subprocess
 RUN = .venv/bin/python -m
 PARALLEL = --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# Any Python starts the installation, which finds the one to install with.
+PYTHONS = python3.13 python3.12 python3.11 ~/.local/bin/python3.13 ~/.local/bin/python3.12 ~/.local/bin/python3.11
+NEED = Python 3.11 to 3.13 is needed: on Debian and Ubuntu, apt install python3 python3-venv; on macOS, brew install python@3.13; anywhere, uv python install 3.13 (https://docs.astral.sh/uv)
+# To what makes images, TORCH is about them and not about .venv.
+HERE = $(if $(filter docker,$(RUNNER)),,$$TORCH)
+images image push compile submit schedule pin doctor: HERE =
 START_subprocess = serving start
 START_docker = pipeline serve
 
@@ -14,13 +21,11 @@ START_docker = pipeline serve
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-install: .venv/.installed  ## make .venv and install the locked dependencies
-
-.venv/.installed: requirements.txt steps/torch.txt
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r steps/torch.txt
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
-	touch $@
+install:  ## install into .venv: make install [PYTHON=python3.12] [TORCH=cpu or cuda]
+	@for python in .venv/bin/python python3 $(PYTHONS) "$$PYTHON" python; do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null \
+	        && exec "$$python" -m install --python="$$PYTHON" --torch="$(HERE)"; \
+	done; echo "there is no Python here that runs; $(NEED)" >&2; exit 2
 
 run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) pipeline run --runner $(RUNNER)

@@ -19,9 +19,7 @@ class Environment(BaseSettings):
     volumes: Path = Field(
         default=Path("/"), description="The folder of the volumes `data`, `model` and `deploy-model`."
     )
-    run_id: str | None = Field(
-        default=None, description="The run on Kubeflow, which the audit log and the webhook name."
-    )
+    run_id: str | None = Field(default=None, description="The run on Kubeflow, which the journal and the webhook name.")
     webhook_url: str | None = Field(default=None, description="Where the end of a run is reported, in Slack's format.")
     serving_namespace: str | None = Field(
         default=None,

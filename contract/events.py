@@ -128,6 +128,11 @@ def line(event: Event) -> str:
     return json.dumps({"event": _NAMES[type(event)], **facts(event)})
 
 
+def emit(event: Event) -> None:
+    """Write one event to standard output, for whoever watches: a person, the pipeline's command, or a pod's log."""
+    print(line(event), flush=True)
+
+
 def facts(event: Event) -> dict[str, Any]:
     """The fields of an event that say something, as JSON values: numbers, truth values, and what is not empty."""
     return {key: value for key, value in dataclasses.asdict(event).items() if value or isinstance(value, int | float)}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 # Each volume with the PersistentVolumeClaim that is mounted at /<volume>; infra/pv-pvc makes them.
 CLAIMS = {"data": "data-pvc", "model": "train-model-pvc", "deploy-model": "deploy-model-pvc"}
 # Sources of every image with torch.
-TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt")
+TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt", "steps/torch_build.py")
 
 _Cpu = Annotated[str, Field(pattern=r"^([0-9]*\.)?[0-9]+m?$")]
 _Memory = Annotated[str, Field(pattern=r"^[0-9]+([KMGTPE]i?)?$")]

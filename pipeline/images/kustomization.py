@@ -1,6 +1,7 @@
 """Writes the images of this revision into the kustomizations of `infra/torchserve`."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from contract.paths import ROOT
@@ -29,7 +30,20 @@ def pin(project: Project, root: Path = ROOT) -> list[Path]:
     Raises:
         SettingsError: A kustomization has no entry for its image.
     """
-    images, changed = references(project), []
+    changed = [(path, new) for path, text, new in _files(project, root) if new != text]
+    for path, new in changed:
+        path.write_text(new, encoding="utf-8")
+    return [path for path, _ in changed]
+
+
+def stale(project: Project, root: Path = ROOT) -> list[Path]:
+    """The files that `pin` would change."""
+    return [path for path, text, new in _files(project, root) if new != text]
+
+
+def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
+    """Each file, its text, and its text with this revision's image."""
+    images = references(project)
     for name, file in KUSTOMIZATIONS.items():
         repository, _, tag = images[name].rpartition(":")
         for path in (root / file, *sorted(root.glob(f"{{{{*}}}}/{file}"))):
@@ -37,10 +51,7 @@ def pin(project: Project, root: Path = ROOT) -> list[Path]:
             new = _with_value(text, name, "newTag", f'"{tag}"', path)
             if path == root / file:
                 new = _with_value(new, name, "newName", repository, path)
-            if new != text:
-                path.write_text(new, encoding="utf-8")
-                changed.append(path)
-    return changed
+            yield path, text, new
 
 
 def _with_value(text: str, image: str, key: str, value: str, path: Path) -> str:

@@ -12,6 +12,7 @@ from contract.paths import ROOT
 from pipeline.settings import SettingsError
 from steps.common.digest import digest, file_sha256
 from steps.registry import STEPS, TASKS, TORCH
+from steps.torch_build import BUILDS
 
 SERVING = "serving"
 # In the order of building: some steps' images are built on that of serving.
@@ -71,13 +72,14 @@ def build_arguments(name: str) -> dict[str, str]:
         Values of `BASE_IMAGE` and `TORCH`, without those that are as in the Dockerfiles.
 
     Raises:
-        SettingsError: TORCH is neither cpu nor cuda.
+        SettingsError: TORCH is neither auto, cpu nor cuda.
     """
-    torch = os.environ.get("TORCH") or "cpu"
-    if torch not in ("cpu", "cuda"):
-        raise SettingsError(f"TORCH: is {torch!r}; it must be cpu or cuda")
+    torch = os.environ.get("TORCH") or "auto"
+    if torch not in ("auto", *BUILDS):
+        raise SettingsError(f"TORCH: is {torch!r}; it must be auto, {' or '.join(BUILDS)}")
     chosen = {"BASE_IMAGE": os.environ.get("BASE_IMAGE", "")}
-    if torch != "cpu" and "steps/torch.txt" in sources(name):
+    # auto is the CPU build in images: they are for other machines than this, whose GPU it would look for.
+    if torch == "cuda" and "steps/torch.txt" in sources(name):
         chosen["TORCH"] = torch
     return {key: value for key, value in chosen.items() if value}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contract.errors import ProjectError
+from contract.paths import ROOT
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.cluster import check_claims, check_gpus, check_serving, claims_namespace
 from pipeline.settings import Project, SettingsError, load_params, load_project
@@ -46,11 +47,13 @@ def examine(project: Path, params: Path, host: str | None, token: str | None, na
     if not settings:
         return
     kubeflow = settings[0].kubeflow
+    yield _check("torch", _torch)
     yield _check("revision", _revision)
     yield _check("images", lambda: _images(settings[0]))
     yield _check("Kubeflow", lambda: _kubeflow(host, token, namespace))
     yield _check("claims", lambda: check_claims(claims_namespace()))
     if serving := kubeflow.serving_namespace:
+        yield _check("manifests", lambda: _manifests(settings[0]))
         yield _check("serving", lambda: check_serving(serving))
     if kubeflow.gpus:
         yield _check("GPU", lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector))
@@ -61,6 +64,18 @@ def _check(name: str, find: Callable[[], str]) -> Check:
         return Check(name, find(), True)
     except ProjectError as error:
         return Check(name, str(error), False)
+
+
+def _torch() -> str:
+    """The build that is installed here, and why."""
+    from importlib.metadata import version
+
+    from install import environment, torch
+
+    stamp, found = environment.read_stamp(), version("torch")
+    if not environment.whole(stamp):
+        return f"{found}, which make install did not install"
+    return torch.told(stamp["choice"], stamp["build"], found)
 
 
 def _revision() -> str:
@@ -78,6 +93,16 @@ def _images(project: Project) -> str:
     if missing:
         return f"{project.registry} answers; it lacks {', '.join(missing)}, which make push pushes"
     return f"{project.registry} has every image"
+
+
+def _manifests(project: Project) -> str:
+    """Whether infra/torchserve names the images that a push would bring."""
+    from pipeline.images.kustomization import stale
+
+    if files := stale(project):
+        names = ", ".join(str(path.relative_to(ROOT)) for path in files)
+        raise SettingsError(f"{names} names other images than those of {project.registry}/{project.name}: make pin")
+    return "infra/torchserve names the images of this revision"
 
 
 def _kubeflow(host: str | None, token: str | None, namespace: str | None) -> str:

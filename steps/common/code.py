@@ -26,7 +26,6 @@ PLUMBING = (
     "steps.common.code",
     "steps.common.digest",
     "steps.common.errors",
-    "steps.common.events",
     "steps.common.files",
     "steps.common.lineage",
     "steps.common.pointer",

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from contract.environment import Environment
-from contract.events import Failed, Finished, Started, line
+from contract.events import Failed, Finished, Started, emit, line
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.files import write_atomically
 from steps.common.volumes import model_volume
 

@@ -19,11 +19,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from contract.events import Waiting
+from contract.events import Waiting, emit
 from steps.common.code import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.files import sync, volume_trouble, writing
 
 MANIFEST = "manifest.json"

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.events import Progress
+from contract.events import Progress, emit
 from steps.common.dataset import Rows, png_original, write_images, write_labels
 from steps.common.decode import BadImage, decode
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.png import encode_png
 from steps.preprocess.sources.source import Part, Parts
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.events import Progress
+from contract.events import Progress, emit
 from steps.common.errors import StepError
-from steps.common.events import emit
 
 _CHUNK_BYTES = 1 << 16  # at most lost when a transfer breaks
 _TIMEOUT_SECONDS = 30

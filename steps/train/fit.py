@@ -22,10 +22,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
 from contract.environment import Environment
-from contract.events import Epoch, Resumed, Warned
+from contract.events import Epoch, Resumed, Warned, emit
 from steps.common.dataset import Split, open_split
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.files import write_atomically
 from steps.train import network as network_module
 from steps.train.arcface import ArcFace

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contract.events import Warned
+from contract.events import Warned, emit
 from steps.common import progress
 from steps.common.dataset import read_split
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import produce
 from steps.common.volumes import data_volume

@@ -16,6 +16,7 @@ from pipeline.images.build import references
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_project
 from tests.support.engine_tools import docker
+from tests.support.settings import PROJECT_FILE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -59,7 +60,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def project(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """This project with another registry; its images are removed afterwards."""
-    content = yaml.safe_load((ROOT / "project.yaml").read_text())
+    content = yaml.safe_load(PROJECT_FILE.read_text())
     file = tmp_path_factory.mktemp("project") / "project.yaml"
     file.write_text(yaml.safe_dump({**content, "registry": registry}))
     yield file

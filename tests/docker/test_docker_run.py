@@ -17,6 +17,8 @@ import yaml
 from contract.paths import ROOT
 from pipeline.images.docker import UID
 from tests.support.engine_tools import docker
+from tests.support.examples import OPEN_GATE
+from tests.support.settings import PARAMS_FILE
 
 pytestmark = pytest.mark.docker
 
@@ -33,8 +35,9 @@ MADE = [
 @pytest.fixture(scope="module")
 def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Parameters of a short training."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = yaml.safe_load(PARAMS_FILE.read_text())
     content["train"]["epochs"] = 3
+    content["gate"] = OPEN_GATE
     file = tmp_path_factory.mktemp("params") / "params.yaml"
     file.write_text(yaml.safe_dump(content))
     return file

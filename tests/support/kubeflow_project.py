@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
 from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
+PROJECT, PARAMS = load_project(PROJECT_FILE), load_params(PARAMS_FILE)
 VERDICT = {"accuracy": 0.97, "worst_label": "a|b", "worst_accuracy": 0.9, "better": True, "reason": "good enough"}
 SAID: dict[str, Any] = {
     "analyse": {"id": "v1", "verdict": VERDICT, "classes": ["a|b", "c"], "confusion": [[9, 1], [0, 8]]},

@@ -13,6 +13,7 @@ import yaml
 from contract.paths import ROOT
 
 FOLDER = ROOT / "infra/torchserve"
+ACCOUNT = "train-pipeline"  # of the pods of the pipeline
 COMPONENTS = ("autoscaling", "ingress", "monitoring")
 CUSTOM = {
     "ServiceMonitor",
@@ -64,3 +65,9 @@ def container(made: Objects) -> dict[str, Any]:
     (only,) = pod(made)["containers"]
     found: dict[str, Any] = only
     return found
+
+
+def project_name() -> str:
+    """What the manifests call the project, which is its name when it is made."""
+    text = (ROOT / "infra/pv-pvc/kustomization.yaml").read_text()
+    return re.findall(r"(?m)^ +- project=(\S+)", text)[0]

@@ -10,10 +10,11 @@ import yaml
 
 from contract.paths import ROOT
 from steps.registry import STEP_NAMES
-from tests.support.examples import PARAMS
+from tests.support.examples import OPEN_GATE, PARAMS
+from tests.support.settings import PROJECT_FILE
 
 Done = subprocess.CompletedProcess[str]
-QUICK = {"train": {"epochs": 2}}
+QUICK: dict[str, dict[str, Any]] = {"train": {"epochs": 2}, "gate": OPEN_GATE}
 
 
 def run_command(volumes: Path, change: dict[str, dict[str, Any]]) -> list[str]:
@@ -21,7 +22,8 @@ def run_command(volumes: Path, change: dict[str, dict[str, Any]]) -> list[str]:
     params = volumes.parent / "params.yaml"
     sections = {section: {**values, **change.get(section, {})} for section, values in PARAMS.items()}
     params.write_text(yaml.safe_dump(sections))
-    return [sys.executable, "-m", "pipeline", "run", "--volumes", str(volumes), "--params", str(params)]
+    command = [sys.executable, "-m", "pipeline", "run", "--volumes", volumes, "--params", params]
+    return [*map(str, command), "--project", str(PROJECT_FILE)]
 
 
 def run(volumes: Path, change: dict[str, dict[str, Any]], root: Path = ROOT) -> Done:

@@ -1,5 +1,6 @@
 """A project of one small test in a Git repository of its own, whose workflows act runs on this machine."""
 
+import json
 import os
 import re
 import shutil
@@ -11,9 +12,12 @@ from typing import Any
 import yaml
 
 from contract.paths import ROOT
+from install.environment import locks_digest
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 _PARTS = (
     "contract",
+    "install",
     "pipeline",
     "steps",
     "serving",
@@ -21,8 +25,6 @@ _PARTS = (
     "infra",
     ".github",
     "Makefile",
-    "params.yaml",
-    "project.yaml",
 )
 _PARTS += ("requirements.txt", "pyproject.toml", ".gitignore", ".dockerignore")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,6 +35,8 @@ def copied(project: Path) -> Path:
     for name in _PARTS:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, project / name)
+    for file in (PROJECT_FILE, PARAMS_FILE):
+        shutil.copy2(file, project)
     return project
 
 
@@ -45,14 +49,12 @@ def prepared(project: Path, registry: str) -> Path:
     put_test(project, passes=True)
     rules = project / "pyproject.toml"  # one test covers little
     rules.write_text(re.sub(r"^fail_under = .*$", "fail_under = 0", rules.read_text(), flags=re.MULTILINE))
-    # The packages are those of the locks, and newer than any copy of these, so that they are not installed again.
+    # The packages are those of the locks, and said to be, so that they are not installed again.
     (project / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (project / ".venv" / name).symlink_to(Path(sys.prefix, name))
-    installed = project.parent / f"{project.name}-installed"
-    installed.touch()
-    os.utime(installed, (2**32, 2**32))
-    (project / ".venv/.installed").symlink_to(installed)
+    stamp = {"folder": str((project / ".venv").resolve()), "locks": locks_digest(), "choice": "auto", "build": "cpu"}
+    (project / ".venv/installed.json").write_text(json.dumps(stamp))
     git(project, "init", "-q", "-b", "master")
     commit(project)
     return project

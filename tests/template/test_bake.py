@@ -46,6 +46,12 @@ def test_default_project_is_this_repository(tool: Run, out: Path, travelling: li
     assert different(travelling, out / NAME) == []
 
 
+def test_tests_start_from_the_settings_of_a_new_project() -> None:
+    for name in ("params.yaml", "project.yaml"):
+        told, own = ROOT / name, ROOT / "tests/support" / name
+        assert own.read_text() == told.read_text(), f"copy {name} to tests/support: its tests are of this project"
+
+
 def test_readme_names_every_folder(travelling: list[str]) -> None:
     folders = {name.split("/")[0] for name in travelling if "/" in name and not name.startswith(".")}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -186,6 +192,10 @@ def test_name_follows_from_the_title(tool: Run, out: Path) -> None:
     assert done.returncode == 0
     project = load_project(out / "bird-songs-of-2026/project.yaml")
     assert (project.name, project.title) == ("bird-songs-of-2026", "Bird songs of 2026!")
+    readme = (out / project.name / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith(f"# {project.title}\n")
+    assert f"/predictions/{project.name}\n" in readme
+    assert "continuous-training" not in readme
 
 
 def test_at_most_eight_questions_each_with_a_default() -> None:

@@ -4,8 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from contract.events import Waiting
-from steps.common.events import emit
+from contract.events import Waiting, emit
 from steps.common.files import writing
 from steps.common.volumes import deploy_volume
 

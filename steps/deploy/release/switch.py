@@ -27,11 +27,10 @@ The current version, its pointer, the records and the notes on versions rolled b
 from typing import TYPE_CHECKING, NoReturn
 
 from contract.environment import Environment
-from contract.events import Waiting
+from contract.events import Waiting, emit
 from contract.journal import Event, State, Template
 from contract.pointer import MODEL_STORE, Record
 from steps.common.errors import StepError
-from steps.common.events import emit
 from steps.common.volumes import deploy_volume
 from steps.deploy.release.history import failure_in_this_run
 from steps.deploy.release.journal import Journal

@@ -1,6 +1,6 @@
 """The source `folder`: lists `<data volume>/images/{train,gallery,test}/<label>/`."""
 
-from steps.common.events import emit
+from contract.events import emit
 from steps.common.volumes import data_volume
 from steps.preprocess.sources.source import Part, Parts, Source
 

@@ -4,7 +4,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from steps.common.volumes import data_volume
 from steps.preprocess.sources.source import Parts, Source, array_part
 
 # SHA-256 of the files as their authors published them.
@@ -34,6 +33,7 @@ class Mnist(Source):
         Raises:
             StepError: A file cannot be fetched, or is another one than its authors published.
         """
+        from steps.common.volumes import data_volume
         from steps.preprocess.download import fetch, read_idx
 
         folder = data_volume() / "downloads"

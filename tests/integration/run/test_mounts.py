@@ -74,7 +74,7 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
         faiss = index(embeddings, PARAMS["index"])
     monkeypatch.setenv("RUN_ID", "run-1")
     with mounted("analyse", volumes, monkeypatch):
-        settings = judging(baseline=0.5, worst_class_floor=0.0)
+        settings = judging()
         verdict = analyse(ids["test"], network, faiss, ids["validation"], **settings)
     with mounted("deploy", volumes, monkeypatch):
         version = deploy(network, faiss, verdict.id, name="digits", images=data, parameters=PARAMS["deploy"])

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.kubeflow.compile import reporting
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import load_params, load_project
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 Execute = Callable[..., str]
-PROJECT = load_project(ROOT / "project.yaml")
+PROJECT = load_project(PROJECT_FILE)
 WITH_WEBHOOK = PROJECT.model_copy(update={"kubeflow": PROJECT.kubeflow.model_copy(update={"webhook_secret": "slack"})})
 
 
@@ -75,9 +75,9 @@ def execute(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
     """Run the pipeline with its exit handler: `execute("run-1", baseline=0.9)` returns the output."""
     for name in ("data", "model", "deploy-model"):
         (volumes / name).mkdir(parents=True)
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS_FILE)
 
-    def run(run_id: str, baseline: float = 0.5, images: int = 2) -> str:
+    def run(run_id: str, baseline: float = 0.0, images: int = 2) -> str:
         monkeypatch.setenv("RUN_ID", run_id)
         given = arguments(WITH_WEBHOOK, params)
         given["train"] = {**given["train"], "epochs": 2}

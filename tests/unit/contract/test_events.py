@@ -16,10 +16,10 @@ from contract.events import (
     Verdict,
     Waiting,
     Warned,
+    emit,
     line,
     parse,
 )
-from steps.common.events import emit
 
 BEFORE: dict[str, Any] = {
     "accuracy": 0.9,

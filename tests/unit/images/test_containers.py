@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from docker.types import Mount
 
-from contract.paths import ROOT
 from pipeline import __main__ as pipeline
 from pipeline.images.docker import GID, UID, USER
 from pipeline.local.containers import _run_container, give_to_containers
@@ -26,6 +25,7 @@ from serving import canary
 from serving.golden import Golden, Item
 from steps.registry import CLAIMS, STEPS, Step
 from tests.support.model_archive import CLASSES, NAME, VERSION, archive, write_model
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_container_has_the_volumes_of_its_step_and_no_network_that_it_does_not
 
 @pytest.mark.parametrize(("source", "online"), [("sample", set()), ("folder", set()), ("mnist", {"preprocess"})])
 def test_only_a_source_that_downloads_needs_the_network(source: str, online: set[str]) -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS_FILE)
     chosen = params.model_copy(update={"data": params.data.model_copy(update={"source": source})})
     assert {step.name for step in STEPS if step.needs_network(chosen)} == online
 
@@ -120,7 +120,7 @@ def test_without_a_model_docker_is_not_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert pipeline.main(["serve", "--volumes", str(tmp_path), "--project", str(ROOT / "project.yaml")]) == 2
+    assert pipeline.main(["serve", "--volumes", str(tmp_path), "--project", str(PROJECT_FILE)]) == 2
     assert capsys.readouterr().err.startswith("error: nothing is deployed yet, ")
 
 
@@ -128,13 +128,13 @@ def test_serving_in_an_image_needs_docker(
     deployed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(deployed))
-    project = str(ROOT / "project.yaml")
+    project = str(PROJECT_FILE)
     assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", "0"]) == 2
     assert capsys.readouterr().err.startswith("error: Docker is needed, and ")
 
 
 def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    project = str(ROOT / "project.yaml")
+    project = str(PROJECT_FILE)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", port]) == 2

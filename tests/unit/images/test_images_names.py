@@ -15,9 +15,10 @@ from pipeline.images.docker import USER
 from pipeline.images.tag import NAMES, tag
 from pipeline.settings import SettingsError, load_project
 from steps.registry import STEP_NAMES
+from tests.support.settings import PROJECT_FILE
 
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
-PROJECT = yaml.safe_load((ROOT / "project.yaml").read_text())
+PROJECT = yaml.safe_load(PROJECT_FILE.read_text())
 DOCKERFILES = [ROOT / "steps/Dockerfile", ROOT / "serving/Dockerfile"]
 
 
@@ -28,7 +29,7 @@ def _no_build_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reference_ends_with_the_tag() -> None:
-    project = load_project(ROOT / "project.yaml")
+    project = load_project(PROJECT_FILE)
     names = references(project)
     assert set(names) == {*STEP_NAMES, "serving"}
     for name, image in names.items():
@@ -37,8 +38,9 @@ def test_a_reference_ends_with_the_tag() -> None:
 
 def test_build_arguments_change_the_tags_of_the_images_that_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: tag(name) for name in NAMES}
-    monkeypatch.setenv("TORCH", "cpu")
-    assert {name: tag(name) for name in NAMES} == before
+    for same in ("cpu", "auto", ""):
+        monkeypatch.setenv("TORCH", same)
+        assert {name: tag(name) for name in NAMES} == before
     monkeypatch.setenv("TORCH", "cuda")
     assert {name for name in NAMES if tag(name) != before[name]} == WITH_TORCH
     monkeypatch.setenv("BASE_IMAGE", "example.org/python:3.11")
@@ -47,7 +49,7 @@ def test_build_arguments_change_the_tags_of_the_images_that_use_them(monkeypatch
 
 def test_an_unknown_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH", "rocm")
-    with pytest.raises(SettingsError, match="TORCH: is 'rocm'; it must be cpu or cuda"):
+    with pytest.raises(SettingsError, match="TORCH: is 'rocm'; it must be auto, cpu or cuda"):
         tag("train")
 
 

@@ -54,6 +54,7 @@ def changed(tree: Path, change: Callable[[], object]) -> set[str]:
         ("steps/torch.txt", WITH_TORCH),
         ("steps/torch-cuda.txt", WITH_TORCH),
         ("steps/torch-dependencies.txt", WITH_TORCH),
+        ("steps/torch_build.py", WITH_TORCH),
         ("serving/model/predictor.py", {"serving", "deploy"}),
         ("serving/Dockerfile", {"serving", "deploy"}),
         ("serving/requirements.txt", {"serving", "deploy"}),

@@ -11,11 +11,10 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.settings import load_project
+from tests.support.kustomized import project_name
 
 FOLDER = ROOT / "infra/pv-pvc"
 CLAIMS = {"data": "data-pvc", "model": "train-model-pvc", "deploy-model": "deploy-model-pvc"}
-PROJECT = load_project(ROOT / "project.yaml")
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -44,7 +43,7 @@ def test_every_object_is_valid() -> None:
 
 @pytest.mark.parametrize("volume", CLAIMS)
 def test_volume_and_claim_bind_to_each_other_only(volume: str) -> None:
-    made, name = built(FOLDER), f"{PROJECT.name}-{volume}"
+    made, name = built(FOLDER), f"{project_name()}-{volume}"
     pv, pvc = made["PersistentVolume", name]["spec"], made["PersistentVolumeClaim", CLAIMS[volume]]
     assert pvc["metadata"]["namespace"] == setting("namespace")
     assert pv["claimRef"]["namespace"] == setting("namespace")
@@ -64,7 +63,7 @@ def test_the_objects_are_three_volumes_and_a_service_account() -> None:
     kinds = sorted(kind for kind, _ in made)
     volumes = ["PersistentVolume"] * 3 + ["PersistentVolumeClaim"] * 3
     assert kinds == [*volumes, "Role", "RoleBinding", "ServiceAccount"]
-    assert {one["metadata"]["labels"]["app.kubernetes.io/part-of"] for one in made.values()} == {PROJECT.name}
+    assert {one["metadata"]["labels"]["app.kubernetes.io/part-of"] for one in made.values()} == {project_name()}
 
 
 def test_the_namespace_setting_is_used_everywhere(tmp_path: Path) -> None:
@@ -94,12 +93,12 @@ def test_serving_reads_the_deploy_volume_from_its_own_namespace(tmp_path: Path) 
     path.write_text(path.read_text().replace("# - ", "- "))
     made = built(path.parent)
     assert made.items() >= built(FOLDER).items()
-    pv = made["PersistentVolume", f"{PROJECT.name}-serving"]["spec"]
+    pv = made["PersistentVolume", f"{project_name()}-serving"]["spec"]
     pvc = made["PersistentVolumeClaim", "serving-model-pvc"]
     assert pvc["metadata"]["namespace"] == pv["claimRef"]["namespace"] == "serving"
-    assert (pv["claimRef"]["name"], pvc["spec"]["volumeName"]) == ("serving-model-pvc", f"{PROJECT.name}-serving")
+    assert (pv["claimRef"]["name"], pvc["spec"]["volumeName"]) == ("serving-model-pvc", f"{project_name()}-serving")
     assert pv["accessModes"] == pvc["spec"]["accessModes"] == ["ReadOnlyMany"]
-    deployed = made["PersistentVolume", f"{PROJECT.name}-deploy-model"]["spec"]
+    deployed = made["PersistentVolume", f"{project_name()}-deploy-model"]["spec"]
     assert all(pv[key] == deployed[key] for key in ("hostPath", "nodeAffinity", "capacity", "storageClassName"))
     for one in made.values():
         kubernetes_validate.validate(one, "1.33", strict=True)

@@ -8,11 +8,19 @@ import kubernetes_validate
 import pytest
 
 from contract.paths import ROOT
-from pipeline.settings import load_project
 from steps.deploy.release.cluster import rollout, service
-from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment
-
-PROJECT = load_project(ROOT / "project.yaml")
+from tests.support.kustomized import (
+    ACCOUNT,
+    COMPONENTS,
+    CUSTOM,
+    FOLDER,
+    Objects,
+    built,
+    changed,
+    container,
+    deployment,
+    project_name,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +65,7 @@ def test_the_ingress_exposes_one_path(everything: Objects) -> None:
     ingress = everything["Ingress", "torchserve"]
     (rule,) = ingress["spec"]["rules"]
     (path,) = rule["http"]["paths"]
-    assert (path["path"], path["pathType"]) == (f"/predictions/{PROJECT.name}", "Exact")
+    assert (path["path"], path["pathType"]) == (f"/predictions/{project_name()}", "Exact")
     assert path["backend"] == {"service": {"name": "torchserve", "port": {"name": "http"}}}
     largest = re.findall(r"(?m)^max_request_size=(\d+)$", (ROOT / "serving/torchserve/config.properties").read_text())
     assert [ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]] == largest
@@ -90,11 +98,11 @@ def test_the_rollback_job_runs_in_the_pipelines_namespace(tmp_path: Path) -> Non
         kubernetes_validate.validate(job, "1.33", strict=True)
         assert job["metadata"]["namespace"] == "kubeflow"
         assert job["spec"]["template"]["metadata"]["labels"] == {
-            "app.kubernetes.io/part-of": PROJECT.name,
+            "app.kubernetes.io/part-of": project_name(),
             "sidecar.istio.io/inject": "false",
         }
         spec = job["spec"]["template"]["spec"]
-        assert spec["serviceAccountName"] == PROJECT.kubeflow.service_account
+        assert spec["serviceAccountName"] == ACCOUNT
         (only,) = spec["containers"]
         assert only["command"] == ["python3", "-m", "steps.deploy", "rollback", f"--version={version}"]
         assert {one["name"]: one["value"] for one in only["env"]} == {

@@ -8,14 +8,22 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from contract.paths import ROOT
-from pipeline.images.build import references
-from pipeline.settings import load_project
 from serving import __main__ as serving
 from serving.torchserve.server import DRAIN_SECONDS, END_SECONDS
-from tests.support.kustomized import COMPONENTS, CUSTOM, FOLDER, Objects, built, changed, container, deployment, pod
+from tests.support.kustomized import (
+    ACCOUNT,
+    COMPONENTS,
+    CUSTOM,
+    FOLDER,
+    Objects,
+    built,
+    changed,
+    container,
+    deployment,
+    pod,
+    project_name,
+)
 
-PROJECT = load_project(ROOT / "project.yaml")
 CHOICES = [(), *((one,) for one in COMPONENTS), COMPONENTS]
 STAMP = "continuous-training/model-version"
 
@@ -35,7 +43,7 @@ def test_every_object_is_valid_and_of_this_project(tmp_path: Path, components: t
     made = changed(tmp_path, components, namespace="elsewhere")
     for (kind, _), one in made.items():
         assert one["metadata"]["namespace"] == "elsewhere"
-        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == PROJECT.name
+        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == project_name()
         if kind not in CUSTOM:
             kubernetes_validate.validate(one, "1.33", strict=True)
     assert ({kind for kind, _ in made} >= CUSTOM) == ("monitoring" in components)
@@ -173,7 +181,7 @@ def test_deploy_may_change_this_deployment_and_list_pods(base: Objects) -> None:
     ]
     binding = base["RoleBinding", "rollout"]
     assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "rollout"}
-    account = {"kind": "ServiceAccount", "name": PROJECT.kubeflow.service_account, "namespace": "kubeflow"}
+    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "kubeflow"}
     assert binding["subjects"] == [account]
 
 
@@ -188,8 +196,7 @@ def test_serving_in_its_own_namespace(tmp_path: Path) -> None:
 
 
 def test_images_are_this_projects(base: Objects) -> None:
-    repository = references(PROJECT)["serving"].rpartition(":")[0]
-    assert re.fullmatch(rf"{re.escape(repository)}:[0-9a-f]{{16}}", container(base)["image"])
+    assert re.fullmatch(rf"\S+/{project_name()}-serving:[0-9a-f]{{16}}", container(base)["image"])
 
 
 def test_a_file_holds_one_object() -> None:

@@ -14,6 +14,7 @@ from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, Run, environment, git, log
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("contract", "pipeline", "steps", "serving", "infra/pv-pvc"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("project.yaml", "params.yaml", ".gitignore"):
-        shutil.copy2(ROOT / name, folder / name)
+    for file in (PROJECT_FILE, PARAMS_FILE, ROOT / ".gitignore"):
+        shutil.copy2(file, folder)
     git(folder, "init", "--quiet")
     return folder
 

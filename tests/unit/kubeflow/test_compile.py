@@ -16,8 +16,9 @@ from pipeline.kubeflow.compile import write_package
 from pipeline.settings import SettingsError, load_project
 from steps.registry import CLAIMS, STEP_NAMES, STEPS, TASKS
 from tests.support.examples import PARAMS, judging
+from tests.support.settings import PROJECT_FILE
 
-PROJECT = load_project(ROOT / "project.yaml")
+PROJECT = load_project(PROJECT_FILE)
 Spec = dict[str, Any]
 
 
@@ -242,7 +243,7 @@ def test_a_wrong_package_name_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, key: str, value: Any) -> None:
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings = yaml.safe_load(PROJECT_FILE.read_text())
     settings["kubeflow"][key] = value
     path = tmp_path / "project.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -251,7 +252,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, key: str, value: Any) -> None:
 
 
 def test_project_yaml_may_change_a_quantity_of_a_step(tmp_path: Path) -> None:
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings = yaml.safe_load(PROJECT_FILE.read_text())
     settings["kubeflow"]["resources"] = {"train": {"memory_limit": "64Gi"}}
     (tmp_path / "project.yaml").write_text(yaml.safe_dump(settings))
     given = load_project(tmp_path / "project.yaml").kubeflow.resources
@@ -262,7 +263,7 @@ def test_project_yaml_may_change_a_quantity_of_a_step(tmp_path: Path) -> None:
 
 
 def test_project_yaml_may_give_every_resource_or_none(tmp_path: Path) -> None:
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings = yaml.safe_load(PROJECT_FILE.read_text())
     other = {"cpu": "1", "cpu_limit": "1", "memory": "1Gi", "memory_limit": "1Gi"}
     for section, wanted in ((dict.fromkeys(STEP_NAMES, other), other), (None, None)):
         settings["kubeflow"].pop("resources", None)
@@ -276,7 +277,7 @@ def test_project_yaml_may_give_every_resource_or_none(tmp_path: Path) -> None:
 
 
 def test_an_unknown_step_is_named_with_those_there_are(tmp_path: Path) -> None:
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings = yaml.safe_load(PROJECT_FILE.read_text())
     settings["kubeflow"]["resources"] = {"trian": {}}
     (tmp_path / "project.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(SettingsError, match="kubeflow.resources: there is no step trian; the steps are preprocess, "):

@@ -14,6 +14,7 @@ from contract.paths import ROOT
 from pipeline.kubeflow.cluster import claims_namespace
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
+from tests.support.settings import PROJECT_FILE
 
 CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
 THERE = [*CLAIMS, "torchserve"]  # whatever kubectl is asked for
@@ -32,7 +33,7 @@ def kubectl(folder: Path, answer: dict[str, Any] | None) -> None:
 def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: Any) -> dict[str, str]:
     """The lines of the doctor, by the name of the check."""
     kubectl(tmp_path / "bin", answer)
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text())
+    settings = yaml.safe_load(PROJECT_FILE.read_text())
     settings["kubeflow"].update(kubeflow)
     with Server(kfp) as server:
         path = tmp_path / "project.yaml"
@@ -54,7 +55,9 @@ def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: 
 def test_every_check_can_pass(tmp_path: Path) -> None:
     said = doctor(tmp_path, Kfp(), BOUND)
     said.pop("revision")  # this working tree's
-    assert set(said) == {str(tmp_path / "project.yaml"), "params.yaml", "images", "Kubeflow", "claims", "serving"}
+    assert "names other images than those of 127.0.0.1" in said.pop("manifests"), "which have a real registry's"
+    checked = {"params.yaml", "torch", "images", "Kubeflow", "claims", "serving"}
+    assert set(said) == {str(tmp_path / "project.yaml"), *checked}
     assert [line for line in said.values() if not line.startswith("ok ")] == []
 
 
@@ -109,3 +112,12 @@ def test_the_namespace_of_the_runs_must_be_that_of_the_claims(tmp_path: Path, mo
     monkeypatch.setenv("KFP_NAMESPACE", "mine")
     said = doctor(tmp_path, Kfp(namespaces=("mine",)), BOUND)
     assert f"in namespace mine, and infra/pv-pvc makes their claims in {claims_namespace()}: set" in said["Kubeflow"]
+
+
+def test_the_build_of_torch_is_named_with_what_chose_it() -> None:
+    from install.torch import told
+
+    said = told("auto", "cpu", "2.13.0+cpu")
+    assert said.startswith("2.13.0+cpu, the CPU build (TORCH=auto, and NVIDIA's driver was not seen): make install ")
+    assert "the CUDA build (TORCH=auto, and NVIDIA's driver was seen)" in told("auto", "cuda", "2.13.0")
+    assert "the CPU build (TORCH=cpu)" in told("cpu", "cpu", "2.13.0+cpu")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.paths import ROOT
 from pipeline.images.tag import NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import Run, git, made
+from tests.support.settings import PROJECT_FILE
 
 CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
 
@@ -64,7 +64,7 @@ def test_a_server_that_is_down_is_named(run: Run, kfp: Kfp) -> None:
 
 @pytest.mark.parametrize("lacking", ["train", "serving"])
 def test_a_missing_image_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
-    name = yaml.safe_load((ROOT / "project.yaml").read_text())["name"]
+    name = yaml.safe_load(PROJECT_FILE.read_text())["name"]
     kfp.images = {f"{name}-{image}" for image in NAMES if image != lacking}
     refused(run("submit"), f"/{name}-{lacking}:", "push what is missing with make push")
     assert made(kfp) == [0] * 5

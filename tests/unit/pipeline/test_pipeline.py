@@ -9,14 +9,14 @@ import yaml
 from kfp import compiler, dsl
 
 from contract.events import Event, Resumed, Started
-from contract.paths import ROOT
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import load_params, load_project
 from steps.registry import STEP_NAMES, STEPS
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
-PROJECT, PARAMS = load_project(ROOT / "project.yaml"), load_params(ROOT / "params.yaml")
+PROJECT, PARAMS = load_project(PROJECT_FILE), load_params(PARAMS_FILE)
 
 
 @pytest.fixture(scope="module")

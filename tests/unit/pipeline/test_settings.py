@@ -14,16 +14,17 @@ from contract.paths import ROOT
 from pipeline.settings import Params, SettingsError, load_params, load_project
 from steps.preprocess.sources import SOURCES, Mnist, Sample
 from tests.support.examples import PARAMS
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 
 def test_the_files_of_this_repository_load() -> None:
-    assert load_params(ROOT / "params.yaml").gate.baseline == 0.8
+    assert load_params(ROOT / "params.yaml").gate
     assert load_project(ROOT / "project.yaml").name
 
 
 def wrong(tmp_path: Path, key: str, value: Any) -> str:
     """The error message if `key`, a dotted path, has this value."""
-    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params: dict[str, Any] = yaml.safe_load(PARAMS_FILE.read_text())
     *sections, last = key.split(".")
     section = params
     for name in sections:
@@ -84,14 +85,14 @@ def test_a_file_that_is_not_a_settings_file_is_refused(tmp_path: Path, text: str
 @pytest.mark.parametrize("name", ["", "Digits", "a b", "-a", "a-", "a--b", "ä", "../x", "a_b", "1a", "a" * 41, "a.b"])
 def test_a_name_that_cannot_be_an_image_name_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "project.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "project.yaml").read_text()), "name": name}))
+    path.write_text(yaml.safe_dump({**yaml.safe_load(PROJECT_FILE.read_text()), "name": name}))
     with pytest.raises(SettingsError, match="name: is "):
         load_project(path)
 
 
 def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text().replace("epochs: ", "epochs: minus "))
+    path.write_text(PARAMS_FILE.read_text().replace("epochs: ", "epochs: minus "))
     command = [sys.executable, "-m", "pipeline", "run", "--params", path, "--volumes", tmp_path / "volumes"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -108,7 +109,7 @@ def described(section: str) -> dict[str, FieldInfo]:
 
 
 def test_every_comment_of_params_begins_with_the_description_of_its_field() -> None:
-    commented = re.findall(r"^  (\w+): .*?  # (.+)$", (ROOT / "params.yaml").read_text(), re.MULTILINE)
+    commented = re.findall(r"^  (\w+): .*?  # (.+)$", PARAMS_FILE.read_text(), re.MULTILINE)
     keys = [(section, key) for section, values in PARAMS.items() for key in values]
     assert [key for _, key in keys] == [key for key, _ in commented]
     for (section, key), (_, comment) in zip(keys, commented, strict=True):
@@ -118,7 +119,7 @@ def test_every_comment_of_params_begins_with_the_description_of_its_field() -> N
 
 
 def test_what_is_named_as_a_source_is_one() -> None:
-    [comment] = re.findall(r"^  source: .*  # (.+)$", (ROOT / "params.yaml").read_text(), re.MULTILINE)
+    [comment] = re.findall(r"^  source: .*  # (.+)$", PARAMS_FILE.read_text(), re.MULTILINE)
     named = re.findall(r"(\w+) \(", comment)
     assert named
     assert set(named) <= set(SOURCES)
@@ -139,7 +140,7 @@ def test_a_parameter_with_a_default_need_not_be_set(tmp_path: Path) -> None:
 
 
 def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS_FILE)
     left_out = {
         f"{section}.{name}"
         for section, values in params
@@ -152,7 +153,7 @@ def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
 
 
 def test_the_source_is_read_with_its_parameters() -> None:
-    data = load_params(ROOT / "params.yaml").data
+    data = load_params(PARAMS_FILE).data
     assert data.chosen_source() == Sample()
     chosen = data.model_copy(update={"source": "mnist", "mnist_url": "http://mirror/"}).chosen_source()
     assert chosen == Mnist(mnist_url="http://mirror/")

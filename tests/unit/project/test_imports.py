@@ -48,4 +48,4 @@ def test_reading_the_parameters_imports_nothing_heavy() -> None:
     code = "from pathlib import Path\nfrom pipeline.settings import load_params\n"
     imported = imported_by(f"{code}load_params(Path('params.yaml'))")
     assert "yaml" in imported
-    assert not imported & (HEAVY - {"yaml"} | {"numpy"})
+    assert not imported & (HEAVY - {"yaml"} | {"numpy", "pydantic_settings"})

@@ -8,12 +8,11 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
-from pipeline.settings import load_project
 from steps.registry import STEP_NAMES
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-PROJECT = load_project(ROOT / "project.yaml")
+PARAMS = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
 
 
 def table(heading: str) -> list[list[str]]:
@@ -21,10 +20,6 @@ def table(heading: str) -> list[list[str]]:
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
-
-
-def test_its_title_is_the_projects() -> None:
-    assert README.splitlines()[0] == f"# {PROJECT.title}"
 
 
 def test_every_make_target_exists() -> None:
@@ -63,12 +58,11 @@ def test_every_setting_exists() -> None:
 
 
 def test_the_servers_address_is_right() -> None:
-    port, name = re.findall(r"http://127\.0\.0\.1:(\d+)/predictions/(\S+)", README)[0]
+    port = re.findall(r"http://127\.0\.0\.1:(\d+)/predictions/\S+", README)[0]
     help_text = subprocess.run(
         [sys.executable, "-m", "serving", "start", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     assert f"(default: {port})" in help_text
-    assert name == PROJECT.name
 
 
 def test_the_run_shown_ends_as_a_run_ends() -> None:
@@ -86,7 +80,7 @@ def test_the_run_shown_ends_as_a_run_ends() -> None:
 def test_targets_settings_and_variables_of_kubeflow_exist() -> None:
     text = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    settings = yaml.safe_load((ROOT / "project.yaml").read_text(encoding="utf-8"))["kubeflow"]
+    settings = yaml.safe_load(PROJECT_FILE.read_text(encoding="utf-8"))["kubeflow"]
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
     named = re.findall(r"`kubeflow\.([a-z_]+)`", text)
     assert [key for key in named if key not in settings] == []

@@ -8,6 +8,7 @@ from openapi_spec_validator import validate
 
 from contract.paths import ROOT
 from serving.model.predictor import _BAD_REQUEST, _STATUS
+from tests.support.settings import PARAMS_FILE
 
 SPEC: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
 
@@ -42,7 +43,7 @@ def test_the_clients_page_has_the_same_errors_keys_and_defaults() -> None:
     for rule in rules:
         assert rule in named[_STATUS.get(rule, _BAD_REQUEST)]
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(schemas["prediction"]["properties"])
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
     defaults = re.findall(r"`([a-z]+)\.([a-z_]+)`\s\((.+?)\)", page)
     assert len(defaults) == 2
     assert all(str(params[section][key]) == value for section, key, value in defaults)

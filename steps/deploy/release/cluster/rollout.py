@@ -6,10 +6,9 @@ Reads the archive's golden predictions.
 import time
 from pathlib import Path
 
-from contract.events import Progress
+from contract.events import Progress, emit
 from contract.journal import Template
 from serving.golden import Golden, GoldenError, read_golden
-from steps.common.events import emit
 from steps.deploy.release.cluster.deployment import NAME, Deployment, RolloutError, UnreachableError
 from steps.deploy.release.cluster.pods import deadline_exceeded
 from steps.deploy.release.cluster.service import ask

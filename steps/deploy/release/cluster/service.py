@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from itertools import cycle, islice
 
-from contract.events import Progress
+from contract.events import Progress, emit
 from serving.client import predict
 from serving.golden import Golden, GoldenError, Item
 from steps.common.errors import StepError
-from steps.common.events import emit
 
 ASK_SECONDS = 120.0  # during which pods of the version before may answer, since endpoints are updated late
 PAUSE_SECONDS = 1.0
