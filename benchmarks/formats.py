@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from steps.common.embedding import load_network
+from steps.common.models.embedding import load_network
 from steps.deploy.export import export_network
 
 BATCHES = (1, 8)  # one client, and the largest batch that is served

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from steps.common.dataset import Split
+from steps.common.images.dataset import Split
 from steps.train.arcface import ArcFace
 from steps.train.network import Network
 from steps.train.parameters import Train

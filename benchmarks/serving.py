@@ -29,8 +29,8 @@ from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from serving.torchserve import launch
-from steps.common import decode as images
 from steps.common.digest import file_sha256
+from steps.common.images import decode as images
 
 CLIENTS = (1, 32)
 IMAGE = ROOT / "samples/7.png"

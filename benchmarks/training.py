@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.plain_loop import train_plainly
 from pipeline.settings import Params
-from steps.common.dataset import KIND, Split, open_split
-from steps.common.embedding import embed_images, load_network
+from steps.common.images.dataset import KIND, Split, open_split
+from steps.common.models.embedding import embed_images, load_network
 from steps.common.volumes import data_volume
 from steps.preprocess.preprocess import preprocess
 from steps.train.fit import Job, fit

@@ -16,7 +16,7 @@ from benchmarks.training import volumes
 from pipeline.settings import Params
 from steps.analyse.calibrate import unknown_distance
 from steps.analyse.evaluate import nearest
-from steps.common.dataset import read_split
+from steps.common.images.dataset import read_split
 from steps.common.volumes import model_volume
 from steps.embed.embed import embed
 from steps.index.index import index

@@ -14,9 +14,9 @@ from contract.events import Verdict, Warned, emit
 from steps.analyse.champion import Served
 from steps.analyse.parameters import Analyse, Gate
 from steps.common import progress
-from steps.common.contents import stored_contents
-from steps.common.dataset import KIND, open_split, read_split
 from steps.common.digest import digest
+from steps.common.images.dataset import KIND, open_split, read_split
+from steps.common.models.contents import stored_contents
 from steps.common.parameters import Batches, Neighbours, typed
 from steps.common.pointer import read_pointer
 from steps.common.store import Artefact, produce, read

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from steps.analyse.evaluate import nearest
 from steps.analyse.images import Chosen
-from steps.common.dataset import Rows, Split
+from steps.common.images.dataset import Rows, Split
 
 
 def calibrate(

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from contract.pointer import MODEL_STORE, pointer_path
-from steps.common import seen
-from steps.common.contents import archived_contents, stored_contents
-from steps.common.dataset import Split
 from steps.common.errors import StepError
-from steps.common.seen import Seen
+from steps.common.images.dataset import Split
+from steps.common.models import seen
+from steps.common.models.contents import archived_contents, stored_contents
+from steps.common.models.seen import Seen
 from steps.common.volumes import deploy_volume
 
 _DAMAGE = (OSError, KeyError, ValueError, zipfile.BadZipFile)

@@ -20,9 +20,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from steps.common.dataset import Split
-from steps.common.embedding import Images, embed_images, load_network
-from steps.common.png import encode_png
+from steps.common.images.dataset import Split
+from steps.common.images.png import encode_png
+from steps.common.models.embedding import Images, embed_images, load_network
 
 UNKNOWN = "unknown"  # the server's answer beyond the unknown distance; no class may be called so
 _ROUNDING = 1e-4

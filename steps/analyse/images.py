@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.common.content_key import key_of_pixels, pixels_of_file
-from steps.common.dataset import Split
-from steps.common.decode import BadImage, decode
-from steps.common.png import encode_png
+from steps.common.images.content_key import key_of_pixels, pixels_of_file
+from steps.common.images.dataset import Split
+from steps.common.images.decode import BadImage, decode
+from steps.common.images.png import encode_png
 
 # Of a file that was accepted when the split was made, and may be another by now: so that no header fills the memory.
 _MAX_PIXELS = 200_000_000

@@ -14,8 +14,8 @@ from steps.analyse.evaluate import UNKNOWN, true_labels
 from steps.analyse.judge import Answers, Champion, judge
 from steps.analyse.parameters import Gate
 from steps.analyse.report_page import render
-from steps.common.dataset import Split, read_split
-from steps.common.seen import Seen, fair, fresh, seen_by
+from steps.common.images.dataset import Split, read_split
+from steps.common.models.seen import Seen, fair, fresh, seen_by
 from steps.common.store import Artefact
 
 

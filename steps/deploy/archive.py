@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from contract.paths import ROOT
-from steps.common import seen
-from steps.common.contents import INDEX_FILES, NETWORK_FILES
-from steps.common.seen import Seen
+from steps.common.models import seen
+from steps.common.models.contents import INDEX_FILES, NETWORK_FILES
+from steps.common.models.seen import Seen
 from steps.deploy.export import ONNX, export_network
 
 MAR = "model.mar"
@@ -26,7 +26,7 @@ CODE = (
     *sorted(
         f"serving/model/{path.name}" for path in (ROOT / "serving/model").glob("[!_]*.py") if path.stem != "handler"
     ),
-    "steps/common/decode.py",
+    "steps/common/images/decode.py",
 )
 CONFIG = "serving/model/model-config.yaml"
 

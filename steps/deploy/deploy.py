@@ -14,13 +14,13 @@ from contract.environment import Environment
 from contract.journal import Event
 from contract.pointer import MODEL_STORE, Record
 from steps.common import progress
-from steps.common.contents import stored_contents
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
+from steps.common.models.contents import stored_contents
+from steps.common.models.seen import seen_by
 from steps.common.parameters import ImageFormat, typed
-from steps.common.seen import seen_by
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 from steps.deploy.parameters import Deploy

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnxscript  # noqa: F401 - torch.onnx exports with it, so that its version decides too
 import torch
 
-from steps.common.embedding import load_network
 from steps.common.errors import StepError
+from steps.common.models.embedding import load_network
 
 ONNX = "network.onnx"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from steps.common import progress
-from steps.common.dataset import read_split
+from steps.common.images.dataset import read_split
 from steps.common.parameters import typed
 from steps.common.store import produce, read
 from steps.common.volumes import model_volume
@@ -30,7 +30,7 @@ def embed(gallery: str, network: str, parameters: Embed) -> str:
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        from steps.common.embedding import embed_images, load_network
+        from steps.common.models.embedding import embed_images, load_network
 
         split = read_split(gallery)
         loaded = load_network(read(model_volume(), "network", network).path)

@@ -36,7 +36,7 @@ def index(embeddings: str, parameters: Index) -> str:
     def build(folder: Path) -> dict[str, Any]:
         import faiss
 
-        from steps.common.faiss_index import build as build_index
+        from steps.common.models.faiss_index import build as build_index
 
         source = read(model_volume(), "embeddings", embeddings).path
         vectors = np.load(source / "embeddings.npy")

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.events import Progress, emit
-from steps.common.dataset import Rows, png_original, write_images, write_labels
-from steps.common.decode import BadImage, decode
 from steps.common.errors import StepError
-from steps.common.png import encode_png
+from steps.common.images.dataset import Rows, png_original, write_images, write_labels
+from steps.common.images.decode import BadImage, decode
+from steps.common.images.png import encode_png
 from steps.preprocess.sources.source import Part, Parts
 
 _PIECE = 1024  # images decoded, then written, at a time

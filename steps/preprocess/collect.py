@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.events import Progress, Warned, emit
-from steps.common.decode import BadImage
 from steps.common.digest import digest
 from steps.common.errors import StepError
+from steps.common.images.decode import BadImage
 from steps.common.volumes import data_volume
 from steps.preprocess.content import Content, of_bytes, of_files, of_pixels, thumbnail
 from steps.preprocess.draw import LEFT_OUT

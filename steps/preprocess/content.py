@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steps.common.content_key import colours, key_of_pixels, pixels_of_file
-from steps.common.decode import BadImage
+from steps.common.images.content_key import colours, key_of_pixels, pixels_of_file
+from steps.common.images.decode import BadImage
 from steps.preprocess.copies import SIDE
 
 # A file that was written this shortly before it was looked at may have been written again at the same time stamp

@@ -9,8 +9,8 @@ from functools import partial
 
 from contract.events import Warned, emit
 from steps.common import progress
-from steps.common.dataset import KIND, Rows
 from steps.common.digest import digest
+from steps.common.images.dataset import KIND, Rows
 from steps.common.parameters import typed
 from steps.common.store import Artefact, holds_only_older, produce
 from steps.common.volumes import data_volume

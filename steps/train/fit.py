@@ -23,9 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contract.environment import Environment
 from contract.events import Epoch, Resumed, Warned, emit
-from steps.common.dataset import Split, open_split
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
+from steps.common.images.dataset import Split, open_split
 from steps.train import network as network_module
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common import progress
-from steps.common.dataset import read_split
+from steps.common.images.dataset import read_split
 from steps.common.parameters import typed
 from steps.common.store import artefact_id, produce
 from steps.common.volumes import model_volume

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from steps.common.dataset import Split
+from steps.common.images.dataset import Split
 
 Splits = Mapping[str, Split]
 _NAMED = 3  # examples in the line of a broken rule

@@ -7,8 +7,8 @@ from typing import Any
 
 from contract.events import Warned, emit
 from steps.common import progress
-from steps.common.dataset import read_split
 from steps.common.errors import StepError
+from steps.common.images.dataset import read_split
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import produce
 from steps.common.volumes import data_volume
@@ -58,7 +58,7 @@ def validate(
             broken = [*rules.check_content(data, parameters.max_duplicate_fraction), *rules.check_classes(data)]
         if broken:
             raise StepError("the data is not fit to train on:\n" + "\n".join(f"  {line}" for line in broken))
-        from steps.common.faiss_index import check_factory
+        from steps.common.models.faiss_index import check_factory
 
         check_factory(factory, len(data["gallery"]), embedding_size)
         report = {name: rules.summary(split) for name, split in data.items()}

@@ -81,7 +81,7 @@ def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    from steps.common.decode import decode
+    from steps.common.images.decode import decode
 
     arrays: dict[str, Any] = {}
     for name, data in files():

@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from steps.analyse.analyse import Analysis, analyse
-from steps.common import seen
-from steps.common.content_key import key_of_pixels
-from steps.common.dataset import KIND, Rows, write_labels
+from steps.common.images.content_key import key_of_pixels
+from steps.common.images.dataset import KIND, Rows, write_labels
+from steps.common.models import seen
 from steps.common.pointer import write_pointer
 from steps.common.store import produce
 from steps.common.volumes import data_volume, deploy_volume, model_volume

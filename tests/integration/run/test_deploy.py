@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from contract.journal import Event
 from contract.pointer import Pointer, Record
 from steps.analyse.analyse import analyse
-from steps.common import seen
-from steps.common.dataset import read_split
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
-from steps.common.faiss_index import check_factory
+from steps.common.images.dataset import read_split
+from steps.common.models import seen
+from steps.common.models.faiss_index import check_factory
 from steps.common.pointer import read_pointer
 from steps.deploy import archive as archive_module
 from steps.deploy.deploy import deploy

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
-from steps.common.dataset import read_split
+from steps.common.images.dataset import read_split
 from steps.preprocess.preprocess import preprocess
 from tests.support.examples import PARAMS, write_images
 

@@ -18,7 +18,9 @@ def test_the_description_is_valid_openapi() -> None:
 
 
 def test_the_rules_are_those_of_the_code() -> None:
-    source = "".join((ROOT / path).read_text() for path in ("serving/model/payload.py", "steps/common/decode.py"))
+    source = "".join(
+        (ROOT / path).read_text() for path in ("serving/model/payload.py", "steps/common/images/decode.py")
+    )
     rules = set(re.findall(r'(?:Rejected|BadImage)\(\s*"([a-z0-9-]+)"', source))
     rules.remove("unknown-parameter")  # possible only in the query of paths that are not described
     assert rules == set(SPEC["components"]["schemas"]["error"]["properties"]["error"]["properties"]["rule"]["enum"])

@@ -12,7 +12,7 @@ import pytest
 from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Answer, Predictor
-from steps.common import decode
+from steps.common.images import decode
 from tests.support.model_archive import (
     CLASSES,
     MAX_PIXELS,

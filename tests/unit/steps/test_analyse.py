@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.evaluate import _draw, confusion_matrix
-from steps.common import seen, store
-from steps.common.dataset import read_split
+from steps.common import store
 from steps.common.errors import StepError
+from steps.common.images.dataset import read_split
+from steps.common.models import seen
 from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS, judging
@@ -40,7 +41,7 @@ def run(model: dict[str, Any], network: str = "network", idx: str = "index", **c
 
 
 def test_the_evaluation_agrees_with_a_plain_search(model: dict[str, Any]) -> None:
-    from steps.common.embedding import embed_images, load_network
+    from steps.common.models.embedding import embed_images, load_network
 
     analysis = run(model)
     assert analysis.verdict.better

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from steps.analyse.analyse import Analysis
-from steps.common import seen
-from steps.common.dataset import open_split
 from steps.common.digest import file_sha256
+from steps.common.images.dataset import open_split
+from steps.common.models import seen
 from steps.common.store import artefact_id
 from steps.common.volumes import data_volume, model_volume
 from steps.deploy.deploy import ARCHIVE, STEP, decides

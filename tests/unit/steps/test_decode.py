@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from steps.common.decode import BadImage, decode
+from steps.common.images.decode import BadImage, decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 COLOURS = np.random.default_rng(1).integers(0, 256, (28, 28, 3), dtype=np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steps.common.decode import decode
+from steps.common.images.decode import decode
 
 
 def decoded(values: np.ndarray, kind: str, **options: Any) -> list[int]:

@@ -7,8 +7,8 @@ import faiss
 import numpy as np
 import pytest
 
-from steps.common.dataset import read_split
 from steps.common.errors import StepError
+from steps.common.images.dataset import read_split
 from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS

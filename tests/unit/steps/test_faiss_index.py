@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from steps.common.errors import StepError
-from steps.common.faiss_index import build, check_factory, normalised
+from steps.common.models.faiss_index import build, check_factory, normalised
 
 KEPT = ["Flat", "IVF16,Flat", "HNSW32", "SQ8", "SQfp16", "SQ4", "IVF16,SQ8", "NSG16", "L2norm,Flat", "PQ4x4,RFlat"]
 CORRECTED = ["PCA16,Flat", "PCAR32,SQ8", "PCAW16,Flat", "RR32,Flat", "PCA16,L2norm,Flat", "PCA16,IVF8,Flat"]

@@ -14,7 +14,7 @@ from PIL import Image
 from serving.model import payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
-from steps.common.dataset import read_split
+from steps.common.images.dataset import read_split
 from steps.preprocess.preprocess import preprocess
 from tests.support import image_vectors
 from tests.support.examples import PARAMS

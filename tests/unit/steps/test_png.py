@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from steps.common.decode import decode
-from steps.common.png import encode_png
+from steps.common.images.decode import decode
+from steps.common.images.png import encode_png
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (9, 9, 3)])

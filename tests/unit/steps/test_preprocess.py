@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from contract.events import Warned, parse
-from steps.common.dataset import read_split
 from steps.common.errors import StepError
+from steps.common.images.dataset import read_split
 from steps.preprocess.preprocess import preprocess
 from steps.preprocess.sources import mnist
 from steps.preprocess.sources.sample import SAMPLE

@@ -49,7 +49,7 @@ def test_an_id_follows_from_step_parameters_and_inputs(monkeypatch: pytest.Monke
         store.artefact_id("index", {"a": 1}, {"in": "2"}),
         store.artefact_id("embed", {"a": 1}, {"in": "1"}),
     }
-    ids.add(store.artefact_id("index", {"a": 1}, {"in": "1"}, ["steps.index.index", "steps.common.decode"]))
+    ids.add(store.artefact_id("index", {"a": 1}, {"in": "1"}, ["steps.index.index", "steps.common.images.decode"]))
     for other in (Code("edited", {"faiss": "1"}), Code("edited", {"faiss": "2"})):
         monkeypatch.setattr(store, "deciding_code", lambda *_, other=other: other)
         ids.add(store.artefact_id("index", {"a": 1}, {"in": "1"}))

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from contract.paths import ROOT
-from steps.common.embedding import embed_images, load_network
 from steps.common.errors import StepError
+from steps.common.models.embedding import embed_images, load_network
 from steps.preprocess.preprocess import preprocess
 from steps.train import fit
 from steps.train.arcface import ArcFace
@@ -194,7 +194,7 @@ def test_a_killed_training_resumes_and_ends_like_an_uninterrupted_one(
 
 
 def test_from_memory_and_from_disk_give_the_same_batches(volumes: Path, splits: tuple[str, str]) -> None:
-    from steps.common.dataset import read_split
+    from steps.common.images.dataset import read_split
 
     images = read_split(splits[0]).images
     rows = torch.tensor([5, 3, 3599, 0])

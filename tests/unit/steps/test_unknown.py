@@ -8,7 +8,7 @@ import pytest
 
 from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.calibrate import unknown_distance
-from steps.common.dataset import read_split
+from steps.common.images.dataset import read_split
 from tests.support.examples import judging
 
 
@@ -44,7 +44,7 @@ def test_an_infinite_distance_calls_no_image_unknown() -> None:
 
 def test_unknown_is_calibrated_on_validation_images_and_counted_on_test_images(model: dict[str, Any]) -> None:
     """Checked by an exhaustive search."""
-    from steps.common.embedding import embed_images, load_network
+    from steps.common.models.embedding import embed_images, load_network
 
     run(model)
     analysis = run(model, unknown_quantile=0.9)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from steps.common import store
-from steps.common.dataset import Rows, write_images, write_labels
 from steps.common.errors import StepError
+from steps.common.images.dataset import Rows, write_images, write_labels
 from steps.common.store import produce
 from steps.validate.validate import validate
 from tests.support.examples import PARAMS

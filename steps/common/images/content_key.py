@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.common.decode import read_header, upright
+from steps.common.images.decode import read_header, upright
 
 
 def colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

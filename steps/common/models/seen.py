@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.common.dataset import KIND, Rows, open_split
+from steps.common.images.dataset import KIND, Rows, open_split
 from steps.common.lineage import lineage
 from steps.common.volumes import data_volume
 
