@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from install.pip_settings import environment, for_uv, parse, read
-from tests.unit.install.test_torch_build import index, page, write_wheel
+from tests.support.package_index import index, page, write_wheel
 
 ALWAYS = {"UV_INDEX_STRATEGY", "UV_SYSTEM_CERTS"}
 

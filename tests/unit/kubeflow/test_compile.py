@@ -211,7 +211,7 @@ def test_a_webhook_gets_a_report_of_every_run(tmp_path: Path) -> None:
 
 def test_the_command_writes_the_package(tmp_path: Path) -> None:
     path = tmp_path / "new folder/package.yaml"
-    command = [sys.executable, "-m", "pipeline", "compile", "--output", path]
+    command = [sys.executable, "-m", "pipeline", "compile", "--output", path, "--project", PROJECT_FILE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert str(path) in done.stdout

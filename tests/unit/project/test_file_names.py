@@ -21,6 +21,7 @@ PRODUCTS = {
     *("current.json", "audit.jsonl", "versions/*.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
     "pipeline.yaml",  # make compile
+    *("installed.json", "uv.txt"),  # make install
 }
 # What is no file of the repository, and only looks like one.
 OTHERS = {
