@@ -19,6 +19,7 @@ from steps.preprocess.parameters import Data
 from steps.preprocess.plan import rows
 
 STEP = "preprocess"
+PIXELS = ("steps.preprocess.build",)  # what decides a split, beside its images and their format
 _ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 
 
@@ -55,7 +56,7 @@ def preprocess(parameters: Data) -> dict[str, str]:
                 STEP,
                 parameters=parameters.image_format(),
                 inputs={"images": digest([[one.item.key, one.item.label] for one in planned])},
-                code=("steps.preprocess.build",),
+                code=PIXELS,
                 build=partial(
                     build,
                     split,

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
 
+from contract.pointer import Pointer
 from steps.analyse.analyse import Analysis, analyse
 from steps.common.images.content_key import key_of_pixels
 from steps.common.images.dataset import KIND, Rows, write_labels
 from steps.common.models import seen
-from steps.common.pointer import write_pointer
 from steps.common.store import produce
 from steps.common.volumes import data_volume, deploy_volume, model_volume
+from steps.deploy.release.volume import write_pointer
 from steps.embed.embed import embed
 from steps.index.index import index
 from steps.preprocess.sources.sample import SAMPLE
@@ -126,5 +127,5 @@ def serve(made: Model, *, with_seen: bool = True, **settings: Any) -> Path:
             archive.writestr("model.json", json.dumps(settings))
         if with_seen and (had := seen.seen_by(made.network, made.index)):
             archive.writestr(seen.FILE, seen.to_bytes(had))
-    write_pointer({"name": "m", "version": "v1", "mar": mar.name, "network": made.network, "index": made.index})
+    write_pointer(Pointer(name="m", version="v1", mar=mar.name, network=made.network, index=made.index))
     return mar

@@ -1,7 +1,6 @@
 """The source `folder`: lists `<data volume>/images/{train,gallery,test}/<label>/`."""
 
 from contract.events import emit
-from steps.common.volumes import data_volume
 from steps.preprocess.sources.source import Part, Parts, Source
 
 
@@ -18,6 +17,7 @@ class Folder(Source):
             StepError: if there is no folder `train`, a folder holds no image, or a name or label cannot be used.
         """
         from contract.events import Warned
+        from steps.common.volumes import data_volume
         from steps.preprocess.scan import scan
 
         found = scan(data_volume() / "images", lambda message: emit(Warned(message, "preprocess")))

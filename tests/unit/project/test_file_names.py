@@ -14,9 +14,26 @@ FILES = repository_files(ROOT)
 PATHS = with_folders(FILES)
 # What a run, a command or a server writes.
 PRODUCTS = {
-    *("images.npy", "labels.npy", "classes.json", "names.json", "report.json"),  # datasets and their validation
+    *(
+        "images.npy",
+        "labels.npy",
+        "classes.json",
+        "rows.json",
+        "report.json",
+        "last-data.json",
+    ),  # datasets and their validation
     *("network.json", "history.json", "embeddings.npy", "labels.json", "index.faiss", "manifest.json"),  # models
-    *("evaluation.json", "mistakes.json", "golden.json", "confusion.png", "verdict.json", "report.html"),  # verdicts
+    *(
+        "answers.npz",
+        "answers.json",
+        "seen.npz",
+        "evaluation.json",
+        "mistakes.json",
+        "golden.json",
+        "confusion.png",
+        "verdict.json",
+        "report.html",
+    ),  # verdicts
     *("*.mar", "model.json", "network.onnx", "provenance.json", "MAR-INF/MANIFEST.json"),  # archives
     *("current.json", "audit.jsonl", "versions/*.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
@@ -27,6 +44,7 @@ PRODUCTS = {
 OTHERS = {
     "cookiecutter.json": "the template's",
     "digit.png": "an example of a user's file",
+    "train/a/p01_3.png": "likewise",
     "pipeline/runid": "a label of Kubeflow's pods",
     "../common/requirements.in": "in CONTRIBUTING.md's example of a step",
     "census.json": "the same",

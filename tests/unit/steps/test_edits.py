@@ -16,6 +16,7 @@ from pipeline.settings import load_params
 from steps.common import code, store
 from steps.common.code import deciding_code
 from steps.deploy.deploy import ARCHIVE
+from steps.preprocess.preprocess import PIXELS
 from steps.registry import STEP_NAMES
 
 Edit = Callable[[Path], None]
@@ -176,7 +177,7 @@ def ids(tree: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         found: dict[str, str] = {}
         for step, inputs in READS.items():
             parameters = params[SECTIONS.get(step, step)]
-            modules = ARCHIVE if step == "deploy" else ()
+            modules = {"preprocess": PIXELS, "deploy": ARCHIVE}.get(step, ())
             found[step] = store.artefact_id(step, parameters, {name: found[name] for name in inputs}, modules)
     return found
 
@@ -213,7 +214,7 @@ def test_an_edit_runs_and_builds_what_it_decides_and_nothing_else(
     ("library", "version", "again"),
     [
         ("torch", "99.0", FROM_TRAIN),
-        ("faiss", "99.0", FROM_INDEX),
+        ("faiss", "99.0", {"validate", *FROM_INDEX}),
         ("PIL", "99.0", ALL),
         ("onnxruntime", "99.0", {"deploy"}),
         ("pydantic", "99.0", NONE),

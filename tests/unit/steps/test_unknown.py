@@ -47,7 +47,7 @@ def test_unknown_is_calibrated_on_validation_images_and_counted_on_test_images(m
     from steps.common.models.embedding import embed_images, load_network
 
     run(model)
-    analysis = run(model, unknown_quantile=0.9)
+    analysis = run(model, unknown_quantile=0.9, max_unknown=0.05)
     gallery, validation, test = (read_split(model[name]) for name in ("gallery", "validation", "test"))
     network = load_network(model["volumes"] / "model/network" / model["network"])
     known = embed_images(network, gallery.images, 100)
