@@ -64,19 +64,8 @@ def joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     return [int(group) for group in connected_components(edges, directed=False)[1]]
 
 
-def named_together(names: Sequence[str], pattern: str | None) -> list[tuple[int, int]]:
-    """Pairs of rows whose names match a pattern with the same text: its first group, or the whole match without one."""
-    if not pattern:
-        return []
-    first: dict[str, int] = {}
-    pairs = []
+def texts_of(names: Sequence[str], pattern: str) -> list[str | None]:
+    """What a pattern matches in each name: its first group, or all of the match without one; None where it does not."""
     expression = re.compile(pattern)
-    for row, name in enumerate(names):
-        if match := expression.search(name):
-            text = match[1] if expression.groups else match[0]
-            if text is None:
-                continue
-            if text in first:
-                pairs.append((first[text], row))
-            first.setdefault(text, row)
-    return pairs
+    matches = [expression.search(name) if pattern else None for name in names]
+    return [match[1 if expression.groups else 0] if match else None for match in matches]

@@ -33,7 +33,13 @@ class Drawn:
 
 
 def draw(
-    images: Sequence[Image], *, test: float, validation: float, seed: int, before: Mapping[str, str]
+    images: Sequence[Image],
+    *,
+    test: float,
+    validation: float,
+    seed: int,
+    before: Mapping[str, str],
+    before_groups: Mapping[str, str],
 ) -> dict[str, Drawn]:
     """The split of each content key.
 
@@ -43,6 +49,7 @@ def draw(
         validation: Share of `validation`; `train` gets the rest.
         seed: Key of the hash, so that another one draws anew.
         before: Split of each key that was drawn earlier under these very settings.
+        before_groups: Likewise of each group, by its name, of which no image may be left.
 
     Returns:
         For each key its split, and why it is there: `train`, `validation`, `test`, or `left out` for a new image that
@@ -54,7 +61,7 @@ def draw(
     drawn: dict[str, Drawn] = {}
     new: dict[str, list[_Group]] = {}
     held: dict[str, dict[str, int]] = {}
-    for members in groups.values():
+    for name, members in groups.items():
         known = {key: before[key] for key in members if key in before}
         label = members[min(members)].label
         if known:
@@ -62,6 +69,8 @@ def draw(
             for split in set(known.values()):
                 counts = held.setdefault(label, {})
                 counts[split] = counts.get(split, 0) + 1
+        elif name in before_groups:
+            drawn |= dict.fromkeys(members, Drawn(before_groups[name], _WITH_GROUP))
         else:
             new.setdefault(label, []).append(_Group(tuple(members), position(min(members), seed)))
     for label, of_class in new.items():

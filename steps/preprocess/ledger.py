@@ -25,6 +25,13 @@ class Memory:
     splits: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
 
+    def of_groups(self) -> dict[str, str]:
+        """The first split that each group got."""
+        found: dict[str, str] = {}
+        for key, split in self.splits.items():
+            found.setdefault(self.groups[key], split)
+        return found
+
 
 class Ledger:
     """The draws remembered under one name."""

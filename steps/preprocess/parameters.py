@@ -44,16 +44,14 @@ class Data(ImageFormat, extra="forbid"):
     near_copy: Annotated[float, Field(ge=0, le=255)] = Field(
         2.0, description="grey levels by which thumbnails of copies may differ, in the mean; 0: off"
     )
-    group: str | None = Field(
-        None, description="a pattern; images whose path matches it with the same text stay in one split"
-    )
+    group: str = Field("", description="a pattern; images whose path matches it with the same text stay in one split")
     seed: Seed = Field(description="draws the splits")
 
     @field_validator("group")
     @classmethod
-    def _is_a_pattern(cls, group: str | None) -> str | None:
+    def _is_a_pattern(cls, group: str) -> str:
         try:
-            re.compile(group or "")
+            re.compile(group)
         except re.error as error:
             raise ValueError(f"is {group!r}, and no regular expression ({error})") from error
         return group

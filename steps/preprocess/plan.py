@@ -5,13 +5,14 @@ stays together. Where the source has a test set, what is also in it is taken out
 out of a gallery that the source gives.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.preprocess.copies import joined, named_together, near_copies
+from steps.preprocess.copies import joined, near_copies, texts_of
 from steps.preprocess.draw import LEFT_OUT, TEST, TRAIN, VALIDATION, Drawn, Image, draw
 from steps.preprocess.ledger import Memory
 
@@ -49,7 +50,7 @@ class Settings:
     validation_fraction: float
     seed: int
     near_copy: float
-    group: str | None
+    group: str
 
 
 def plan(
@@ -78,6 +79,7 @@ def plan(
         validation=settings.validation_fraction,
         seed=settings.seed,
         before=memory.splits,
+        before_groups=memory.of_groups(),
     )
     tested = given | {groups[key] for key, found in drawn.items() if found.split == TEST}
 
@@ -114,13 +116,30 @@ def _groups(
     known: Mapping[str, str],
     thumbnails: Callable[[Sequence[Item]], NDArray[np.uint8]],
 ) -> dict[str, str]:
-    """The group of each key: a known one where any member has one, else the smallest key of its members."""
+    """The name of each key's group.
+
+    Args:
+        items: All images.
+        settings: What decides groups.
+        known: The group of each key that has one.
+        thumbnails: As for `plan`.
+
+    Returns:
+        For each key the group that a member has already; else, where the pattern names one, the hash of its text, so
+        that it is known again when none of its images is left; else the smallest key of its members.
+    """
     first: dict[str, Item] = {}
     for item in items:
         first.setdefault(item.key, item)
     keys = list(first)
     number = {key: row for row, key in enumerate(keys)}
-    pairs = [(number[one.key], number[other.key]) for one, other in _named(items, settings.group)]
+    texts = texts_of([item.name for item in items], settings.group)
+    text_of: dict[int, str] = {}
+    pairs, first_of = list[tuple[int, int]](), dict[str, int]()
+    for item, text in zip(items, texts, strict=True):
+        if text is not None:
+            text_of.setdefault(number[item.key], text)
+            pairs.append((first_of.setdefault(text, number[item.key]), number[item.key]))
     of_group: dict[str, int] = {}
     for key in keys:
         if key in known:
@@ -134,10 +153,9 @@ def _groups(
         members.setdefault(group, []).append(key)
     names: dict[str, str] = {}
     for together in members.values():
-        name = min((known[key] for key in together if key in known), default=min(together))
+        named = [
+            hashlib.sha256(text_of[number[key]].encode()).hexdigest()[:32] for key in together if number[key] in text_of
+        ]
+        name = min((known[key] for key in together if key in known), default=min(named or together))
         names |= dict.fromkeys(together, name)
     return names
-
-
-def _named(items: Sequence[Item], pattern: str | None) -> list[tuple[Item, Item]]:
-    return [(items[a], items[b]) for a, b in named_together([item.name for item in items], pattern)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from steps.preprocess import copies
-from steps.preprocess.copies import joined, named_together, near_copies
+from steps.preprocess.copies import joined, near_copies, texts_of
 
 RNG = np.random.default_rng(0)
 
@@ -53,8 +53,8 @@ def test_pairs_join_through_any_number_of_images() -> None:
     assert joined(3, []) == [0, 1, 2]
 
 
-def test_names_that_match_alike_belong_together() -> None:
+def test_what_a_pattern_matches_in_names() -> None:
     names = ["train/a/p01_1.png", "train/b/p02_1.png", "train/b/p01_9.png", "train/a/none.png"]
-    assert named_together(names, r"/(p\d+)_") == [(0, 2)]
-    assert named_together(names, r"p\d+") == [(0, 2)]
-    assert named_together(names, None) == []
+    assert texts_of(names, r"/(p\d+)_") == ["p01", "p02", "p01", None]
+    assert texts_of(names, r"p\d+") == ["p01", "p02", "p01", None]
+    assert texts_of(names, "") == [None] * 4

@@ -15,8 +15,10 @@ def key(number: int) -> str:
     return f"{number:032x}"
 
 
-def splits(images: list[Image], before: dict[str, str] | None = None, **changed: float) -> dict[str, Drawn]:
-    return draw(images, before=before or {}, **{**SHARES, **changed})  # type: ignore[arg-type]
+def splits(
+    images: list[Image], before: dict[str, str] | None = None, groups: dict[str, str] | None = None, **changed: float
+) -> dict[str, Drawn]:
+    return draw(images, before=before or {}, before_groups=groups or {}, **{**SHARES, **changed})  # type: ignore[arg-type]
 
 
 def alone(numbers: range, label: str = "a") -> list[Image]:
@@ -50,16 +52,15 @@ def test_nothing_that_was_learned_from_is_ever_tested_on(states: list[list[Image
 def test_a_draw_that_is_remembered_never_changes_and_a_group_is_never_parted(states: list[list[Image]]) -> None:
     ledger: dict[str, str] = {}
     group_of: dict[str, str] = {}
+    of_groups: dict[str, str] = {}
     for state in states:
         fixed = [Image(one.key, one.label, group_of.setdefault(one.key, one.group)) for one in state]
-        drawn = splits(fixed, ledger)
+        drawn = splits(fixed, ledger, of_groups)
         assert {key: drawn[key].split for key in ledger.keys() & drawn.keys()} == {
             key: ledger[key] for key in ledger.keys() & drawn.keys()
         }
-        by_group: dict[str, set[str]] = {}
         for image in fixed:
-            by_group.setdefault(image.group, set()).add(drawn[image.key].split)
-        assert all(len(found) == 1 for found in by_group.values())
+            assert of_groups.setdefault(image.group, drawn[image.key].split) == drawn[image.key].split
         ledger |= {key: found.split for key, found in drawn.items()}
 
 

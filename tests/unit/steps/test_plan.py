@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from steps.preprocess.ledger import Memory
 from steps.preprocess.plan import Item, Planned, Settings, plan, rows
 
-SETTINGS = Settings(test_fraction=0.2, validation_fraction=0.08, seed=0, near_copy=2.0, group=None)
+SETTINGS = Settings(test_fraction=0.2, validation_fraction=0.08, seed=0, near_copy=2.0, group="")
 
 
 def key(number: int) -> str:
@@ -46,7 +46,7 @@ def test_near_copies_share_a_group_and_a_split() -> None:
 
 
 def test_near_copies_may_be_switched_off() -> None:
-    off = Settings(0.2, 0.08, 0, 0, None)
+    off = Settings(0.2, 0.08, 0, 0, "")
     assert {one.group for one in planned([item(1), item(1001)], settings=off)} == {key(1), key(1001)}
 
 
@@ -58,6 +58,13 @@ def test_a_pattern_over_the_name_names_groups() -> None:
         of_person.setdefault(one.item.row % 7, set()).add(one.split)
     assert all(len(splits) == 1 for splits in of_person.values())
     assert len({one.group for one in found}) == 7
+
+
+def test_a_named_group_is_remembered_when_none_of_its_images_is_left() -> None:
+    people = Settings(0.2, 0.08, 0, 2.0, r"/(p\d+)_")
+    first = planned([item(n, name=f"train/a/p{n:02}_1.png") for n in range(60)], settings=people)
+    later = planned([item(n, name=f"train/a/p{n - 100:02}_2.png") for n in range(100, 160)], remembered(first), people)
+    assert [one.split for one in later] == [one.split for one in first]
 
 
 def test_who_comes_later_joins_its_group_and_only_new_images_are_looked_at() -> None:
