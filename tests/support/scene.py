@@ -111,7 +111,7 @@ def model(
 
 def verdict_on(test: str, made: Model, **change: Any) -> Analysis:
     """What analyse says of a model, with some parameters changed."""
-    return analyse(test, made.network, made.index, made.validation, **judging(**change))
+    return analyse(test, made.network, made.index, made.validation, **judging(**{**PARAMS["gate"], **change}))
 
 
 def serve(made: Model, *, with_seen: bool = True, **settings: Any) -> Path:

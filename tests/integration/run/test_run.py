@@ -42,7 +42,9 @@ def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, Done]) -> 
     pointer = json.loads((volumes / "deploy-model/current.json").read_text())
     mar = volumes / "deploy-model/model-store" / pointer["mar"]
     lines = dict(re.findall(r"^(accuracy|worst class|served model|prediction|report|log) +(.*)$", done.stdout, re.M))
-    assert lines["accuracy"] == f"{pointer['accuracy']:.4f} on the test split"
+    assert re.fullmatch(
+        rf"{pointer['accuracy']:.4f} \(0\.\d{{4}} to \d\.\d{{4}}\) on the test split", lines["accuracy"]
+    )
     assert lines["worst class"] == f"{pointer['worst_class']['label']}, {pointer['worst_class']['accuracy']:.4f}"
     assert Path(lines["served model"]) == mar
     assert zipfile.is_zipfile(mar)
