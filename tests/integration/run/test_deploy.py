@@ -56,6 +56,7 @@ def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -
         assert not [name for name in mar.namelist() if name.endswith((".pt", ".pth", ".pkl"))]
 
 
+@pytest.mark.slow
 def test_an_archive_says_what_its_model_has_had(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     with zipfile.ZipFile(model["volumes"] / f"deploy-model/model-store/digits_{version}.mar") as mar:
@@ -108,6 +109,7 @@ def test_a_verdict_on_another_model_is_no_verdict(model: dict[str, Any]) -> None
         deploy_model({**model, "network": "0" * 16}, judged(model))
 
 
+@pytest.mark.slow
 def test_answers_that_differ_from_the_analysis_stop_the_deployment(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

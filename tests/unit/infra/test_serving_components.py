@@ -8,8 +8,8 @@ import kubernetes_validate
 import pytest
 
 from contract.paths import ROOT
-from steps.deploy.release.cluster import deployment as deployment_module
 from steps.deploy.release.cluster import rollout, service
+from steps.deploy.release.cluster.deployment import STAMP
 from tests.support.kustomized import (
     ACCOUNT,
     COMPONENTS,
@@ -126,6 +126,6 @@ def test_what_the_serving_page_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
     folders = set(re.findall(r" -k (infra/\S+?)[`\s]", text))
-    assert f'"{deployment_module.STAMP}": null' in text
+    assert f'"{STAMP}": null' in text
     assert folders == {"infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback"}
     assert set(re.findall(r"`components/(\w+)`", text)) == set(COMPONENTS)

@@ -126,8 +126,8 @@ def test_probes_ask_for_readiness_and_liveness_in_time(base: Objects) -> None:
 @pytest.mark.parametrize("name", ["startup", "readiness", "liveness"])
 def test_each_probe_is_a_command_of_serving(base: Objects, name: str) -> None:
     words = container(base)[f"{name}Probe"]["exec"]["command"][3:]
-    [command] = [one for one in serving.COMMANDS if one.name == words[0]]
-    flags = {name for one in command.arguments for name in one.names}
+    command = next(command for command in serving.COMMANDS if command.name == words[0])
+    flags = {name for argument in command.arguments for name in argument.names}
     assert command.function == "serving.probe:probe"
     assert {word for word in words if word.startswith("--")} <= flags
 

@@ -33,7 +33,9 @@ def test_a_lasting_error_is_raised_after_the_retries(connected: Kubeflow, kfp: K
     assert len(kfp.trouble) == 4  # and one is not asked for ever
 
 
-@pytest.mark.parametrize("trouble", [500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "trouble", [503, *(pytest.param(status, marks=pytest.mark.slow) for status in (500, 502, 504))]
+)
 def test_a_creation_whose_answer_was_lost_is_not_repeated(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
     for _ in range(2):  # the second finds pipeline, version and experiment, and makes but a run
         kfp.late = [trouble] * 4
@@ -109,6 +111,7 @@ def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
     assert kfp.recurring == []
 
 
+@pytest.mark.slow
 def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, server: Server) -> None:
     assert run("status").stdout.startswith("no run of ")
     connected = Kubeflow(f"http://{server.address}", "right", None)
