@@ -53,7 +53,7 @@ def near_copies(
 
 
 def _one_channel_if_grey(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A third of the numbers where all thumbnails [N, side * side * 3] are grey; their mean differences are the same."""
+    """Thumbnails uint8 [N, side * side * 3]; of grey ones a third, whose mean differences are the same."""
     if thumbnails.shape[1] % 3:
         return thumbnails
     red, green, blue = (thumbnails[:, channel::3] for channel in range(3))
