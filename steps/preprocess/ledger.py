@@ -8,7 +8,7 @@ digest of the settings that decide it, so changed settings begin a new file.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,11 +88,17 @@ class Ledger:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Let one run at a time read, draw and remember."""
+        """Let one run at a time read, draw and remember; on a file system without locks, as many as there are."""
         from filelock import FileLock
 
-        with writing(self._path.parent), FileLock(self._path.with_suffix(".lock")):
-            yield
+        with writing(self._path.parent):
+            lock = FileLock(self._path.with_suffix(".lock"), fallback_to_soft=False)
+            with suppress(OSError):
+                lock.acquire()
+            try:
+                yield
+            finally:
+                lock.release()
 
 
 def _write(handle: int, data: bytes) -> None:
