@@ -84,7 +84,8 @@ def execute(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
         given["validate"] = {**given["validate"], "min_images_per_class": images}
         pipeline = build_pipeline(WITH_WEBHOOK, references(WITH_WEBHOOK), around=lambda: reporting(WITH_WEBHOOK))
         output = StringIO()
-        run_in_subprocesses(pipeline, {**given, "baseline": baseline, "worst_class_floor": 0.0}, output)
+        gate = {**given["gate"], "worst_class_floor": 0.0, "max_unknown": 1.0}
+        run_in_subprocesses(pipeline, {**given, "baseline": baseline, "gate": gate}, output)
         return output.getvalue()
 
     return run
