@@ -113,7 +113,7 @@ def test_a_container_that_is_killed_fails_the_run(
         assert docker("kill", wait_for(lambda: containers(images["train"]))).returncode == 0
         output, error = process.communicate(timeout=60)
     assert process.returncode == 1, output
-    assert error.startswith(("train failed: ", "starting a container failed: "))
+    assert error.startswith(("error: train failed: ", "error: starting a container failed: "))
     assert not containers(images["train"])
 
 

@@ -86,7 +86,7 @@ def test_a_killed_step_fails_the_run_by_name_and_the_next_goes_on(tmp_path: Path
     subprocess.run(["pkill", "-KILL", "--session", str(process.pid), "-f", "executor_main"], check=True)
     _, said = process.communicate()
     assert process.returncode == 1
-    assert re.match(r"train failed: it ended without a word; the end of .*\.log may say why", said)
+    assert re.match(r"error: train failed: it ended without an error message; the end of .*\.log may say why", said)
     again = run(volumes, QUICK)
     assert last_line(again).startswith("DEPLOYED ")
     assert "preprocess" not in made_anew(again)
