@@ -1,6 +1,7 @@
 """A folder in which `make install` can be tried in a moment: this project's installation, small locks, fake Pythons."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ case "$1" in
 -c) exit 0 ;;
 -E) while read -r line; do echo "$line"; done <"$0.facts"; exit 0 ;;
 esac
-exec {sys.executable} -S {Path(__file__).with_name("fake_python.py")} "$0" "$@"
+exec {shlex.quote(sys.executable)} -S {shlex.quote(str(Path(__file__).with_name("fake_python.py")))} "$0" "$@"
 """
 FACTS = {
     "version": "3.12",
