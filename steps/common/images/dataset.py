@@ -93,14 +93,6 @@ def open_split(path: Path) -> Split:
     )
 
 
-def split_keys(id: str) -> frozenset[str] | None:
-    """The content keys of a split; None if it is not there, or was made by a version that kept none."""
-    try:
-        return frozenset(json.loads((data_volume() / KIND / id / _ROWS).read_text())["keys"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> None:
     """Write images as one `.npy` file, whose number is known only at the end.
 
