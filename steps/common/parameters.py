@@ -26,6 +26,15 @@ class NoEffect:
     """Marks a parameter that cannot change the step's result, such as a limit of memory: it is not part of an id."""
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """Marks a parameter that `make tune` varies between two values; `log`: evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
 class Parameters(BaseModel):
     """The parameters of a step: each field has a type, a range and a description, and stands nowhere else."""
 

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contract.environment import Environment
 from contract.events import Epoch, Resumed, Warned, emit
-from steps.common.errors import StepError
+from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
 from steps.train import network as network_module
@@ -157,7 +157,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             total += loss.detach()
         mean_loss = total.item() / batches
         if not np.isfinite(mean_loss):
-            raise StepError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
+            raise DivergedError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
         if rank == 0:
             accuracy = _validation_accuracy(learner, split, validation, device)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
