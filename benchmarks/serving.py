@@ -22,7 +22,7 @@ from typing import Any
 import faiss
 import torch
 
-from benchmarks.formats import importable, measure_formats, script
+from benchmarks.formats import measure_formats, script
 from contract.paths import ROOT
 from serving import client
 from serving.model import payload
@@ -31,6 +31,7 @@ from serving.model.predictor import Predictor
 from serving.torchserve import launch
 from steps.common.digest import file_sha256
 from steps.common.images import decode as images
+from steps.common.models.embedding import load_network
 
 CLIENTS = (1, 32)
 IMAGE = ROOT / "samples/7.png"
@@ -116,7 +117,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
     store = volumes / "plain"
     if not store.exists():
         store.mkdir()
-        script(importable(unpacked), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
+        script(load_network(unpacked).cpu(), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
         command: list[Any] = [
             sys.executable,
             "-m",

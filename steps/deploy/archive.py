@@ -1,5 +1,8 @@
 """Builds a model's MAR with torch-model-archiver: reads artefacts, writes the MAR.
 
+The modules in it are this image's own. What comes from artefacts is data: weights, index, labels and golden
+predictions, each copied first and then checked, so that nothing else is archived than what was checked.
+
 A version follows from this module, with all that it imports and all files that it names.
 """
 
@@ -15,9 +18,10 @@ from typing import Any
 
 from contract.paths import ROOT
 from steps.common.models import seen
-from steps.common.models.contents import INDEX_FILES, NETWORK_FILES
+from steps.common.models.contents import INDEX_FILES, NETWORK_FILES, ONNX
 from steps.common.models.seen import Seen
-from steps.deploy.export import ONNX, export_network
+from steps.deploy.export import export_network
+from steps.deploy.shape import check_golden, check_index
 
 MAR = "model.mar"
 HANDLER = "serving/model/handler.py"
@@ -53,6 +57,7 @@ def build_archive(
         had: What the model learned from and holds, which travels too; None if that is not known.
 
     Raises:
+        StepError: what comes from an artefact is not of its form.
         RuntimeError: torch-model-archiver failed.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -61,7 +66,9 @@ def build_archive(
         sources = [network / name for name in NETWORK_FILES] + [index / name for name in INDEX_FILES]
         for source in (*sources, golden, *(ROOT / path for path in CODE)):
             shutil.copyfile(source, extra / source.name)
-        export_network(network, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
+        size = export_network(extra, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
+        check_index(extra, size)
+        check_golden(extra / golden.name)
         (extra / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         (extra / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         if had:
