@@ -4,6 +4,7 @@ Part of the model archive; independent of TorchServe.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 
-_STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415}
+INTERNAL = "internal-error"
+_STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415, INTERNAL: 500}
 _BAD_REQUEST = 400
 # For archives from before these settings existed.
 _DEFAULTS = {"polarity": "light-on-dark", "unknown_distance": None, "max_instances": 64}
@@ -38,6 +40,13 @@ class Answer(NamedTuple):
     json: bytes
     rule: str | None = None
     predictions: Sequence[tuple[str, float | None]] = ()
+
+
+class Images(NamedTuple):
+    """The decoded images of a request, uint8 [H, W, C]; `many` if they are answered with `predictions`."""
+
+    pixels: list[NDArray[np.uint8]]
+    many: bool
 
 
 class Predictor:
@@ -84,22 +93,30 @@ class Predictor:
 
         Returns:
             One answer each, in their order. An invalid request gets its own error; one bad image among several fails
-            its whole request.
+            its whole request. Whatever else goes wrong is an internal error of its request alone, and is logged.
         """
-        plan: list[Any] = []
-        images: list[NDArray[np.uint8]] = []
-        for request in requests:
-            try:
-                payload = self._payload.read(request, self._limits[1])
-                images += self._decode(payload)
-                plan.append(payload)
-            except Exception as error:  # no request may fail the others in its batch
-                plan.append(_error(getattr(error, "rule", "not-an-image"), str(error)))
-        predictions = iter(self._predict(images))
+        read = [self._read(request) for request in requests]
+        images = [image for each in read if isinstance(each, Images) for image in each.pixels]
+        try:
+            predictions = iter(self._predict(images))
+        except Exception:
+            if len(requests) == 1:
+                return [_internal("predict")]
+            return [answer for request in requests for answer in self.answer([request])]
         return [
-            each if isinstance(each, Answer) else _success(list(islice(predictions, len(each.images))), each.many)
-            for each in plan
+            each if isinstance(each, Answer) else _success(list(islice(predictions, len(each.pixels))), each.many)
+            for each in read
         ]
+
+    def _read(self, request: Any) -> "Images | Answer":
+        """The decoded images of a request, or the answer to a request whose images cannot be decoded."""
+        try:
+            payload = self._payload.read(request, self._limits[1])
+            return Images(self._decode(payload), payload.many)
+        except (self._payload.Rejected, self._decoding.BadImage) as error:
+            return _error(error.rule, str(error))
+        except Exception:  # no memory, or a defect
+            return _internal("read")
 
     def _decode(self, payload: Any) -> list[NDArray[np.uint8]]:
         """Decode the images of a request, uint8 [H, W, C] each; the limit of pixels is for all of them together."""
@@ -114,12 +131,11 @@ class Predictor:
             for image, (_, polarity) in zip(opened, payload.images, strict=True):
                 pixels = self._decoding.pixels(image, size=size, channels=channels)
                 decoded.append(pixels if polarity in (None, self._polarity) else 255 - pixels)
-        except Exception as error:
+        except self._decoding.BadImage as error:
             if not payload.many:
                 raise
             number = len(decoded) if len(opened) == len(payload.images) else len(opened)
-            rule = getattr(error, "rule", "not-an-image")
-            found = str(error).removeprefix(f"{rule}: ")
+            rule, found = error.rule, str(error).removeprefix(f"{error.rule}: ")
             if rule == "too-many-pixels" and number:
                 found = f"with it there are more than {self._limits[0]} pixels together; send several requests."
             raise self._payload.Rejected(rule, f"instance {number}: {found}") from error
@@ -173,6 +189,12 @@ def _error(rule: str, message: str) -> Answer:
     status = _STATUS.get(rule, _BAD_REQUEST)
     error = {"status": status, "rule": rule, "message": message}
     return Answer(status, json.dumps({"error": error}).encode() + b"\n", rule)
+
+
+def _internal(verb: str) -> Answer:
+    """The answer to a request that failed through no fault of its client, from within the handling of the exception."""
+    logging.getLogger(__name__).exception(f"{INTERNAL}: cannot {verb} a request")
+    return _error(INTERNAL, f"{INTERNAL}: the server failed, not the request; its log says why. Try again later.")
 
 
 def _load_network(path: Path) -> onnxruntime.InferenceSession:

@@ -4,6 +4,8 @@ Imports nothing of this project, only numpy and Pillow: a copy travels in the mo
 decoded exactly as a training image was.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
@@ -92,8 +94,9 @@ def pixels(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]
         BadImage: The pixels cannot be decoded.
     """
     mode = "L" if channels == 1 else "RGB"
-    # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
-    image.draft(mode, (2 * size, 2 * size))
+    with _damage_is_the_files(image):
+        # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
+        image.draft(mode, (2 * size, 2 * size))
     plain = upright(image, mode)
     if plain.size != (size, size):
         plain = plain.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -114,15 +117,15 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
     Raises:
         BadImage: The pixels cannot be read.
     """
-    try:
+    with _damage_is_the_files(image):
         image.load()
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return _plain(ImageOps.exif_transpose(image) if turned else image, mode, _white_is_zero(image))
-    except Exception as error:  # Pillow's decoders raise nearly anything for damaged data
-        raise BadImage(
-            "truncated",
-            f"the file starts as {image.format} but its pixels cannot be read ({error}); send the whole file.",
-        ) from error
+        loaded = ImageOps.exif_transpose(image) if turned else image
+    if loaded.mode.startswith("I"):  # which Pillow itself would clip at 255
+        grey = _eight_bits(np.asarray(loaded).astype(np.int64))
+        loaded = Image.fromarray(255 - grey if _white_is_zero(image) else grey)
+    with _damage_is_the_files(image):
+        return _plain(loaded, mode)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -130,7 +133,9 @@ def _open(data: bytes) -> Image.Image:
         raise BadImage("empty", "0 bytes; send an image file.")
     try:
         return Image.open(BytesIO(data), formats=FORMATS)
-    except Exception as error:  # as above
+    except MemoryError:
+        raise
+    except Exception as error:  # as below
         if bytes(data[:4]).startswith(_SIGNATURES):
             raise BadImage(
                 "truncated", f"{len(data)} bytes end before the image's header does; send the whole file."
@@ -141,12 +146,23 @@ def _open(data: bytes) -> Image.Image:
         ) from error
 
 
-def _plain(image: Image.Image, mode: str, white_is_zero: bool) -> Image.Image:
-    """The image in 8 bits, without transparency, as mode L or RGB."""
-    if image.mode.startswith("I"):  # which Pillow itself would clip at 255
-        grey = _eight_bits(np.asarray(image).astype(np.int64))
-        image = Image.fromarray(255 - grey if white_is_zero else grey)
-    elif image.has_transparency_data:
+@contextmanager
+def _damage_is_the_files(image: Image.Image) -> Iterator[None]:
+    """Around calls of Pillow alone, whose decoders raise nearly anything for damaged data."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BadImage(
+            "truncated",
+            f"the file starts as {image.format} but its pixels cannot be read ({error}); send the whole file.",
+        ) from error
+
+
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    """The image of 8 bits without transparency, as mode L or RGB."""
+    if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image if image.mode == mode else image.convert(mode)
