@@ -25,7 +25,7 @@ import torch
 from benchmarks.formats import measure_formats, script
 from contract.paths import ROOT
 from serving import client
-from serving.model import payload
+from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from serving.torchserve import launch
@@ -192,7 +192,7 @@ def _until_answered(url: str, process: Any, version: str | None = None) -> float
 def _loop_without_server(unpacked: Path) -> float:
     """Images per second of the predictor alone, in one process and one thread, from files to answers."""
     faiss.omp_set_num_threads(1)
-    predictor = Predictor(unpacked, images, payload)
+    predictor = Predictor(unpacked, images, payload, deadline)
     requests = [Request(IMAGE.read_bytes())] * _BATCH
     predictor.answer(requests)
     rates = []

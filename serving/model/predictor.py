@@ -5,7 +5,7 @@ Part of the model archive; independent of TorchServe.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 UNKNOWN = "unknown"
 
 INTERNAL = "internal-error"
+_LATE = "too-slow-to-decode"
 _STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415, INTERNAL: 500}
 _BAD_REQUEST = 400
 # For archives from before these settings existed.
 _DEFAULTS = {"polarity": "light-on-dark", "unknown_distance": None, "max_instances": 64}
+_PACKED = (b"one", b"many")
 # Images in one pass of the network: bounds the memory of a batch.
 _PASS = 64
 
@@ -56,13 +58,14 @@ class Predictor:
         folder: The unpacked archive.
         decode: Its module of that name.
         payload: Its module of that name.
+        deadline: Its module of that name.
 
     Raises:
         ValueError: Index and labels have different lengths.
     """
 
-    def __init__(self, folder: Path, decode: ModuleType, payload: ModuleType) -> None:
-        self._decoding, self._payload = decode, payload
+    def __init__(self, folder: Path, decode: ModuleType, payload: ModuleType, deadline: ModuleType) -> None:
+        self._decoding, self._payload, self._deadline = decode, payload, deadline
         model: dict[str, Any] = _DEFAULTS | json.loads((folder / "model.json").read_text())
         labels = json.loads((folder / "labels.json").read_text())
         self._labels: list[str] = [labels["classes"][number] for number in labels["gallery"]]
@@ -85,30 +88,44 @@ class Predictor:
         size, channels = self._shape
         self._predict([np.zeros((size, size, channels), np.uint8)])
 
-    def answer(self, requests: Sequence[Any]) -> list[Answer]:
+    def answer(self, requests: Sequence[Any], repeated: Collection[int] = ()) -> list[Answer]:
         """Answer a batch; the images of all requests are predicted together.
+
+        A request whose images take too much time to decode ends this process, and the others of the batch with it.
+        Whoever asked asks again, and says so: a repeated request is decoded in a process of its own.
 
         Args:
             requests: One `payload.Request` each.
+            repeated: The numbers of those that were asked before, in a batch whose worker died.
 
         Returns:
             One answer each, in their order. An invalid request gets its own error; one bad image among several fails
             its whole request. Whatever else goes wrong is an internal error of its request alone, and is logged.
         """
-        read = [self._read(request) for request in requests]
+        read = [self._read_in_time(request, number in repeated) for number, request in enumerate(requests)]
         images = [image for each in read if isinstance(each, Images) for image in each.pixels]
         try:
             predictions = iter(self._predict(images))
         except Exception:
             if len(requests) == 1:
                 return [_internal("predict")]
-            return [answer for request in requests for answer in self.answer([request])]
+            alone = [self.answer([one], [0] if number in repeated else []) for number, one in enumerate(requests)]
+            return [answer for [answer] in alone]
         return [
             each if isinstance(each, Answer) else _success(list(islice(predictions, len(each.pixels))), each.many)
             for each in read
         ]
 
-    def _read(self, request: Any) -> "Images | Answer":
+    def _read_in_time(self, request: Any, repeated: bool) -> Images | Answer:
+        if repeated:
+            return self._read_alone(request)
+        self._deadline.start()
+        try:
+            return self._read(request)
+        finally:
+            self._deadline.stop()
+
+    def _read(self, request: Any) -> Images | Answer:
         """The decoded images of a request, or the answer to a request whose images cannot be decoded."""
         try:
             payload = self._payload.read(request, self._limits[1])
@@ -117,6 +134,21 @@ class Predictor:
             return _error(error.rule, str(error))
         except Exception:  # no memory, or a defect
             return _internal("read")
+
+    def _read_alone(self, request: Any) -> Images | Answer:
+        """Likewise, in a process of its own."""
+        try:
+            head, _, rest = self._deadline.run_alone(lambda: _packed(self._read(request))).partition(b"\n")
+        except self._deadline.Late:
+            seconds = self._deadline.CPU_SECONDS
+            return _error(_LATE, f"{_LATE}: it takes more than {seconds:g} s; save the image anew, as PNG for example.")
+        except Exception:
+            return _internal("read")
+        if head not in _PACKED:
+            rule = head.decode()
+            return Answer(_STATUS.get(rule, _BAD_REQUEST), rest, rule)
+        size, channels = self._shape
+        return Images(list(np.frombuffer(rest, np.uint8).reshape(-1, size, size, channels)), head == _PACKED[1])
 
     def _decode(self, payload: Any) -> list[NDArray[np.uint8]]:
         """Decode the images of a request, uint8 [H, W, C] each; the limit of pixels is for all of them together."""
@@ -178,6 +210,13 @@ class Predictor:
             f'{{"label": {label}, "unknown": {unknown}, "distance": {distance}, "similarity": {similarity}, '
             f'"neighbours": [{", ".join(near)}], "model": {self._json_model}}}'
         )
+
+
+def _packed(read: Images | Answer) -> bytes:
+    """What was read, as bytes: a line with the rule or the kind, then the error or the pixels."""
+    if isinstance(read, Answer):
+        return f"{read.rule}\n".encode() + read.json
+    return _PACKED[read.many] + b"\n" + b"".join(pixels.tobytes() for pixels in read.pixels)
 
 
 def _success(predictions: list[Prediction], many: bool) -> Answer:

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 import pytest
 
-from serving.model import payload
+from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Answer, Predictor
 from steps.common.images import decode
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(folder: Path) -> Predictor:
-    return Predictor(folder, decode, payload)
+    return Predictor(folder, decode, payload, deadline)
 
 
 def ask(predictor: Predictor, *bodies: Any) -> list[Any]:
@@ -84,7 +84,7 @@ def test_without_an_unknown_distance_every_image_has_a_label(folder: Path, tmp_p
         for path in folder.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / "model.json").write_text(json.dumps({**model, **change}))
-        [answer] = ask(Predictor(tmp_path, decode, payload), png(np.full((8, 8), 100, np.uint8)))
+        [answer] = ask(Predictor(tmp_path, decode, payload, deadline), png(np.full((8, 8), 100, np.uint8)))
         assert not answer["unknown"]
         assert answer["label"] in CLASSES
 
@@ -151,7 +151,7 @@ def test_what_is_no_fault_of_the_client_is_an_internal_error_of_its_request_and_
         return decode.pixels(image, **size)
 
     broken: Any = SimpleNamespace(read_header=decode.read_header, pixels=pixels, BadImage=decode.BadImage)
-    predictor = Predictor(folder, broken, payload)
+    predictor = Predictor(folder, broken, payload, deadline)
     before, failed, bad, many = predictor.answer(
         [
             Request(png(picture(1))),
@@ -188,8 +188,8 @@ MEMORY = """
 import json, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import decode, payload, predictor
-ready = predictor.Predictor(Path(sys.argv[1]), decode, payload)
+import deadline, decode, payload, predictor
+ready = predictor.Predictor(Path(sys.argv[1]), decode, payload, deadline)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))
 data = [Path(path).read_bytes() for path in sys.argv[2:]]
@@ -275,7 +275,7 @@ def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: 
     index.add(vectors[:2])
     faiss.write_index(index, str(tmp_path / "index.faiss"))
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0, 0]}))
-    found, lost = ask(Predictor(tmp_path, decode, payload), png(picture(0)), png(picture(3)))
+    found, lost = ask(Predictor(tmp_path, decode, payload, deadline), png(picture(0)), png(picture(3)))
     assert [near["index"] for near in found["neighbours"]] == [1, 0]
     nothing = {"label": "unknown", "unknown": True, "distance": None, "similarity": None, "neighbours": []}
     assert lost == {**nothing, "model": found["model"]}
@@ -286,4 +286,4 @@ def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) ->
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0]}))
     with pytest.raises(ValueError, match="12 vectors in the index, 1 labels"):
-        Predictor(tmp_path, decode, payload)
+        Predictor(tmp_path, decode, payload, deadline)
