@@ -10,13 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from contract.environment import Environment
+from contract.events import Warned, emit
 from contract.journal import Event
 from contract.pointer import MODEL_STORE, Record
 from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
+from steps.common.images.dataset import read_split
 from steps.common.lineage import lineage
 from steps.common.models.contents import stored_contents
 from steps.common.models.seen import seen_by
@@ -146,11 +151,31 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
             "artefacts": lineage([judged.facts["test"], *inputs.values()]),
         }
         artefacts = {kind: read(model_volume(), kind, id).path for kind, id in inputs.items()}
-        build_archive(folder, model, provenance, **artefacts, golden=golden, had=seen_by(network, index))
+        build_archive(
+            folder,
+            model,
+            provenance,
+            **artefacts,
+            golden=golden,
+            had=seen_by(network, index),
+            gallery=_gallery(served, index),
+        )
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
     return produce(deploy_volume(), ARCHIVES, STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
+
+
+def _gallery(served: dict[str, Any], index: str) -> NDArray[np.uint8] | None:
+    """The images of the gallery; None if no thumbnails are wanted, or if the images are gone."""
+    if not served["thumbnails"]:
+        return None
+    try:
+        embeddings = read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
+        return read_split(read(model_volume(), "embeddings", embeddings).manifest["inputs"]["gallery"]).images
+    except StepError as error:
+        emit(Warned(f"no thumbnails: {error}", STEP))
+        return None
 
 
 def decides(served: dict[str, Any], network: str, index: str) -> dict[str, Any]:

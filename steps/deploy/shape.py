@@ -34,12 +34,15 @@ class _Prediction(_Strict):
 _GOLDEN = TypeAdapter(Annotated[list[_Prediction], Field(min_length=1)])
 
 
-def check_index(folder: Path, embedding_size: int) -> None:
+def check_index(folder: Path, embedding_size: int) -> int:
     """Check that index and labels of a folder belong together, and to a network.
 
     Args:
         folder: where they are.
         embedding_size: the length of the network's embeddings.
+
+    Returns:
+        The number of images in the gallery.
 
     Raises:
         StepError: they do not, or one cannot be read.
@@ -56,6 +59,7 @@ def check_index(folder: Path, embedding_size: int) -> None:
         raise StepError(_wrong("the index", f"size, number and metric of its vectors are {found}, not {wanted}"))
     if max(labels.gallery, default=0) >= len(labels.classes):
         raise StepError(_wrong("the index", f"a label is {max(labels.gallery)}, of {len(labels.classes)} classes"))
+    return len(labels.gallery)
 
 
 def check_golden(file: Path) -> None:

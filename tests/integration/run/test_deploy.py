@@ -53,6 +53,9 @@ def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -
     assert manifest["facts"]["proven"] == PARAMS["analyse"]["golden"]
     with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store" / pointer.mar) as mar:
         assert json.loads(mar.read("model.json"))["version"] == version
+        layout = json.loads(mar.read("thumbnails.json"))
+        assert layout["count"] == len(read_split(model["gallery"]))
+        assert len(mar.read("thumbnails.webp")) <= PARAMS["deploy"]["thumbnails"]
         assert not [name for name in mar.namelist() if name.endswith((".pt", ".pth", ".pkl"))]
 
 
