@@ -91,10 +91,10 @@ def many_strips() -> bytes:
     return ifd(tags) + struct.pack("<I", 8) * count + struct.pack("<I", 1) * count
 
 
-def huge_tiles() -> bytes:
-    """A TIFF of 16 x 16 pixels in one tile of 30,000 x 30,000."""
-    packed = zlib.compress(bytes(100 << 20), 9)
-    side, at = 30_000, 8 + 2 + 12 * 10 + 4
+def huge_tiles(side: int = 30_000) -> bytes:
+    """A TIFF of 16 x 16 pixels in one large tile."""
+    packed = zlib.compress(bytes(min(side * side, 100 << 20)), 9)
+    at = 8 + 2 + 12 * 10 + 4
     tags = [(256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
     tags += [(322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, at), (325, 4, 1, len(packed))]
     return ifd(tags) + packed

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 Rule = Literal["empty", "not-an-image", "truncated", "too-many-pixels", "too-slow-to-decode"]
 
@@ -44,8 +44,12 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _MAX_READS, _BYTES_A_READ = 20_000, 20
 # Bytes that are read as many times, as the values of a TIFF's tags may all be the whole file.
 _MAX_PASSES = 4
-# Each scan of a JPEG goes over all pixels, 0.8 ms a million. Encoders write up to 12.
-_MAX_SCANS, _MAX_SCANNED_PIXELS = 16, 500_000_000
+# Each scan of a JPEG goes over all pixels, 0.8 ms a million. Encoders write up to 12; a file can hold a second image.
+_MAX_SCANS = 32
+# The tiles of a TIFF may be larger than the image; of a small image they may have a million pixels.
+_MAX_TILES, _SMALL = 4, 1 << 20
+# What texts in a PNG unpack to, in all; Pillow's own limit is 64 MiB for each file of a request.
+PngImagePlugin.MAX_TEXT_MEMORY = 4 << 20
 # Samples of what Pillow decodes in Python: run-length encoded BMP, and PPM as text or with few greys; 0.4 s a million.
 _MAX_PYTHON_SAMPLES = 1_000_000
 # As much as a JPEG's segment holds; a directory of tags takes memory many times its size.
@@ -105,7 +109,7 @@ def read_header(data: bytes, max_pixels: int) -> Image.Image:
             f"{width} x {height} pixels are more than the {max_pixels} allowed; send a smaller image.",
         )
     with _damage_is_the_files(image):  # its tags can hold anything
-        _check_time(image, data, max_pixels)
+        _check_time(image, data)
     if image.mode == "F":
         raise BadImage("not-an-image", "pixels are floating-point numbers; save 8 or 16 bits a channel.")
     return image
@@ -169,6 +173,10 @@ class _Metered(BytesIO):
         self._bytes = _MAX_PASSES * max(len(data), _MAX_EXIF_BYTES)
         self._once: set[bytes] = set()
 
+    def allow(self, reads: int) -> None:
+        """Allow so many more reads: a decoder in Python takes one or two for a sample."""
+        self._reads += reads
+
     def read(self, size: int | None = -1, /) -> bytes:
         found = super().read(size)
         self._reads -= 1
@@ -188,22 +196,24 @@ def _too_slow(found: str) -> BadImage:
     return BadImage("too-slow-to-decode", f"{found}; save it anew, as PNG for example.")
 
 
-def _check_time(image: Image.Image, data: bytes, max_pixels: int) -> None:
+def _check_time(image: Image.Image, data: bytes) -> None:
     """Hold what the header says against the limits of time; BadImage past one."""
     pixels = image.width * image.height
     if max(image.size) > _MAX_SIDE:
         raise _too_slow(f"{image.width} x {image.height} pixels have a side of more than {_MAX_SIDE}")
-    tiles = getattr(image, "tile", [])
-    if tiles and tiles[0][0] in Image.DECODERS and pixels * len(image.getbands()) > _MAX_PYTHON_SAMPLES:
+    tiles, samples = getattr(image, "tile", []), pixels * len(image.getbands())
+    if tiles and tiles[0][0] in Image.DECODERS:
+        if samples <= _MAX_PYTHON_SAMPLES:
+            return image.fp.allow(2 * samples)  # type: ignore[attr-defined, no-any-return]  # it is a _Metered
         raise _too_slow(f"{pixels} pixels in a rare encoding of {image.format} are too many")
     scanned = data.count(b"\xff\xda") * pixels if image.format in ("JPEG", "MPO") else 0
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        scanned = _scanned(image.tag_v2, data, max_pixels)
-    if scanned > max(_MAX_SCANNED_PIXELS, _MAX_SCANS * pixels):
+        scanned = _scanned(image.tag_v2, data, max(_MAX_TILES * pixels, _SMALL))
+    if scanned > max(_MAX_SCANS * pixels, _SMALL):
         raise _too_slow(f"{scanned // pixels} scans of {pixels} pixels are too many")
 
 
-def _scanned(tags: TiffImagePlugin.ImageFileDirectory_v2, data: bytes, max_pixels: int) -> int:
+def _scanned(tags: TiffImagePlugin.ImageFileDirectory_v2, data: bytes, most: int) -> int:
     """The pixels that the scans of a TIFF's strips or tiles go over, where these are JPEGs."""
     places, sizes = (tags.get(tag, ()) for tag in (_TILES if _TILES[0] in tags else _STRIPS))
     width, height = (tags[tag] for tag in (_TILE_SIZE if _TILES[0] in tags else (256, 257)))
@@ -211,8 +221,8 @@ def _scanned(tags: TiffImagePlugin.ImageFileDirectory_v2, data: bytes, max_pixel
     ends = [min(at + size, len(data)) for at, size in zip(places, sizes, strict=False)]
     if sum(max(0, end - at) for at, end in zip(places, ends, strict=False)) > len(data):
         raise _too_slow("the strips of the TIFF overlap")
-    if _TILES[0] in tags and len(places) * width * height > max_pixels:
-        raise _too_slow(f"{len(places)} tiles of {width} x {height} pixels are more than the {max_pixels} allowed")
+    if _TILES[0] in tags and len(places) * width * height > most:
+        raise _too_slow(f"{len(places)} tiles of {width} x {height} pixels are too many for the image")
     if tags.get(259) not in (6, 7):  # its compression: JPEG
         return 0
     scans = sum(max(1, data.count(b"\xff\xda", at, end)) for at, end in zip(places, ends, strict=False))
