@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.analyse.evaluate import nearest
+from steps.analyse.evaluate import nearest, stored_network
 from steps.analyse.images import Chosen
 from steps.common.images.dataset import Rows, Split
 
@@ -37,7 +37,7 @@ def calibrate(
         `unknown_distance`; `images`, the number of images that it comes from; and `copies`, the number left out.
     """
     rows = no_copies(split.rows, gallery)
-    distances, _ = nearest(network, index, Chosen(split.images, rows), batch_size, neighbours)
+    distances, _ = nearest(stored_network(network, batch_size), index, Chosen(split.images, rows), neighbours)
     distance = unknown_distance(distances, unknown_quantile)
     return {"unknown_distance": distance, "images": len(rows), "copies": len(split) - len(rows)}
 

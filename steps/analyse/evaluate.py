@@ -10,7 +10,9 @@ import json
 import math
 import textwrap
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ _ROUNDING = 1e-4
 _READABLE_CLASSES = 40  # with more classes the picture has no text
 _LABEL_LENGTH = 20
 
+Embed = Callable[[Images], NDArray[np.float32]]  # images uint8 [N, H, W, C], N > 0, to embeddings [N, D] of length one
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -42,23 +46,25 @@ class Answers:
     classes: list[str]
 
 
-def ask(
-    network: Path, index: Path, images: Images, *, unknown_distance: float | None, batch_size: int, neighbours: int
-) -> Answers:
+def stored_network(network: Path, batch_size: int) -> Embed:
+    """The network of a folder in the store, which embeds `batch_size` images at a time."""
+    return partial(embed_images, load_network(network), batch_size=batch_size)
+
+
+def ask(embed: Embed, index: Path, images: Images, *, unknown_distance: float | None, neighbours: int) -> Answers:
     """Ask a network and its index for the label of the nearest neighbour of each image.
 
     Args:
-        network: The network's folder, or that of an unpacked archive.
-        index: The index's folder, or that of an unpacked archive.
+        embed: The network.
+        index: The index's folder.
         images: uint8 [N, H, W, C].
         unknown_distance: Images further than this are unknown; None for no such limit.
-        batch_size: Images embedded at a time.
         neighbours: As many as the server looks for.
 
     Returns:
         The answers. An image without a neighbour, or of a distance that is no number, is unknown.
     """
-    distances, found = nearest(network, index, images, batch_size, neighbours)
+    distances, found = nearest(embed, index, images, neighbours)
     gallery = json.loads((index / "labels.json").read_text())
     near = (found >= 0) & (distances <= (np.inf if unknown_distance is None else unknown_distance))
     of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
@@ -94,8 +100,8 @@ def evaluate(
     Returns:
         `accuracy`, `per_class`, `unknown` and `unknown_distance`.
     """
-    how: dict[str, Any] = {"unknown_distance": unknown_distance, "batch_size": batch_size, "neighbours": neighbours}
-    answers = ask(network, index, split.images, **how)
+    embed = stored_network(network, batch_size)
+    answers = ask(embed, index, split.images, unknown_distance=unknown_distance, neighbours=neighbours)
     true, distances = true_labels(split), answers.distances
     unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
     right = np.array([p == t for p, t in zip(answers.labels, true, strict=True)], bool)
@@ -132,15 +138,14 @@ def true_labels(split: Split) -> list[str]:
 
 
 def nearest(
-    network: Path, index: Path, images: Images, batch_size: int, neighbours: int = 1
+    embed: Embed, index: Path, images: Images, neighbours: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the nearest neighbour of each image in the gallery.
 
     Args:
-        network: The network's folder.
+        embed: The network.
         index: The index's folder.
         images: uint8 [N, H, W, C].
-        batch_size: Images embedded at a time.
         neighbours: How many are looked for, since an index that approximates may find a nearer one among more.
 
     Returns:
@@ -149,7 +154,7 @@ def nearest(
     """
     if not len(images):
         return np.zeros(0), np.zeros(0, np.int64)
-    embeddings = embed_images(load_network(network), images, batch_size)
+    embeddings = embed(images)
     searched = faiss.read_index(str(index / "index.faiss"))
     similarities, rows = searched.search(embeddings, min(neighbours, searched.ntotal))
     return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]

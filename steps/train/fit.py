@@ -7,7 +7,6 @@ import io
 import json
 import math
 import pickle
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,10 @@ from contract.events import Epoch, Resumed, Warned, emit
 from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
-from steps.train import network as network_module
+from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
 from steps.train.machine import chosen_device, has_bfloat16
-from steps.train.network import Network
 from steps.train.parameters import Train
 
 
@@ -259,7 +257,6 @@ def _save(network: Network, parameters: Train, channels: int, history: list[dict
     config = {"channels": channels, "widths": parameters.widths, "embedding_size": parameters.embedding_size}
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
-    shutil.copyfile(network_module.__file__, folder / "network.py")
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -10,8 +10,9 @@ from steps.common.errors import StepError
 from steps.common.store import find
 from steps.common.volumes import model_volume
 
-NETWORK_FILES = ("network.py", "weights.safetensors", "network.json")
+NETWORK_FILES = ("weights.safetensors", "network.json")
 INDEX_FILES = ("index.faiss", "labels.json")
+ONNX = "network.onnx"  # the network as which an archive serves it
 
 
 def stored_contents(network: str, index: str) -> dict[str, str]:

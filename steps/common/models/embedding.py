@@ -1,16 +1,21 @@
-"""Loads a trained network from its folder and embeds images with it, without pickle and for any architecture.
+"""Loads a trained network from its folder and embeds images with it, without pickle and without code from a volume.
 
-A network's folder holds `network.py`, whose `load(folder)` returns the module, `weights.safetensors` and
-`network.json`. The module takes uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by itself.
+A network's folder holds `weights.safetensors`, and in `network.json` the arguments of `Network`. The network takes
+uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by itself.
 """
 
+import json
 from pathlib import Path
-from runpy import run_path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from steps.common.errors import StepError
+from steps.common.models.network import Network
 
 
 class Images(Protocol):
@@ -22,9 +27,30 @@ class Images(Protocol):
 
 
 def load_network(folder: Path) -> torch.nn.Module:
-    """The network in this folder, in evaluation mode, on CUDA where there is one."""
-    network: torch.nn.Module = run_path(str(folder / "network.py"))["load"](folder)  # which leaves no byte code there
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    """Build the network in a folder.
+
+    Args:
+        folder: Where its configuration and its weights are.
+
+    Returns:
+        The network in evaluation mode, on CUDA where there is one.
+
+    Raises:
+        StepError: The configuration or the weights are not those of `Network`.
+    """
+    try:
+        with torch.device("meta"):  # takes no memory for sizes that the weights do not have
+            network: torch.nn.Module = Network(**json.loads((folder / "network.json").read_text()))
+        kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+        weights = load_file(folder / "weights.safetensors")
+        weights = {name: tensor.to(kinds.get(name, tensor.dtype)) for name, tensor in weights.items()}
+        network.load_state_dict(weights, assign=True)
+    except (TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise StepError(
+            f"{folder} holds no network of steps/common/models/network.py ({reason}): delete it and run again"
+        ) from error
+    return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
         provenance = json.loads(mar.read("provenance.json"))
     assert names >= {
         "handler.py",
-        "network.py",
+        "network.onnx",
         "weights.safetensors",
         "index.faiss",
         "labels.json",

@@ -4,7 +4,9 @@ import json
 import math
 import re
 import shutil
+import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from steps.common import store
 from steps.common.errors import StepError
 from steps.common.images.dataset import read_split
 from steps.common.models import seen
+from steps.common.models.contents import ONNX
+from steps.deploy.export import export_network
 from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS, judging
@@ -101,8 +105,7 @@ def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -
     weights = {name: tensor * math.nan for name, tensor in load_file(folder / "weights.safetensors").items()}
 
     def build(target: Path) -> dict[str, Any]:
-        for name in ("network.py", "network.json"):
-            shutil.copy(folder / name, target)
+        shutil.copy(folder / "network.json", target)
         save_file(weights, target / "weights.safetensors")
         return {}
 
@@ -117,6 +120,17 @@ def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -
     assert "Rejected" in analysis.report.read_text()
 
 
+@cache
+def onnx_of(weights: bytes, config: str) -> bytes:
+    """A network as ONNX; the export takes seconds, so that each network is exported once."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "weights.safetensors").write_bytes(weights)
+        (folder / "network.json").write_text(config)
+        export_network(folder, folder / ONNX, image_size=28, channels=1)
+        return (folder / ONNX).read_bytes()
+
+
 def serve(model: dict[str, Any], network: str, idx: str) -> None:
     """Point the deploy volume at an archive that holds this network and index."""
     volumes = model["volumes"]
@@ -126,6 +140,10 @@ def serve(model: dict[str, Any], network: str, idx: str) -> None:
             for path in folder.iterdir():
                 if path.name != "manifest.json":
                     mar.write(path, path.name)
+        stored = model["volumes"] / "model/network" / network
+        mar.writestr(
+            ONNX, onnx_of((stored / "weights.safetensors").read_bytes(), (stored / "network.json").read_text())
+        )
         if had := seen.seen_by(network, idx):
             mar.writestr(seen.FILE, seen.to_bytes(had))
     point(model, {"name": "m", "version": "1", "mar": "m_1.mar", "network": network, "index": idx})

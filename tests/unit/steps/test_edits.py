@@ -113,7 +113,7 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "what is exported": (append("steps/deploy/export.py", "\nNEW = 1\n"), {"deploy"}, {"deploy"}),
     "how an image is decoded": (replace("steps/common/images/decode.py", "LANCZOS", "BILINEAR"), ALL, ALL),
     "how the network is fitted": (replace("steps/train/fit.py", "fused=True", "fused=False"), FROM_TRAIN, {"train"}),
-    "the network": (replace("steps/train/network.py", "_POOLED = 3", "_POOLED = 2"), FROM_TRAIN, {"train"}),
+    "the network": (replace("steps/common/models/network.py", "_POOLED = 3", "_POOLED = 2"), FROM_TRAIN, ALL),
     "the name of a variable": (replace("steps/index/index.py", "vectors = np", "rows = np"), FROM_INDEX, {"index"}),
     "the gate": (replace("steps/analyse/judge.py", "accuracy > gate", "accuracy >= gate"), {"analyse"}, {"analyse"}),
     "the report page": (append("steps/analyse/report.html.jinja", "<p>"), {"analyse"}, {"analyse"}),

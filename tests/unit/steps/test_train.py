@@ -113,7 +113,6 @@ def test_a_saved_network_has_no_pickle(small_model: dict[str, Any]) -> None:
         "history.json",
         "manifest.json",
         "network.json",
-        "network.py",
         "weights.safetensors",
     }
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -130,7 +129,7 @@ def test_a_saved_network_has_no_pickle(small_model: dict[str, Any]) -> None:
 
 
 def test_the_network_takes_any_size_and_colour() -> None:
-    from steps.train.network import Network
+    from steps.common.models.network import Network
 
     network = Network(channels=3, widths=[4, 8], embedding_size=5).eval()
     for size in (8, 33, 64):
