@@ -22,6 +22,16 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "volumes"
 
 
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict's confusion matrix is not drawn, which takes longer than the verdict; for tests of something else."""
+    from PIL import Image
+
+    from steps.analyse import evaluate
+
+    monkeypatch.setattr(evaluate, "_draw", lambda _matrix, _classes, path: Image.new("L", (1, 1)).save(path))
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A model trained for two epochs on the sample, with its index: ids and volumes. Read only."""

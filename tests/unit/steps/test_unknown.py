@@ -11,6 +11,8 @@ from steps.analyse.calibrate import unknown_distance
 from steps.common.images.dataset import read_split
 from tests.support.examples import judging
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 def run(model: dict[str, Any], **change: Any) -> Analysis:
     return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**change))
