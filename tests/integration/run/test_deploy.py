@@ -101,7 +101,7 @@ def test_one_recipe_with_two_contents_is_two_versions(model: dict[str, Any]) -> 
 
 
 def test_a_verdict_that_says_no_is_obeyed_by_deploy_itself(model: dict[str, Any]) -> None:
-    verdict = judged(model, baseline=0.9999)
+    verdict = judged(model, baseline=1.0)
     with pytest.raises(StepError, match="does not let this model be deployed: accuracy .* is not above the baseline"):
         deploy_model(model, verdict)
     assert not (model["volumes"] / "deploy-model").exists()

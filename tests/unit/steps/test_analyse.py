@@ -27,6 +27,8 @@ from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS, judging
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 def test_confusion_rows_are_true_and_columns_predicted() -> None:
     matrix = confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b", "c"])
@@ -71,7 +73,7 @@ def evaluation_of(model: dict[str, Any], analysis: Analysis) -> dict[str, Any]:
 
 
 def test_golden_images_are_of_every_class_and_the_worst_mistakes_are_sure(model: dict[str, Any]) -> None:
-    folder = json.loads((run(model).report.parent / "verdict.json").read_text())
+    folder = json.loads((run(crippled(model)).report.parent / "verdict.json").read_text())
     evaluation = model["volumes"] / "model/evaluation" / folder["evaluation"]
     golden = json.loads((evaluation / "golden.json").read_text())
     assert sorted(item["expected"] for item in golden) == sorted("0123456789" * 2)
@@ -155,14 +157,16 @@ def point(model: dict[str, Any], pointer: dict[str, Any]) -> None:
 
 
 def crippled(model: dict[str, Any]) -> dict[str, Any]:
-    """The model with an index of one image a class: clearly worse than the whole."""
+    """The model with an index of one image a class and half the labels wrong: worse, whatever was learned."""
     source = model["volumes"] / "model/embeddings" / model["embeddings"]
     labels = json.loads((source / "labels.json").read_text())
-    rows = [labels["gallery"].index(number) for number in range(len(labels["classes"]))]
+    classes = len(labels["classes"])
+    rows = [labels["gallery"].index(number) for number in range(classes)]
+    said = [number ^ 1 if number < 6 else number for number in range(classes)]
 
     def build(target: Path) -> dict[str, Any]:
         np.save(target / "embeddings.npy", np.load(source / "embeddings.npy")[rows])
-        (target / "labels.json").write_text(json.dumps({**labels, "gallery": [labels["gallery"][row] for row in rows]}))
+        (target / "labels.json").write_text(json.dumps({**labels, "gallery": said}))
         return {}
 
     few = store.produce(

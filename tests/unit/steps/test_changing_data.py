@@ -20,6 +20,7 @@ from steps.deploy.deploy import ARCHIVE, STEP, decides
 from tests.support.pixels import Pixels
 from tests.support.scene import Model, digits, model, serve, split, verdict_on
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 LOW = {"baseline": 0.5, "worst_class_floor": 0.2, "max_unknown": 0.3}
 LETTERBOX = np.pad(np.ones((20, 20), np.float32), 4).ravel()  # regards what is not the margin
 

@@ -1,5 +1,6 @@
 """Edits, each with the steps that must run again after it and the images that must be built; and no others."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,6 +160,17 @@ def tree(tmp_path: Path) -> Path:
     for file in ("params.yaml", ".gitattributes"):
         shutil.copy(ROOT / file, tmp_path / "tree" / file)
     return tmp_path / "tree"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_text_is_parsed_once() -> Iterator[None]:
+    """Copies of the project differ in a file or two; the others' forms are known."""
+    parse, form = cache(ast.parse), code._form
+    of_module = cache(form)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(code, "ast", SimpleNamespace(**{**vars(ast), "parse": parse}))
+        patched.setattr(code, "_form", lambda node: (of_module if isinstance(node, ast.Module) else form)(node))
+        yield
 
 
 @pytest.fixture(autouse=True)
