@@ -15,7 +15,6 @@ from steps.analyse.champion import Served
 from steps.analyse.parameters import Analyse, Gate
 from steps.common import progress
 from steps.common.digest import digest
-from steps.common.images.dataset import KIND, open_split, read_split
 from steps.common.models.contents import stored_contents
 from steps.common.parameters import Batches, Neighbours, typed
 from steps.common.pointer import read_pointer
@@ -121,6 +120,7 @@ def _calibration(
 
     def build(_: Path) -> dict[str, Any]:
         from steps.analyse.calibrate import calibrate
+        from steps.common.images.dataset import KIND, open_split, read_split
 
         made_of = read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
         gallery = read(model_volume(), "embeddings", made_of).manifest["inputs"]["gallery"]
@@ -169,6 +169,7 @@ def _evaluation(
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.analyse.evaluate import evaluate
+        from steps.common.images.dataset import read_split
 
         return evaluate(
             read_split(inputs["test"]),
@@ -193,6 +194,8 @@ def _evaluation_of_served(champion: Served, test: str, batches: Batches) -> Arte
     decides = {"archive": digest([champion.contents, champion.settings, had])}
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.common.images.dataset import read_split
+
         return champion.answer(read_split(test), folder, batches.batch_size)
 
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)

@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from contract.pointer import MODEL_STORE, pointer_path
 from steps.common.errors import StepError
-from steps.common.images.dataset import Split
-from steps.common.models import seen
 from steps.common.models.contents import archived_contents, stored_contents
-from steps.common.models.seen import Seen
 from steps.common.volumes import deploy_volume
+
+if TYPE_CHECKING:
+    from steps.common.images.dataset import Split
+    from steps.common.models.seen import Seen
 
 _DAMAGE = (OSError, KeyError, ValueError, zipfile.BadZipFile)
 
@@ -59,8 +58,10 @@ class Served:
             return found
 
     @cached_property
-    def seen(self) -> Seen | None:
+    def seen(self) -> "Seen | None":
         """What it has had: as its archive says, or as the splits say that an older archive names; None if unknown."""
+        from steps.common.models import seen
+
         with self._opened() as archive:
             if _has(archive, seen.FILE):
                 return seen.from_bytes(archive.read(seen.FILE))
@@ -68,7 +69,7 @@ class Served:
         named = seen.seen_by(self.network, self.index, provenance.get("artefacts", {}))
         return named or seen.seen_by(self.network, self.index)
 
-    def answer(self, split: Split, folder: Path, batch_size: int) -> dict[str, Any]:
+    def answer(self, split: "Split", folder: Path, batch_size: int) -> dict[str, Any]:
         """Ask it about each image of a split, at its own size and colours, and write the answers into a folder.
 
         Args:
@@ -79,7 +80,10 @@ class Served:
         Returns:
             Its `unknown_distance`; `asked`, the number of images; and `gone`, that of those without their originals.
         """
-        from steps.analyse.evaluate import Answers, ask, write_answers
+        import numpy as np
+
+        from steps.analyse.answers import Answers, write_answers
+        from steps.analyse.evaluate import ask
         from steps.analyse.images import Originals
 
         side, colours = int(split.images.shape[1]), int(split.images.shape[3])

@@ -1,8 +1,8 @@
 """Scores a network and its index on a test split: reads them, writes `<model volume>/evaluation/<id>/`.
 
 `evaluation.json` has accuracy, accuracy per class and the confusion matrix; `confusion.png` shows the matrix;
-`mistakes.json` and `golden.json` have test images as PNG, with their answers; `answers.npz` has the answer to each
-image, so that two models are compared image by image, and `answers.json` the words that its numbers stand for.
+`mistakes.json` and `golden.json` have test images as PNG, with their answers; `steps/analyse/answers.py` says what
+`answers.npz` and `answers.json` have.
 """
 
 import base64
@@ -10,7 +10,6 @@ import json
 import math
 import textwrap
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +19,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from steps.analyse.answers import UNKNOWN, Answers, true_labels, write_answers
 from steps.common.images.dataset import Split
 from steps.common.images.png import encode_png
 from steps.common.models.embedding import Images, embed_images, load_network
 
-UNKNOWN = "unknown"  # the server's answer beyond the unknown distance; no class may be called so
 _ROUNDING = 1e-4
 _READABLE_CLASSES = 40  # with more classes the picture has no text
 _LABEL_LENGTH = 20
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model answers to images, as the server would: labels [N], `unknown` among them, and cosine distances [N].
-
-    A distance is infinite where the index finds no neighbour. `classes` are those of the gallery.
-    """
-
-    labels: list[str]
-    distances: NDArray[np.float64]
-    classes: list[str]
 
 
 def ask(
@@ -126,11 +113,6 @@ def evaluate(
     return score
 
 
-def true_labels(split: Split) -> list[str]:
-    """The true label of each image."""
-    return [split.classes[label] for label in split.labels]
-
-
 def nearest(
     network: Path, index: Path, images: Images, batch_size: int, neighbours: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -153,17 +135,6 @@ def nearest(
     searched = faiss.read_index(str(index / "index.faiss"))
     similarities, rows = searched.search(embeddings, min(neighbours, searched.ntotal))
     return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]
-
-
-def write_answers(folder: Path, answers: Answers, asked: NDArray[np.bool_]) -> None:
-    """Write `answers.npz`, a row for each image of the split, from answers to those images that were asked about."""
-    words = sorted({*answers.classes, UNKNOWN, *answers.labels})
-    number = {label: i for i, label in enumerate(words)}
-    predicted, distances = np.full(len(asked), -1, np.int32), np.full(len(asked), np.nan)
-    predicted[asked] = [number[label] for label in answers.labels]
-    distances[asked] = answers.distances
-    np.savez(folder / "answers.npz", asked=asked, predicted=predicted, distances=distances)
-    (folder / "answers.json").write_text(json.dumps({"words": words, "classes": answers.classes}))
 
 
 def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) -> NDArray[np.int64]:

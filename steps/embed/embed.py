@@ -4,10 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steps.common import progress
-from steps.common.images.dataset import read_split
 from steps.common.parameters import typed
 from steps.common.store import produce, read
 from steps.common.volumes import model_volume
@@ -30,6 +27,9 @@ def embed(gallery: str, network: str, parameters: Embed) -> str:
     """
 
     def build(folder: Path) -> dict[str, Any]:
+        import numpy as np
+
+        from steps.common.images.dataset import read_split
         from steps.common.models.embedding import embed_images, load_network
 
         split = read_split(gallery)

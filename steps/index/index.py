@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steps.common import progress
 from steps.common.parameters import typed
 from steps.common.store import produce, read
@@ -35,6 +33,7 @@ def index(embeddings: str, parameters: Index) -> str:
 
     def build(folder: Path) -> dict[str, Any]:
         import faiss
+        import numpy as np
 
         from steps.common.models.faiss_index import build as build_index
 
