@@ -36,11 +36,11 @@ def measure(params: Params) -> list[tuple[str, str]]:
         gallery = index(embed(splits["gallery"], network, params.embed), params.index)
         stored = (model_volume() / "network" / network, model_volume() / "index" / gallery)
         validation, test = read_split(splits["validation"]), read_split(splits["test"])
-        calibrated, _ = nearest(*stored, validation.images, params.embed.batch_size)
+        calibrated, _ = nearest(*stored, validation.images, validation.rows.keys, params.embed.batch_size)
         limits = [unknown_distance(calibrated, quantile) for quantile in QUANTILES]
         rows = []
         for kind, images in {"test digits": np.array(test.images), **_others(test.images)}.items():
-            distances, _ = nearest(*stored, images, params.embed.batch_size)
+            distances, _ = nearest(*stored, images, [], params.embed.batch_size)
             shares = [float(np.mean(distances > limit)) for limit in limits if limit is not None]
             rows.append((f"{kind} ({len(images)})", ", ".join(f"{share:.1%}" for share in shares)))
     return [("unknown at analyse.unknown_quantile", json.dumps(QUANTILES).strip("[]")), *rows]

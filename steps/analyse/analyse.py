@@ -27,12 +27,16 @@ _QUANTILE = "unknown_quantile"  # decides the calibration; the other parameters 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the pipeline shows: the verdict and its id, the classes, the confusion matrix, and the report's path."""
+    """What the pipeline shows: the verdict and its id, the confusion matrix as far as it can be read, and the report.
+
+    `classes` are the labels of the matrix, and `confused` the most confused pairs: true label, answer and images.
+    """
 
     verdict: Verdict
     id: str
     classes: list[str]
     confusion: list[list[int]]
+    confused: list[list[Any]]
     report: Path
 
 
@@ -97,6 +101,7 @@ def analyse(
         )
         verdict = _said(json.loads((made.path / "verdict.json").read_text()))
         details = json.loads((evaluation.path / "evaluation.json").read_text())
+        shown = {name: details[name] for name in ("classes", "confusion", "confused")}
         worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,
@@ -105,11 +110,10 @@ def analyse(
             unchanged=evaluation.unchanged and (of_champion is None or of_champion.unchanged),
             id=made.id,
             verdict=verdict,
-            classes=details["classes"],
-            confusion=details["confusion"],
+            **shown,
             report=str(made.path / "report.html"),
         )
-        return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
+        return Analysis(verdict, made.id, **shown, report=made.path / "report.html")
 
 
 def _calibration(

@@ -88,13 +88,14 @@ class Served:
 
         side, colours = int(split.images.shape[1]), int(split.images.shape[3])
         size, channels = self.settings.get("image_size") or side, self.settings.get("channels") or colours
-        images = split.images if (size, channels) == (side, colours) else Originals(split, size, channels)
+        same = (size, channels) == (side, colours)
+        images, keys = (split.images, split.rows.keys) if same else (Originals(split, size, channels), [])
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
             archive.extractall(unpacked)
             model, distance = Path(unpacked), self.settings.get("unknown_distance")
             neighbours = self.settings.get("neighbours", 1)
             how: dict[str, Any] = {"unknown_distance": distance, "batch_size": batch_size, "neighbours": neighbours}
-            answers = ask(model, model, images, **how)
+            answers = ask(model, model, images, keys, **how)
         asked = np.ones(len(split), bool)
         if isinstance(images, Originals):
             asked[list(images.gone)] = False

@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from contract.paths import ROOT
 from steps.analyse.analyse import Analysis, analyse
-from steps.analyse.evaluate import _draw, confusion_matrix
 from steps.common import store
 from steps.common.errors import StepError
 from steps.common.images.dataset import read_split
@@ -25,18 +23,6 @@ from steps.common.models import seen
 from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS, judging
-
-
-def test_confusion_rows_are_true_and_columns_predicted() -> None:
-    matrix = confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b", "c"])
-    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-
-
-@pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(500)]])
-def test_the_picture_can_show_any_labels_in_any_number(tmp_path: Path, classes: list[str]) -> None:
-    _draw(np.eye(len(classes), dtype=np.int64), classes, tmp_path / "picture.png")
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert max(picture.size) < 2500
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
