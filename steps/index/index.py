@@ -35,14 +35,17 @@ def index(embeddings: str, parameters: Index) -> str:
         import faiss
         import numpy as np
 
-        from steps.common.models.faiss_index import build as build_index
+        from steps.common.models import auto_index, faiss_index
 
         source = read(model_volume(), "embeddings", embeddings).path
         vectors = np.load(source / "embeddings.npy")
-        made = build_index(vectors, factory)
+        if factory == auto_index.AUTO:
+            made, facts = auto_index.build(vectors)
+        else:
+            made, facts = faiss_index.build(vectors, factory), {"factory": factory}
         faiss.write_index(made, str(folder / "index.faiss"))
         shutil.copyfile(source / "labels.json", folder / "labels.json")
-        return {"vectors": made.ntotal}
+        return {"vectors": made.ntotal, **facts}
 
     with progress.running(STEP):
         made = produce(
@@ -53,7 +56,8 @@ def index(embeddings: str, parameters: Index) -> str:
             inputs={"embeddings": embeddings},
             build=build,
         )
+        facts = made.facts
         progress.finished(
-            STEP, made=f"{factory} index of {made.facts['vectors']}", unchanged=made.unchanged, id=made.id
+            STEP, made=f"{facts['factory']} index of {facts['vectors']}", unchanged=made.unchanged, id=made.id
         )
         return made.id
