@@ -77,9 +77,9 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "a comment in a step": (append("steps/train/fit.py"), NONE, {"train"}),
     "a docstring": (replace("steps/index/index.py", '"""Make a', '"""Makes a'), NONE, {"index"}),
     "formatting": (
-        replace("steps/embed/embed.py", r"(parameters=)(parameters.deciding\(\)),", r"\1(\n\2\n),"),
+        replace("steps/index/index.py", r"(parameters=)(parameters.deciding\(\)),", r"\1(\n\2\n),"),
         NONE,
-        {"embed"},
+        {"index"},
     ),
     "a comment in steps/Dockerfile": (append("steps/Dockerfile"), NONE, ALL),
     "a comment in serving/Dockerfile": (append("serving/Dockerfile"), NONE, SERVED),
