@@ -34,7 +34,7 @@ def measure(params: Params) -> list[tuple[str, str]]:
         splits = preprocess(params.data)
         network = train(splits["train"], splits["validation"], params.train)
         gallery = index(embed(splits["gallery"], network, params.embed), params.index)
-        embedder = stored_network(model_volume() / "network" / network, params.embed.batch_size)
+        embedder = stored_network(model_volume() / "network" / network, [], params.embed.batch_size)
         folder_of_index, neighbours = model_volume() / "index" / gallery, params.deploy.neighbours
         validation, test = read_split(splits["validation"]), read_split(splits["test"])
         calibrated, _ = nearest(embedder, folder_of_index, validation.images, neighbours)

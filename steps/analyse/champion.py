@@ -13,17 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from contract.pointer import MODEL_STORE, pointer_path
 from steps.common.errors import StepError
-from steps.common.images.dataset import Split
-from steps.common.models import seen
 from steps.common.models.contents import INDEX_FILES, ONNX, archived_contents, stored_contents
-from steps.common.models.seen import Seen
 from steps.common.volumes import deploy_volume
+
+if TYPE_CHECKING:
+    from steps.common.images.dataset import Split
+    from steps.common.models.seen import Seen
 
 _DAMAGE = (OSError, KeyError, ValueError, zipfile.BadZipFile)
 
@@ -61,8 +60,10 @@ class Served:
             return found
 
     @cached_property
-    def seen(self) -> Seen | None:
+    def seen(self) -> "Seen | None":
         """What it has had: as its archive says, or as the splits say that an older archive names; None if unknown."""
+        from steps.common.models import seen
+
         with self._opened() as archive:
             if _has(archive, seen.FILE):
                 return seen.from_bytes(archive.read(seen.FILE))
@@ -70,7 +71,7 @@ class Served:
         named = seen.seen_by(self.network, self.index, provenance.get("artefacts", {}))
         return named or seen.seen_by(self.network, self.index)
 
-    def answer(self, split: Split, folder: Path, batch_size: int) -> dict[str, Any]:
+    def answer(self, split: "Split", folder: Path, batch_size: int) -> dict[str, Any]:
         """Ask it about each image of a split, at its own size and colours, and write the answers into a folder.
 
         Args:
@@ -81,13 +82,17 @@ class Served:
         Returns:
             Its `unknown_distance`; `asked`, the number of images; and `gone`, that of those without their originals.
         """
-        from steps.analyse.evaluate import Answers, ask, write_answers
+        import numpy as np
+
+        from steps.analyse.answers import Answers, write_answers
+        from steps.analyse.evaluate import ask
         from steps.analyse.images import Originals
         from steps.analyse.onnx_network import served_network
 
         side, colours = int(split.images.shape[1]), int(split.images.shape[3])
         size, channels = self.settings.get("image_size") or side, self.settings.get("channels") or colours
-        images = split.images if (size, channels) == (side, colours) else Originals(split, size, channels)
+        same = (size, channels) == (side, colours)
+        images = split.images if same else Originals(split, size, channels)
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
             index, distance = Path(unpacked), self.settings.get("unknown_distance")
             for name in INDEX_FILES:

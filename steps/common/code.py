@@ -28,6 +28,7 @@ PLUMBING = (
     "steps.common.errors",
     "steps.common.files",
     "steps.common.lineage",
+    "steps.common.models.kept",
     "steps.common.pointer",
     "steps.common.progress",
     "steps.common.store",

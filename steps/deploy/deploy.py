@@ -24,7 +24,6 @@ from steps.common.files import write_atomically
 from steps.common.images.dataset import read_split
 from steps.common.lineage import lineage
 from steps.common.models.contents import stored_contents
-from steps.common.models.seen import seen_by
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
@@ -140,6 +139,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
     version = artefact_id(STEP, parameters, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.common.models.seen import seen_by
         from steps.deploy.archive import MAR, build_archive
         from steps.deploy.proof import prove_archive
 

@@ -5,6 +5,9 @@ uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by it
 """
 
 import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from steps.common.errors import StepError
+from steps.common.models import kept
 from steps.common.models.network import Network
+
+_MOST = 64  # images that the network takes at once
+_MOST_PIXELS = _MOST * 256 * 256  # of larger images fewer, for the sake of memory
+_KEPT_AT_ONCE = 4096  # embeddings: what a killed run loses at most
 
 
 class Images(Protocol):
@@ -24,6 +32,20 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of images uint8 [N, H, W, C]."""
+
+    images: Any
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        return self.images[self.rows[rows]]
 
 
 def load_network(folder: Path) -> torch.nn.Module:
@@ -56,15 +78,76 @@ def load_network(folder: Path) -> torch.nn.Module:
 def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> NDArray[np.float32]:
     """Embed images, a batch at a time.
 
+    The network always takes as many images at once, the last ones beside black ones: with another number the processor
+    may add up in another order, and the last bits of an embedding would follow from what else is embedded.
+
     Args:
         network: What `load_network` gave.
-        images: uint8 [N, H, W, C].
-        batch_size: Images at a time.
+        images: uint8 [N, H, W, C], at least one.
+        batch_size: Images read at a time.
 
     Returns:
         float32 [N, D], each of length one.
     """
     device = next(network.parameters()).device
+    found = []
     with torch.inference_mode():
-        batches = (torch.from_numpy(np.array(images[i : i + batch_size])) for i in range(0, len(images), batch_size))
-        return torch.cat([network(batch.to(device)).cpu() for batch in batches]).numpy()
+        for start in range(0, len(images), batch_size):
+            batch = np.asarray(images[start : start + batch_size])
+            at_once = _at_once(batch.shape[1] * batch.shape[2])
+            for first in range(0, len(batch), at_once):
+                part = batch[first : first + at_once]
+                full = np.zeros((at_once, *part.shape[1:]), np.uint8)
+                full[: len(part)] = part
+                found.append(network(torch.from_numpy(full).to(device))[: len(part)].cpu())
+    return torch.cat(found).numpy()
+
+
+def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: int) -> NDArray[np.float32]:
+    """Embed images with a network, but for those that it has embedded before on such a processor.
+
+    Some of those are embedded again, among others than before. If they are not the same to the bit, nothing that is
+    kept is used: so the result does not depend on what is kept.
+
+    Args:
+        folder: The network's folder.
+        images: uint8 [N, H, W, C], at least one.
+        keys: The content key of each image. If there are not N, nothing is looked up and nothing kept.
+        batch_size: Images read at a time.
+
+    Returns:
+        float32 [N, D], each of length one.
+    """
+    network = load_network(folder)
+    if len(keys) != len(images):
+        return embed_images(network, images, batch_size)
+    shape = np.shape(images[:1])[1:]
+    with kept.opened(kept.name(folder, shape, _processor()), keys) as vectors:
+        known = _half(np.flatnonzero(vectors.known), _at_once(shape[0] * shape[1]))
+        if len(known):
+            again = embed_images(network, Chosen(images, known), batch_size)
+            if again.tobytes() != vectors.take(known).tobytes():
+                vectors.forget()
+        new = np.flatnonzero(~vectors.known)
+        for start in range(0, len(new), _KEPT_AT_ONCE):
+            rows = new[start : start + _KEPT_AT_ONCE]
+            vectors.add(rows, embed_images(network, Chosen(images, rows), batch_size))
+        return vectors.all()
+
+
+def _half(rows: NDArray[np.int64], at_once: int) -> NDArray[np.int64]:
+    """Rows from all over, the last first, and at most half of them: not those that were embedded at once before."""
+    count = min((len(rows) + 1) // 2, at_once // 2)
+    return rows[np.linspace(len(rows) - 1, 0, count).astype(np.int64)] if count else rows[:0]
+
+
+def _at_once(pixels: int) -> int:
+    """Images that the network takes at once, from the pixels of one."""
+    return max(_MOST_PIXELS // max(pixels, _MOST_PIXELS // _MOST), 2)
+
+
+def _processor() -> str:
+    """What decides the last bits of an embedding beside the network."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -31,6 +31,7 @@ PRODUCTS = {
         "mistakes.json",
         "golden.json",
         "confusion.png",
+        "confusion.json",
         "verdict.json",
         "report.html",
     ),  # verdicts

@@ -4,6 +4,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 from functools import cache
@@ -12,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from contract.paths import ROOT
 from steps.analyse.analyse import Analysis, analyse
-from steps.analyse.evaluate import _draw, confusion_matrix
 from steps.common import store
 from steps.common.errors import StepError
 from steps.common.images.dataset import read_split
@@ -28,18 +29,6 @@ from steps.index.index import index
 from tests.support.examples import PARAMS, judging
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
-
-
-def test_confusion_rows_are_true_and_columns_predicted() -> None:
-    matrix = confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b", "c"])
-    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-
-
-@pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(500)]])
-def test_the_picture_can_show_any_labels_in_any_number(tmp_path: Path, classes: list[str]) -> None:
-    _draw(np.eye(len(classes), dtype=np.int64), classes, tmp_path / "picture.png")
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert max(picture.size) < 2500
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
@@ -100,6 +89,38 @@ def test_scoring_again_scores_nothing(model: dict[str, Any], capsys: pytest.Capt
     capsys.readouterr()
     assert run(model) == first
     assert '"unchanged": true' in capsys.readouterr().out
+
+
+_AGAIN = """
+import json, sys
+from steps.analyse.analyse import analyse
+ids, sections = json.loads(sys.argv[1])
+analysis = analyse(*ids, **sections)
+print(json.dumps([analysis.id, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+def in_a_process_of_its_own(model: dict[str, Any]) -> tuple[str, set[str]]:
+    """The verdict's id, and what was imported for it."""
+    ids = [model["test"], model["network"], model["index"], model["validation"]]
+    command = [sys.executable, "-c", _AGAIN, json.dumps([ids, judging()])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    id, imported = json.loads(done.stdout.splitlines()[-1])
+    return id, set(imported)
+
+
+def test_a_new_verdict_on_answers_that_are_there_imports_no_network_no_index_and_no_picture(
+    model: dict[str, Any],
+) -> None:
+    first = run(model)
+    serve(model, model["network"], model["index"])
+    id, imported = in_a_process_of_its_own(model)
+    assert id != first.id, "it is a new verdict: the model is its own champion now"
+    assert "numpy" in imported
+    assert not imported & {"torch", "faiss", "matplotlib", "scipy", "PIL"}
+    again, imported = in_a_process_of_its_own(model)
+    assert again == id
+    assert "numpy" not in imported, "nothing is done"
 
 
 def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -> None:
