@@ -47,9 +47,9 @@ def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict's confusion matrix is not drawn, which takes longer than the verdict; for tests of something else."""
     from PIL import Image
 
-    from steps.analyse import evaluate
+    from steps.analyse import confusion
 
-    monkeypatch.setattr(evaluate, "_draw", lambda _matrix, _classes, path: Image.new("L", (1, 1)).save(path))
+    monkeypatch.setattr(confusion, "_draw", lambda _labels, _matrix, path: Image.new("L", (1, 1)).save(path))
 
 
 @pytest.fixture(scope="session")

@@ -229,7 +229,7 @@ def test_an_edit_runs_and_builds_what_it_decides_and_nothing_else(
         ("torch", "99.0", FROM_TRAIN),
         ("faiss", "99.0", {"validate", *FROM_INDEX}),
         ("PIL", "99.0", ALL),
-        ("onnxruntime", "99.0", {"deploy"}),
+        ("onnxruntime", "99.0", {"analyse", "deploy"}),
         ("pydantic", "99.0", NONE),
         ("filelock", "99.0", NONE),
         ("kubernetes", "99.0", NONE),

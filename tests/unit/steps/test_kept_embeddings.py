@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from contract.paths import ROOT
 from steps.common import store
@@ -22,8 +23,26 @@ from steps.common.volumes import model_volume
 from steps.embed.embed import embed
 from tests.support import scene
 from tests.support.examples import PARAMS
+from tests.support.pixels import Pixels
 
-_EMBED = "import sys; from steps.embed.embed import embed; print(embed(sys.argv[1], sys.argv[2], {'batch_size': 500}))"
+_EMBED = (
+    "import sys\nfrom steps.common.models import embedding\nfrom steps.embed.embed import embed\n"
+    "from tests.support.pixels import Pixels\nembedding.Network = Pixels\n"
+    "print(embed(sys.argv[1], sys.argv[2], {'batch_size': 500}))"
+)
+
+
+class OfItsBatch(Pixels):
+    """A network whose answer to an image depends on the others that it gets at once."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(super().forward(images) + images.float().mean() * self.scale, dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _network_of_pixels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "model" not in request.fixturenames:
+        monkeypatch.setattr(embedding, "Network", Pixels)
 
 
 @pytest.fixture
@@ -43,8 +62,7 @@ def network_of(scale: float = 1.0, **recipe: Any) -> str:
     """A network without training: its id follows from the recipe, its contents from the scale."""
 
     def build(folder: Path) -> dict[str, Any]:
-        (folder / "network.py").write_text(scene.NETWORK)
-        (folder / "network.json").write_text("{}")
+        (folder / "network.json").write_text('{"pixels": 784}')
         scene.save_file({"scale": np.full(28 * 28, scale, np.float32)}, folder / "weights.safetensors")
         return {}
 
@@ -136,7 +154,7 @@ def test_damage_is_found(volumes: Path, damage: str) -> None:
 def test_a_network_whose_answer_depends_on_the_batch_uses_nothing_that_is_kept(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(scene, "NETWORK", scene.NETWORK.replace("* self.scale", "* self.scale + images.float().mean()"))
+    monkeypatch.setattr(embedding, "Network", OfItsBatch)
     network = network_of()
     embed(digits(count), network, PARAMS["embed"])
     grown = digits(count + 1)
