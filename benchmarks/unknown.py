@@ -39,7 +39,7 @@ def measure(params: Params) -> list[tuple[str, str]]:
         calibrated, _ = nearest(*stored, validation.images, params.embed.batch_size)
         limits = [unknown_distance(calibrated, quantile) for quantile in QUANTILES]
         rows = []
-        for kind, images in {"test digits": np.array(test.images), **_others(test.images)}.items():
+        for kind, images in {"test digits": np.array(test.images), **_others(np.array(test.images))}.items():
             distances, _ = nearest(*stored, images, params.embed.batch_size)
             shares = [float(np.mean(distances > limit)) for limit in limits if limit is not None]
             rows.append((f"{kind} ({len(images)})", ", ".join(f"{share:.1%}" for share in shares)))

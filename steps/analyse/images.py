@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.dataset import Split
 from steps.common.images.decode import BadImage, decode
+from steps.common.images.mapped import MappedImages
 from steps.common.images.png import encode_png
 
 # Of a file that was accepted when the split was made, and may be another by now: so that no header fills the memory.
@@ -23,7 +24,7 @@ _MAX_PIXELS = 200_000_000
 class Chosen:
     """Some rows of images uint8 [N, H, W, C]."""
 
-    images: NDArray[np.uint8]
+    images: MappedImages
     rows: NDArray[np.int64]
 
     def __len__(self) -> int:

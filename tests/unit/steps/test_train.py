@@ -198,10 +198,15 @@ def test_from_memory_and_from_disk_give_the_same_batches(volumes: Path, splits: 
 
     images = read_split(splits[0]).images
     rows = torch.tensor([5, 3, 3599, 0])
-    held = fit._reader(images, torch.device("cpu"), images.nbytes)
-    mapped = fit._reader(images, torch.device("cpu"), images.nbytes - 1)
-    assert (held(rows) == mapped(rows)).all()
-    assert (mapped(rows).numpy() == images[rows.numpy()]).all()
+    batches = [rows, rows + 7, rows + 1, rows, rows + 3, rows + 2]
+    held = list(fit._reader(images, torch.device("cpu"), images.nbytes)(batches))
+    mapped = list(fit._reader(images, torch.device("cpu"), images.nbytes - 1)(batches))
+    assert len(held) == len(mapped) == len(batches)
+    for asked, (rows_held, one), (rows_mapped, other) in zip(batches, held, mapped, strict=True):
+        assert (asked == rows_held).all()
+        assert (asked == rows_mapped).all()
+        assert (one == other).all()
+        assert (other.numpy() == images[asked.numpy()]).all()
 
 
 def test_memory_does_not_change_the_id(
