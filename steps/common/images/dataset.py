@@ -1,7 +1,7 @@
 """One split of a dataset, `<data volume>/dataset/<id>/`: `labels.npy`, `classes.json`, `rows.json`, `pixels.json`.
 
-`rows.json` has a list for each of `names`, `keys`, `groups` and `originals`, an entry an image. The pixels of its
-images lie in `<data volume>/pixels/`, in the folder that `pixels.json` names, under their content keys: splits share them.
+`rows.json` has a list for each of `names`, `keys`, `groups` and `originals`, an entry an image. The pixels lie in
+`<data volume>/pixels/`, in the folder that `pixels.json` names, under their content keys: splits share them.
 """
 
 import base64
@@ -21,7 +21,6 @@ from steps.common.store import read
 from steps.common.volumes import data_volume
 
 KIND = places.KIND
-_FORMAT = "pixels.json"
 _ROWS = "rows.json"
 _PNG = "png:"
 
@@ -61,7 +60,7 @@ class Split:
     @cached_property
     def images(self) -> MappedImages:
         """Its images uint8 [N, H, W, C], read by rows; StepError if some are not there, or were changed."""
-        folder = json.loads((self.path / _FORMAT).read_text())["folder"]
+        folder = json.loads((self.path / places.FORMAT).read_text())["folder"]
         return MappedImages(shards_of(self.path.parents[1] / places.PIXELS / folder), self.rows.keys)
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
@@ -116,7 +115,7 @@ def write_split(folder: Path, labels: Sequence[str], rows: Rows, pixels: str) ->
     np.save(folder / "labels.npy", np.array([number[label] for label in labels], np.int64))
     (folder / "classes.json").write_text(json.dumps(classes))
     (folder / _ROWS).write_text(json.dumps(rows.__dict__))
-    (folder / _FORMAT).write_text(json.dumps({"folder": pixels}))
+    (folder / places.FORMAT).write_text(json.dumps({"folder": pixels}))
 
 
 def store_images(folder: str, keys: list[str], images: NDArray[np.uint8]) -> None:

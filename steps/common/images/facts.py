@@ -1,4 +1,4 @@
-"""What is computed once of each decoded image, so that its pixels need not be read for it; reads and writes no files."""
+"""What is computed once of each decoded image, so that its pixels are not read for it; reads and writes no files."""
 
 import hashlib
 import zlib

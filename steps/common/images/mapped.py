@@ -20,7 +20,7 @@ from steps.common.images.shards import PIXELS, ROWS, Shards, Table
 _RESIDENT_BYTES = 64 << 20
 _FAULT_BYTES = 64 << 10  # Linux maps the pages around one that is touched
 _AHEAD = 3  # pieces that are read while one is used
-_TRIES = 5
+_TRIES = 3
 
 Rows = TypeVar("Rows")
 Rows_contra = TypeVar("Rows_contra", contravariant=True)
@@ -63,7 +63,7 @@ class MappedImages:
                 if not missing:
                     self._open(table, rows)
                     break
-            if missing or not left:
+            if not left:
                 raise StepError(
                     f"{missing or len(keys)} images are not in {self.folder}: run again, which decodes them"
                 )
@@ -130,8 +130,9 @@ class MappedImages:
 def _numbers(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
     """Rows as NumPy takes them, numbers or a mask, as numbers from 0 on."""
     if rows.dtype == bool:
-        return np.arange(count)[rows]
-    return np.where(rows < 0, rows + count, rows).astype(np.int64)
+        rows = np.flatnonzero(rows)
+    numbers: NDArray[np.int64] = np.where(rows < 0, rows + count, rows).astype(np.int64)
+    return numbers
 
 
 def read_ahead(images: ByRows[Rows], pieces: Iterable[Rows]) -> Iterator[Any]:

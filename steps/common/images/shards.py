@@ -125,6 +125,19 @@ class Shards:
                 appender.close()
 
     @contextmanager
+    def beginning(self) -> Iterator["Appender"]:
+        """Write a new shard, which no other run appends to.
+
+        Yields:
+            What takes images.
+        """
+        appender = Appender(self, may_append=False)
+        try:
+            yield appender
+        finally:
+            appender.close()
+
+    @contextmanager
     def alone(self) -> Iterator[bool]:
         """Wait until no other run appends, and keep others from it.
 
@@ -194,7 +207,9 @@ class Appender:
             path = folder / f"{number:06d}-{secrets.token_hex(4)}{ROWS}"
         self._pixels = os.open(path.with_suffix(PIXELS), os.O_RDWR | os.O_CREAT, 0o644)
         self._rows = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._count = os.fstat(self._rows).st_size // RECORD.itemsize  # a torn record at the end is written over
+        # What a crash tore is written over: a record at the end, or one whose pixels were lost.
+        whole = os.fstat(self._pixels).st_size // self._shards.row_bytes
+        self._count = min(os.fstat(self._rows).st_size // RECORD.itemsize, whole)
         sync(folder)
 
     def _add(self, facts: NDArray[Any], images: NDArray[np.uint8]) -> int:
@@ -220,7 +235,7 @@ def _halves(keys: NDArray[np.void]) -> NDArray[np.uint64]:
 
 def _checks(facts: NDArray[Any]) -> NDArray[np.uint32]:
     """A checksum of each record; not 0 for zeros, which is what a crash of the machine may leave."""
-    words = np.ascontiguousarray(facts).view(np.uint32).reshape(len(facts), -1)
+    words = np.ascontiguousarray(facts).view(np.uint32).reshape(len(facts), FACTS.itemsize // 4)
     found: NDArray[np.uint32] = (words * _ODD).sum(1, dtype=np.uint32) + np.uint32(0x5EED)
     return found
 
