@@ -4,7 +4,7 @@ A run that is killed loses what it did not commit. What goes wrong with the cach
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from steps.common.images.shards import Keys
+from steps.preprocess.render import SIDE
+
 _TABLES = (
     "create table if not exists file (path text primary key, stat blob, max_pixels int, key blob) without rowid",
-    "create table if not exists thumbnail (key blob primary key, pixels blob) without rowid",
+    "create table if not exists thumbnail (keys blob, pixels blob)",  # of many images together
 )
 _PAGES = "pragma cache_size = -65536"  # KiB
-_SOME = 500  # keys of one query
 _WAIT_SECONDS = 60
 
 
@@ -46,19 +48,42 @@ class Cache:
         for path, stat, key in self._rows(query, [max_pixels]):
             yield path, stat, key.hex()
 
-    def thumbnails(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The thumbnails of those of these keys that are known: of a grey image one channel, of others three."""
-        found: dict[str, bytes] = {}
-        for start in range(0, len(keys), _SOME):
-            some = [bytes.fromhex(key) for key in keys[start : start + _SOME]]
-            query = f"select key, pixels from thumbnail where key in ({', '.join('?' * len(some))})"  # noqa: S608
-            found |= {key.hex(): pixels for key, pixels in self._rows(query, some)}
-        return found
+    def thumbnails(self, keys: NDArray[np.void]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The thumbnails of images.
 
-    def add(self, files: Iterable[File], thumbnails: Mapping[str, bytes]) -> None:
-        """Add files, and thumbnails by the key of their image."""
+        Args:
+            keys: Their content keys, V16 [N].
+
+        Returns:
+            Thumbnails uint8 [N, D], of one channel if all are grey; and bool [N], whether each is known.
+        """
+        wanted = Keys(keys)
+        found, known = np.zeros((len(keys), SIDE * SIDE), np.uint8), np.zeros(len(keys), bool)
+        for held, pixels in self._rows("select keys, pixels from thumbnail", []):
+            row_of = wanted.find(np.frombuffer(held, keys.dtype))
+            here = row_of >= 0
+            values = np.frombuffer(pixels, np.uint8).reshape(len(here), -1)
+            if values.shape[1] > found.shape[1]:
+                found = np.repeat(found, 3, axis=1)
+            elif values.shape[1] < found.shape[1]:
+                values = np.repeat(values, 3, axis=1)
+            found[row_of[here]] = values[here]
+            known[row_of[here]] = True
+        return found, known
+
+    def add(self, files: Iterable[File], keys: Sequence[str] = (), thumbnails: NDArray[np.uint8] | None = None) -> None:
+        """Add what is known.
+
+        Args:
+            files: Files.
+            keys: The content keys of images.
+            thumbnails: Their thumbnails, uint8 [N, SIDE, SIDE, 3].
+        """
         rows = [(file.path, file.stat, file.max_pixels, bytes.fromhex(file.key)) for file in files]
-        small = [(bytes.fromhex(key), pixels) for key, pixels in thumbnails.items()]
+        small = []
+        if thumbnails is not None and len(thumbnails):
+            is_grey = bool((thumbnails == thumbnails[..., :1]).all())
+            small = [(bytes.fromhex("".join(keys)), (thumbnails[..., 0] if is_grey else thumbnails).tobytes())]
         for anew in (False, True):
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +93,7 @@ class Cache:
                     for statement in (_PAGES, *_TABLES):
                         connection.execute(statement)
                     connection.executemany("insert or replace into file values (?, ?, ?, ?)", rows)
-                    connection.executemany("insert or ignore into thumbnail values (?, ?)", small)
+                    connection.executemany("insert into thumbnail values (?, ?)", small)
                 return
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):  # locked, full or read-only: it is none the worse
@@ -86,19 +111,3 @@ class Cache:
                 ) as connection,
             ):
                 yield from connection.execute(query, values)
-
-
-def squeezed(thumbnails: NDArray[np.uint8]) -> list[bytes]:
-    """Thumbnails uint8 [N, side, side, 3] as bytes each, of grey ones one channel."""
-    grey = (thumbnails == thumbnails[..., :1]).all((1, 2, 3))
-    return [(each[..., 0] if is_grey else each).tobytes() for each, is_grey in zip(thumbnails, grey, strict=True)]
-
-
-def stretched(thumbnails: Sequence[bytes], side: int) -> NDArray[np.uint8]:
-    """Thumbnails as uint8 [N, side * side], if all are grey, else [N, side * side * 3]."""
-    if all(len(each) == side * side for each in thumbnails):
-        return np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1)
-    found = np.empty((len(thumbnails), side * side, 3), np.uint8)
-    for row, each in enumerate(thumbnails):
-        found[row] = np.frombuffer(each, np.uint8).reshape(side * side, -1)
-    return found.reshape(len(thumbnails), -1)

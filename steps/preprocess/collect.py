@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,11 @@ from steps.common.code import deciding_code
 from steps.common.digest import digest
 from steps.common.errors import StepError
 from steps.common.images.decode import BadImage
+from steps.common.images.facts import packed
 from steps.common.images.places import PIXELS
 from steps.common.images.shards import RECORD, Appender, Shards
 from steps.common.volumes import data_volume
-from steps.preprocess.cache import Cache, squeezed, stretched
+from steps.preprocess.cache import Cache
 from steps.preprocess.content import Contents, Keeper, Looked, contents, look, rendered
 from steps.preprocess.draw import LEFT_OUT
 from steps.preprocess.ledger import Ledger
@@ -23,7 +25,7 @@ from steps.preprocess.parameters import Data
 from steps.preprocess.plan import Item, Planned, Settings, plan
 from steps.preprocess.render import SIDE
 from steps.preprocess.sources.source import Parts
-from steps.preprocess.worker import Format
+from steps.preprocess.worker import Format, piece
 
 DECODING = ("steps.preprocess.render", "steps.common.images.facts")  # what decides what is kept of an image
 _STEP = "preprocess"
@@ -84,11 +86,14 @@ def collect(parameters: Data, parts: Parts, appender: Appender | None = None) ->
     warnings = _check_unreadable(unreadable, parameters.max_unreadable)
 
     def thumbnails(wanted: Sequence[Item]) -> NDArray[np.uint8]:
-        known = cache.thumbnails([item.key for item in wanted])
-        for item in wanted:  # where the cache could not be written
-            if item.key not in known:
-                known[item.key] = squeezed(rendered(parts[item.part], item.row, how).thumbnail[None])[0]
-        return stretched([known[item.key] for item in wanted], SIDE)
+        found, known = cache.thumbnails(packed([item.key for item in wanted]))
+        for row in np.flatnonzero(~known):  # where the cache could not be written
+            image = partial(rendered, parts[wanted[int(row)].part], how=how)
+            [small] = piece([wanted[int(row)].row], image, how.shape).thumbnails
+            if found.shape[1] == SIDE * SIDE:
+                found = np.repeat(found, 3, axis=1)
+            found[row] = small.ravel()
+        return found
 
     settings, draws = _settings(parameters), ledger(parameters)
     if appender is None:

@@ -6,6 +6,7 @@ read again, unless its pixels are not kept in the format wanted.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from steps.common.images.decode import BadImage
 from steps.common.images.facts import packed
 from steps.common.images.shards import Appender, Table
 from steps.preprocess import reading
-from steps.preprocess.cache import Cache, File, squeezed
+from steps.preprocess.cache import Cache, File
 from steps.preprocess.render import Rendered, of_array, of_file
 from steps.preprocess.sources.scan import STAT, is_settled
 from steps.preprocess.sources.source import Files, Part
@@ -50,7 +51,8 @@ class Keeper:
         self._facts: list[NDArray[Any]] = []
         self._pixels: list[NDArray[np.uint8]] = []
         self._files: list[File] = []
-        self._small: dict[str, bytes] = {}
+        self._keys: list[str] = []
+        self._small: list[NDArray[np.uint8]] = []
         self._waiting = self._bytes = 0
 
     def lacks(self, keys: Sequence[str]) -> NDArray[np.bool_]:
@@ -70,7 +72,8 @@ class Keeper:
             self._facts.append(found.facts[new])
             self._pixels.append(found.pixels[new])
             self._bytes += self._pixels[-1].nbytes
-        self._small |= zip(found.keys, squeezed(found.thumbnails), strict=True)
+        self._keys += found.keys
+        self._small.append(found.thumbnails)
         self._files += files
         self._waiting += len(found.keys)
         if self._waiting >= _AT_ONCE or self._bytes >= _AT_ONCE_BYTES:
@@ -80,9 +83,9 @@ class Keeper:
         """Bring all of it to disk; the pixels first, so that no file is known whose pixels are lost."""
         if self._appender and self._facts:
             self._appender.append(np.concatenate(self._facts), np.concatenate(self._pixels))
-        if self._files or self._small:
-            self.cache.add(self._files, self._small)
-        self._facts, self._pixels, self._files, self._small = [], [], [], {}
+        if self._keys:
+            self.cache.add(self._files, self._keys, np.concatenate(self._small))
+        self._facts, self._pixels, self._files, self._keys, self._small = [], [], [], [], []
         self._waiting = self._bytes = 0
 
 
@@ -141,11 +144,7 @@ def _pieces(part: Part, rows: Sequence[int], how: Format) -> Iterator[tuple[Sequ
         return
     for start in range(0, len(rows), _SLICE):
         here = rows[start : start + _SLICE]
-
-        def render(number: int, here: Sequence[int] = here) -> Rendered:
-            return rendered(part, here[number], how)
-
-        yield here, piece(len(here), render, how.shape)
+        yield here, piece(here, partial(rendered, part, how=how), how.shape)
 
 
 def rendered(part: Part, row: int, how: Format) -> Rendered:

@@ -11,14 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steps.common.images.decode import BadImage
 from steps.common.images.facts import FACTS, facts
-from steps.preprocess.render import SIDE, Rendered, of_file
+from steps.preprocess.render import SIDE, Rendered, of_file, thumbnails
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -50,42 +52,51 @@ class Format:
         return self.size, self.size, self.channels
 
 
-def piece(count: int, render: Callable[[int], Rendered], shape: tuple[int, int, int]) -> Piece:
+def piece(rows: Sequence[Row], render: Callable[[Row], Rendered], shape: tuple[int, int, int]) -> Piece:
     """What is found of images.
 
     Args:
-        count: How many there are.
-        render: Gives what is kept of the image of a number, or raises BadImage.
+        rows: What `render` takes, for each image.
+        render: Gives what is kept of an image, or raises BadImage.
         shape: Of its pixels.
 
     Returns:
         All of it.
     """
     keys, troubles = list[str](), dict[int, BadImage]()
-    pixels = np.empty((count, *shape), np.uint8)
-    thumbnails = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    for number in range(count):
+    pixels = np.empty((len(rows), *shape), np.uint8)
+    small_ones = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
+    together: list[int] = []
+    for number, row in enumerate(rows):
         try:
-            key, thumbnails[len(keys)], pixels[len(keys)] = render(number)
+            key, small, pixels[len(keys)] = render(row)
         except BadImage as error:
             troubles[number] = error
+            continue
+        if small is None:
+            together.append(len(keys))
         else:
-            keys.append(key)
+            small_ones[len(keys)] = small
+        keys.append(key)
+    if together:
+        small_ones[together] = thumbnails(pixels[together])
     sound = slice(len(keys))
-    return Piece(keys, thumbnails[sound], facts(keys, pixels[sound]), pixels[sound], troubles)
+    return Piece(keys, small_ones[sound], facts(keys, pixels[sound]), pixels[sound], troubles)
 
 
 def of_files(folder: Path, names: Sequence[str], how: Format) -> Piece:
     """What is found of the files of these names in a folder."""
+    above = f"{folder}/"
 
-    def render(number: int) -> Rendered:
+    def render(name: str) -> Rendered:
         try:
-            data = (folder / names[number]).read_bytes()
+            with open(above + name, "rb") as file:
+                data = file.read()
         except OSError as error:
             raise BadImage("empty", f"cannot be read ({error.strerror}); let this user read it.") from error
         return of_file(data, size=how.size, channels=how.channels, max_pixels=how.max_pixels)
 
-    return piece(len(names), render, how.shape)
+    return piece(names, render, how.shape)
 
 
 def ask(connection: Connection, folder: Path, names: Sequence[str], how: Format) -> Piece:

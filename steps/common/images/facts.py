@@ -21,7 +21,7 @@ FACTS = np.dtype(
         ("checksum", "<u4"),
     ]
 )
-_EXACT = np.dtype(np.uint64)
+_AT_ONCE_BYTES = 1 << 18
 
 
 def packed(keys: list[str]) -> NDArray[np.void]:
@@ -42,14 +42,17 @@ def facts(keys: list[str], images: NDArray[np.uint8]) -> NDArray[Any]:
     count, channels = len(images), images.shape[-1]
     found = np.zeros(count, FACTS)
     found["key"] = packed(keys)
-    values = images.reshape(count, int(np.prod(images.shape[1:3])), channels)
-    for row, image in enumerate(values):
-        found["digest"][row] = np.void(hashlib.sha256(image.data).digest()[:KEY_BYTES])
-        found["checksum"][row] = zlib.crc32(image.data)
-        deep = image.astype(np.uint32)
-        found["sums"][row, :channels] = deep.sum(0, dtype=_EXACT)
-        found["squares"][row, :channels] = (deep * deep).sum(0, dtype=_EXACT)
-    found["low"], found["high"] = values.min((1, 2)), values.max((1, 2))
+    flat = np.ascontiguousarray(images).reshape(count, int(np.prod(images.shape[1:])))
+    digests = b"".join(hashlib.sha256(image.data).digest()[:KEY_BYTES] for image in flat)
+    found["digest"] = np.frombuffer(digests, f"V{KEY_BYTES}")
+    found["checksum"] = [zlib.crc32(image.data) for image in flat]
+    found["low"], found["high"] = flat.min(1), flat.max(1)
+    step = max(1, _AT_ONCE_BYTES // max(1, flat[:1].nbytes))
+    for piece in (slice(start, start + step) for start in range(0, count, step)):
+        planes = np.ascontiguousarray(flat[piece].reshape(len(flat[piece]), -1, channels).transpose(0, 2, 1))
+        deep = planes.astype(np.float32).astype(np.float64)  # whose sums of whole numbers are exact below 2^53
+        found["sums"][piece, :channels] = deep.sum(2)
+        found["squares"][piece, :channels] = np.einsum("nck,nck->nc", deep, deep)
     return found
 
 

@@ -8,7 +8,7 @@ system without locks each run begins a shard of its own.
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,31 @@ _SHARD_BYTES = 1 << 30
 _ODD = np.random.default_rng(0).integers(0, 1 << 31, FACTS.itemsize // 4, dtype=np.uint32) * 2 + 1
 
 
+class Keys:
+    """Content keys V16 [N], among which others are found."""
+
+    def __init__(self, keys: NDArray[np.void]) -> None:
+        self._halves = _halves(keys)
+        self._order = np.argsort(self._halves[:, 0], kind="stable")
+        self._firsts = self._halves[self._order, 0]
+
+    def find(self, keys: NDArray[np.void]) -> NDArray[np.int64]:
+        """The number int64 [M] of each of these keys V16 [M]; -1 for one that is not here."""
+        found = np.full(len(keys), -1, np.int64)
+        wanted = _halves(keys)
+        at = np.searchsorted(self._firsts, wanted[:, 0])
+        left = np.arange(len(keys))
+        while len(left):
+            left = left[at[left] < len(self._firsts)]
+            left = left[self._firsts[at[left]] == wanted[left, 0]]
+            rows = self._order[at[left]]
+            same = self._halves[rows, 1] == wanted[left, 1]
+            found[left[same]] = rows[same]
+            left = left[~same]
+            at[left] += 1
+        return found
+
+
 @dataclass
 class Table:
     """All rows of a folder: their facts, the number of the shard in `shards`, and the place there."""
@@ -36,29 +61,14 @@ class Table:
     facts: NDArray[Any]
     shard: NDArray[np.int32]
     place: NDArray[np.int64]
-    _order: NDArray[np.intp] = field(init=False)
-    _firsts: NDArray[np.uint64] = field(init=False)
+    _keys: Keys = field(init=False)
 
     def __post_init__(self) -> None:
-        first = _halves(self.facts["key"])[:, 0]
-        self._order = np.argsort(first, kind="stable")
-        self._firsts = first[self._order]
+        self._keys = Keys(self.facts["key"])
 
     def find(self, keys: NDArray[np.void]) -> NDArray[np.int64]:
         """The row int64 [N] of each key V16 [N]; -1 for one that is not here."""
-        found = np.full(len(keys), -1, np.int64)
-        wanted, own = _halves(keys), _halves(self.facts["key"])
-        at = np.searchsorted(self._firsts, wanted[:, 0])
-        open_ = np.arange(len(keys))
-        while len(open_):
-            open_ = open_[at[open_] < len(self._firsts)]
-            open_ = open_[self._firsts[at[open_]] == wanted[open_, 0]]
-            rows = self._order[at[open_]]
-            same = own[rows, 1] == wanted[open_, 1]
-            found[open_[same]] = rows[same]
-            open_ = open_[~same]
-            at[open_] += 1
-        return found
+        return self._keys.find(keys)
 
 
 class Shards:
@@ -238,8 +248,3 @@ def _checks(facts: NDArray[Any]) -> NDArray[np.uint32]:
     words = np.ascontiguousarray(facts).view(np.uint32).reshape(len(facts), FACTS.itemsize // 4)
     found: NDArray[np.uint32] = (words * _ODD).sum(1, dtype=np.uint32) + np.uint32(0x5EED)
     return found
-
-
-def unpacked(keys: NDArray[np.void]) -> Sequence[str]:
-    """Content keys V16 [N] as 32 hexadecimal digits each."""
-    return [key.tobytes().hex() for key in keys]

@@ -16,7 +16,7 @@ from steps.common.images.decode import BadImage, decode
 from steps.preprocess import reading, worker
 from steps.preprocess.cache import Cache
 from steps.preprocess.content import Keeper, contents, look
-from steps.preprocess.render import of_array, of_file
+from steps.preprocess.render import SIDE, of_array, of_file, thumbnails
 from steps.preprocess.sources import scan
 from steps.preprocess.sources.source import Files, Part
 from steps.preprocess.worker import Format
@@ -35,12 +35,14 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def what(file: bytes) -> tuple[str, bytes]:
     """Key and thumbnail of a file."""
     found = of_file(file, size=8, channels=3, max_pixels=MAX_PIXELS)
-    return found.key, found.thumbnail.tobytes()
+    assert found.thumbnail is not None
+    return found.key, np.broadcast_to(found.thumbnail, (SIDE, SIDE, 3)).tobytes()
 
 
 def found(pixels: np.ndarray) -> tuple[str, bytes]:
     rendered = of_array(pixels, size=8, channels=3)
-    return rendered.key, rendered.thumbnail.tobytes()
+    assert rendered.thumbnail is not None
+    return rendered.key, np.broadcast_to(rendered.thumbnail, (SIDE, SIDE, 3)).tobytes()
 
 
 def test_the_same_picture_in_another_file_has_the_same_key() -> None:
@@ -59,6 +61,16 @@ def test_the_same_picture_in_another_file_has_the_same_key() -> None:
     assert {what(file) for file in files} == {found(PIXELS)}
     assert what(saved(grey)) == what(saved(grey.convert("RGB")))
     assert what(saved(grey)) == found(PIXELS[:, :, 0])
+
+
+@pytest.mark.parametrize("side", [SIDE, 2 * SIDE, 3 * SIDE, 4 * SIDE])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thumbnails_of_many_images_are_those_of_pillow(side: int, channels: int) -> None:
+    images = np.random.default_rng(side).integers(0, 256, (200, side, side, channels), dtype=np.uint8)
+    for image, small in zip(images, thumbnails(images), strict=True):
+        plain = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+        wanted = np.asarray(plain.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(SIDE, SIDE, channels)
+        assert (small == wanted).all()
 
 
 def test_another_picture_or_another_shape_has_another_key() -> None:
