@@ -35,7 +35,7 @@ from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.network import Network
 from steps.train.parameters import Train
 
-_PIECE_BYTES = 4 << 20  # pixels that are read, or looked at for validation, at a time
+_PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
         if not np.isfinite(mean_loss):
             raise StepError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
         if rank == 0:
-            accuracy = _validation_accuracy(learner, split, validation, device)
+            accuracy = _validation_accuracy(learner, split, validation, device, batch_size)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
             emit(Epoch(epoch + 1, parameters.epochs, mean_loss, accuracy, "train"))
@@ -229,14 +229,13 @@ def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, parameters.learning_rate, total_steps=steps, pct_start=warmup)
 
 
-def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device) -> float:
+def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device, step: int) -> float:
     """Return the share of validation images whose nearest class centre is that of their class."""
     number = {label: i for i, label in enumerate(split.classes)}
     labels = np.array([number[validation.classes[label]] for label in validation.labels])
     learner.eval()
     right = 0
     with torch.inference_mode():
-        step = max(1, min(1024, _PIECE_BYTES // int(np.prod(validation.images.shape[1:]))))
         for start, found in zip(range(0, len(labels), step), validation.batches(step), strict=True):
             images = torch.from_numpy(found).to(device)
             nearest = learner.arcface.cosines(learner.network(images)).argmax(1).cpu().numpy()

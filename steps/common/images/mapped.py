@@ -17,9 +17,9 @@ from steps.common.errors import StepError
 from steps.common.images.facts import packed
 from steps.common.images.shards import PIXELS, ROWS, Shards, Table
 
-_RESIDENT_BYTES = 64 << 20
+_RESIDENT_BYTES = 16 << 20
 _FAULT_BYTES = 64 << 10  # Linux maps the pages around one that is touched
-_AHEAD = 3  # pieces that are read while one is used
+_AHEAD = 2  # pieces that are read while one is used
 _TRIES = 3
 
 Rows = TypeVar("Rows")
@@ -35,7 +35,7 @@ class ByRows(Protocol[Rows_contra]):
 class MappedImages:
     """Images uint8 [N, H, W, C] of these keys, like an array: by a number, a slice, or an array of rows.
 
-    At most some 64 MiB of what was read stay in this process; the operating system keeps more where it has room.
+    At most some 16 MiB of what was read stay in this process; the operating system keeps more where it has room.
 
     Args:
         shards: Where they are.
