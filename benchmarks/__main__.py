@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, runs, serving, training, unknown, verdicts
+from benchmarks import images, index, runs, serving, training, unknown, verdicts
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "verdicts": verdicts.measure,
+    "index": index.measure,
     "runs": runs.measure,
     "serving": serving.measure,
     "images": images.measure,

@@ -58,6 +58,16 @@ COMMANDS = (
         description="Show the split of each image of the source, its group, its key and why it is there, and the "
         "counts of each class. Nothing is trained, and no draw is kept.",
     ),
+    _here(
+        "tune",
+        "search for better parameters of training, on validation",
+        _VOLUMES,
+        _PARAMS,
+        argument("--trials", type=int, default=20, help="trials in all, with those of earlier calls (default: 20)"),
+        argument("--minutes", type=positive, default=30, help="no trial begins later than this (default: 30)"),
+        description="Try values of the parameters of training between the ranges in steps/train/parameters.py, and "
+        "print the best. Only the validation split is looked at. Ended at any time, the next call goes on.",
+    ),
     _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),
     _here(

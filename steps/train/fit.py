@@ -7,7 +7,6 @@ import io
 import json
 import math
 import pickle
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
@@ -23,16 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contract.environment import Environment
 from contract.events import Epoch, Resumed, Warned, emit
-from steps.common.errors import StepError
+from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
 from steps.common.images.facts import mean_and_deviation
 from steps.common.images.mapped import MappedImages, read_ahead
-from steps.train import network as network_module
+from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
 from steps.train.machine import chosen_device, has_bfloat16
-from steps.train.network import Network
 from steps.train.parameters import Train
 
 _PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
@@ -161,7 +159,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             total += loss.detach()
         mean_loss = total.item() / batches
         if not np.isfinite(mean_loss):
-            raise StepError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
+            raise DivergedError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
         if rank == 0:
             accuracy = _validation_accuracy(learner, split, validation, device, batch_size)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
@@ -285,7 +283,6 @@ def _save(network: Network, parameters: Train, channels: int, history: list[dict
     config = {"channels": channels, "widths": parameters.widths, "embedding_size": parameters.embedding_size}
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
-    shutil.copyfile(network_module.__file__, folder / "network.py")
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -31,12 +31,14 @@ PRODUCTS = {
         "mistakes.json",
         "golden.json",
         "confusion.png",
+        "confusion.json",
         "verdict.json",
         "report.html",
     ),  # verdicts
     *("*.mar", "model.json", "network.onnx", "provenance.json", "MAR-INF/MANIFEST.json"),  # archives
     *("current.json", "audit.jsonl", "versions/*.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
+    *("journal.log", "trials.png"),  # make tune
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
 }
