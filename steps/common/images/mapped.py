@@ -21,6 +21,7 @@ _RESIDENT_BYTES = 16 << 20
 _FAULT_BYTES = 64 << 10  # Linux maps the pages around one that is touched
 _AHEAD = 2  # pieces that are read while one is used
 _TRIES = 3
+_ITERATED = 64  # images that are read at a time where they are taken one by one
 
 Rows = TypeVar("Rows")
 Rows_contra = TypeVar("Rows_contra", contravariant=True)
@@ -114,6 +115,10 @@ class MappedImages:
             for mapped in self._maps:
                 mapped.madvise(mmap.MADV_DONTNEED)
         return found
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        pieces = (slice(start, start + _ITERATED) for start in range(0, len(self), _ITERATED))
+        return (image for piece in pieces for image in self[piece])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:] if dtype is None else self[:].astype(dtype)
