@@ -42,8 +42,8 @@ def train_plainly(split: Split, parameters: Train, epochs: int) -> tuple[Network
     """
     torch.manual_seed(parameters.seed)
     network = Network(split.images.shape[-1], parameters.widths, parameters.embedding_size)
-    network.mean.fill_(float(split.images.mean()))
-    network.std.fill_(float(split.images.std()))
+    network.mean.fill_(float(split.images[:].mean()))
+    network.std.fill_(float(split.images[:].std()))
     arcface = ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin)
     optimizer = torch.optim.SGD([*network.parameters(), *arcface.parameters()], lr=0.01, momentum=0.9)
     loader = DataLoader(Images(split), batch_size=16, shuffle=True, num_workers=2)

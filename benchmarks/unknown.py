@@ -40,7 +40,7 @@ def measure(params: Params) -> list[tuple[str, str]]:
         calibrated, _ = nearest(embedder, folder_of_index, validation.images, neighbours)
         limits = [unknown_distance(calibrated, quantile) for quantile in QUANTILES]
         rows = []
-        for kind, images in {"test digits": np.array(test.images), **_others(test.images)}.items():
+        for kind, images in {"test digits": np.array(test.images), **_others(np.array(test.images))}.items():
             distances, _ = nearest(embedder, folder_of_index, images, neighbours)
             shares = [float(np.mean(distances > limit)) for limit in limits if limit is not None]
             rows.append((f"{kind} ({len(images)})", ", ".join(f"{share:.1%}" for share in shares)))

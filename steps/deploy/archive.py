@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from contract.events import Warned, emit
 from contract.paths import ROOT
+from steps.common.images.mapped import MappedImages
 from steps.common.models import seen
 from steps.common.models.contents import INDEX_FILES, NETWORK_FILES, ONNX
 from steps.common.models.seen import Seen
@@ -49,7 +50,7 @@ def build_archive(
     index: Path,
     golden: Path,
     had: Seen | None,
-    gallery: NDArray[np.uint8] | None,
+    gallery: NDArray[np.uint8] | MappedImages | None,
 ) -> None:
     """Write the MAR of a model.
 
@@ -101,7 +102,7 @@ def build_archive(
         raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")
 
 
-def _add_thumbnails(folder: Path, gallery: NDArray[np.uint8], limit: int) -> None:
+def _add_thumbnails(folder: Path, gallery: NDArray[np.uint8] | MappedImages, limit: int) -> None:
     drawn = thumbnails.draw(gallery, limit)
     if drawn is None:
         emit(Warned(f"no thumbnails: those of {len(gallery)} images do not fit deploy.thumbnails ({limit} bytes)"))

@@ -10,9 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from contract.environment import Environment
 from contract.events import Warned, emit
 from contract.journal import Event
@@ -22,6 +19,7 @@ from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import read_split
+from steps.common.images.mapped import MappedImages
 from steps.common.lineage import lineage
 from steps.common.models.contents import stored_contents
 from steps.common.parameters import ImageFormat, typed
@@ -166,7 +164,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
     return produce(deploy_volume(), ARCHIVES, STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
 
 
-def _gallery(served: dict[str, Any], index: str) -> NDArray[np.uint8] | None:
+def _gallery(served: dict[str, Any], index: str) -> MappedImages | None:
     """The images of the gallery; None if no thumbnails are wanted, or if the images are gone."""
     if not served["thumbnails"]:
         return None

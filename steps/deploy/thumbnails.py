@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from steps.common.images.mapped import MappedImages
+
 IMAGE, LAYOUT = "thumbnails.webp", "thumbnails.json"
 _SIDES = (64, 48, 28, 20, 14)  # pixels, the largest that fits; a digit of 14 can still be read
 _LARGEST = 16_383  # pixels, the largest side of a WebP image
@@ -31,7 +33,7 @@ class Thumbnails(NamedTuple):
         return {"side": self.side, "columns": self.columns, "count": self.images}
 
 
-def draw(gallery: NDArray[np.uint8], limit: int) -> Thumbnails | None:
+def draw(gallery: NDArray[np.uint8] | MappedImages, limit: int) -> Thumbnails | None:
     """Draw the largest pictures that fit.
 
     Args:
@@ -51,7 +53,7 @@ def draw(gallery: NDArray[np.uint8], limit: int) -> Thumbnails | None:
     return None
 
 
-def _encoded(gallery: NDArray[np.uint8], side: int, columns: int) -> bytes:
+def _encoded(gallery: NDArray[np.uint8] | MappedImages, side: int, columns: int) -> bytes:
     channels = gallery.shape[3]
     rows = -(-len(gallery) // columns)
     sheet = np.zeros((rows * side, columns * side, channels), np.uint8)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from contract.pointer import Pointer
 from steps.analyse.analyse import Analysis, analyse
 from steps.common.images.content_key import key_of_pixels
-from steps.common.images.dataset import KIND, Rows, write_labels
+from steps.common.images.dataset import KIND, Rows, store_images, write_split
 from steps.common.models import seen
 from steps.common.models.contents import ONNX
 from steps.common.store import produce
@@ -62,6 +62,7 @@ def split(
     keys = [key_of_pixels(image) for image in images]
     names = [f"image-{key}" for key in keys]
     scaled = np.stack([np.asarray(Image.fromarray(image).resize((size, size))) for image in images])[..., None]
+    shards = f"{size}x{size}x1-scene"
     originals = [f"{files}/{key}.png" if files else "" for key in keys]
     for path, image in zip(originals, images, strict=True):
         if path:
@@ -69,8 +70,8 @@ def split(
             Image.fromarray(image).save(data_volume() / path)
 
     def build(folder: Path) -> dict[str, Any]:
-        np.save(folder / "images.npy", scaled)
-        write_labels(folder, labels, Rows(names, keys, list(groups or keys), originals))
+        store_images(shards, keys, scaled)
+        write_split(folder, labels, Rows(names, keys, list(groups or keys), originals), shards)
         return {"images": len(images), "unreadable": []}
 
     decides = {"keys": keys, "labels": list(labels), "size": size, "groups": list(groups or []), "files": files}

@@ -133,10 +133,14 @@ def pixels(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]
     with _damage_is_the_files(image):
         # A JPEG many times larger than needed is decoded at a fraction of its size, at a fraction of the time.
         image.draft(mode, (2 * size, 2 * size))
-    plain = upright(image, mode)
-    if plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.array(plain, dtype=np.uint8).reshape(size, size, channels)
+    return scaled(upright(image, mode), size=size, channels=channels)
+
+
+def scaled(image: Image.Image, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """The pixels uint8 [size, size, channels] of an image of mode L for one channel, RGB for three."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.array(image, dtype=np.uint8).reshape(size, size, channels)
 
 
 def upright(image: Image.Image, mode: str) -> Image.Image:

@@ -100,7 +100,7 @@ def small(base: dict[str, str]) -> tuple[str, Model]:
     splits = {name: open_split(data_volume() / "dataset" / id) for name, id in base.items()}
     at_ten = {
         name: split(
-            np.asarray(one.images[..., 0]), [one.classes[label] for label in one.labels], size=10, files="images"
+            np.asarray(one.images[:][..., 0]), [one.classes[label] for label in one.labels], size=10, files="images"
         )
         for name, one in splits.items()
     }

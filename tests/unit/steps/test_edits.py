@@ -135,7 +135,7 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
         NONE,
         {"preprocess"},
     ),
-    "how a source is downloaded": (append("steps/preprocess/download.py", "\nNEW = 1\n"), NONE, {"preprocess"}),
+    "how a source is downloaded": (append("steps/preprocess/sources/download.py", "\nNEW = 1\n"), NONE, {"preprocess"}),
     "a test": (append("tests/unit/steps/test_code.py"), NONE, NONE),
     "a page of the docs": (append("docs/serving.md", "More.\n"), NONE, NONE),
     "the pipeline": (append("pipeline/pipeline.py", "\nNEW = 1\n"), NONE, NONE),

@@ -132,10 +132,9 @@ def test_arrays_of_objects_are_not_unpickled(model: dict[str, Any], marker: Path
     plant(model_volume() / "embeddings" / model["embeddings"], "embeddings.npy", objects(marker))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         index(model["embeddings"], {"factory": "HNSW8"})
-    for name in ("images.npy", "labels.npy"):
-        plant(data_volume() / "dataset" / model["test"], name, objects(marker))
-        with pytest.raises(ValueError, match=r"allow_pickle=False|Python objects in dtype"):
-            analyse(model["test"], model["network"], model["index"], model["validation"], **judging())
+    plant(data_volume() / "dataset" / model["test"], "labels.npy", objects(marker))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        analyse(model["test"], model["network"], model["index"], model["validation"], **judging())
     assert not marker.exists()
 
 

@@ -194,11 +194,16 @@ def test_from_memory_and_from_disk_give_the_same_batches(volumes: Path, splits: 
     from steps.common.images.dataset import read_split
 
     images = read_split(splits[0]).images
-    rows = torch.tensor([5, 3, len(images) - 1, 0])
-    held = fit._reader(images, torch.device("cpu"), images.nbytes)
-    mapped = fit._reader(images, torch.device("cpu"), images.nbytes - 1)
-    assert (held(rows) == mapped(rows)).all()
-    assert (mapped(rows).numpy() == images[rows.numpy()]).all()
+    rows = torch.tensor([5, 3, 99, 0])
+    batches = [rows, rows + 7, rows + 1, rows, rows + 3, rows + 2]
+    held = list(fit._reader(images, torch.device("cpu"), images.nbytes)(batches))
+    mapped = list(fit._reader(images, torch.device("cpu"), images.nbytes - 1)(batches))
+    assert len(held) == len(mapped) == len(batches)
+    for asked, (rows_held, one), (rows_mapped, other) in zip(batches, held, mapped, strict=True):
+        assert (asked == rows_held).all()
+        assert (asked == rows_mapped).all()
+        assert (one == other).all()
+        assert (other.numpy() == images[asked.numpy()]).all()
 
 
 def test_memory_does_not_change_the_id(
