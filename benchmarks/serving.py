@@ -130,7 +130,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
         command += ["--serialized-file", store / "network.pt", "--handler", ROOT / "benchmarks/plain_handler.py"]
         command += ["--extra-files", f"{unpacked / 'index.faiss'},{unpacked / 'labels.json'}", "--export-path", store]
         subprocess.run(command, check=True)
-    port, management, metrics, *grpc = launch.free_ports("127.0.0.1", 0)
+    port, management, metrics, *grpc = launch.free_ports()
     config = store / "config.properties"
     config.write_text(_PLAIN.format(port=port, management=management, metrics=metrics))
     java = Path(launch._java())
@@ -149,7 +149,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
 @contextmanager
 def _ours(volumes: Path) -> Iterator[tuple[str, float, Any]]:
     """`python -m serving start`: yields the prediction URL, the seconds to the first answer, and the process."""
-    port = launch.free_ports("127.0.0.1", 0)[0]
+    port = launch.free_ports()[0]
     command: list[Any] = [sys.executable, "-m", "serving", "start", "--volumes", volumes, "--port", str(port)]
     name = json.loads((volumes / "deploy-model/current.json").read_text())["name"]
     url = f"http://127.0.0.1:{port}/predictions/{name}"

@@ -88,11 +88,12 @@ class Start:
     def __init__(
         self, volumes: Path, folder: Path, *, log: Path | None = None, temporary: Path | None = None, **environment: str
     ) -> None:
-        [self.port, self.metrics_port, *_] = launch.free_ports("127.0.0.1", 0)
+        [self.port, self.metrics_port, *_] = launch.free_ports()
         self.log, self.temporary = log or folder / "serving.log", temporary or Path(mkdtemp(prefix="t-"))
         self.temporary.mkdir(parents=True, exist_ok=True)
         self.out, self.err = folder / "stdout", folder / "stderr"
         self.environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(self.temporary), **environment}
+        self.environment.pop("XDG_RUNTIME_DIR", None)
         words = ["start", "--port", self.port, "--log", self.log, "--metrics", f"127.0.0.1:{self.metrics_port}"]
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
@@ -164,11 +165,6 @@ class Start:
         with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
             text: bytes = response.read()
         return text.decode()
-
-    def canaries(self) -> list[str]:
-        """The versions in the canary file."""
-        content = json.loads((self.temporary / f"serving-{self.port}.json").read_text())
-        return [each["version"] for each in content["versions"]]
 
     def children(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from contract.paths import ROOT
 from serving.log import Log
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 from tests.support.model_archive import MAX_INSTANCES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
 
 SPEC: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
@@ -74,7 +74,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (folder / "model-config.yaml").open("a") as config:
         config.write("jobQueueSize: 2\n")
     mar = archive(folder, tmp_path_factory.mktemp("store") / "model.mar")
-    with TorchServe(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
+    with Server(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
         yield running.url.partition("/predictions/")[0]
 
 

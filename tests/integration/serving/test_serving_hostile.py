@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 from tests.support.attack import LIMIT, PATH, Attack, http
 from tests.support.hostile_images import good_but_odd
 from tests.support.hostile_requests import KINDS, attacks
@@ -50,7 +50,7 @@ def complete(answer: bytes) -> bool:
     return bool(end) and length is not None and len(body) >= int(length[1])
 
 
-def assault(server: TorchServe, seed: int, each: int) -> tuple[Counter[tuple[str, int | None]], list[str]]:
+def assault(server: Server, seed: int, each: int) -> tuple[Counter[tuple[str, int | None]], list[str]]:
     """Send all attacks: how often each kind got each status, and the wrong answers."""
     wrong = []
 
@@ -68,7 +68,7 @@ def assault(server: TorchServe, seed: int, each: int) -> tuple[Counter[tuple[str
         return Counter(attackers.map(attack, attacks(seed, each))), wrong
 
 
-def test_hostile_requests_get_4xx_and_disturb_no_client(server: TorchServe) -> None:
+def test_hostile_requests_get_4xx_and_disturb_no_client(server: Server) -> None:
     odd = list(good_but_odd().values())
     images = [(png(picture(number % 4)), CLASSES[number % 4]) for number in range(4)] + odd
     stop = Event()
@@ -107,13 +107,13 @@ def test_hostile_requests_get_4xx_and_disturb_no_client(server: TorchServe) -> N
 
 
 @pytest.mark.parametrize("name", good_but_odd())
-def test_unusual_images_are_predicted(server: TorchServe, name: str) -> None:
+def test_unusual_images_are_predicted(server: Server, name: str) -> None:
     image, label = good_but_odd()[name]
     status, answer = server.predict(image)
     assert (status, answer["label"]) == (200, label), answer
 
 
-def test_clients_that_send_single_bytes_delay_no_other_client(server: TorchServe) -> None:
+def test_clients_that_send_single_bytes_delay_no_other_client(server: Server) -> None:
     request = http(png(picture(3)), line=f"PUT {PATH} HTTP/1.1")
     pieces = [request[i : i + 1] for i in range(len(request))]
     slow = Attack("slow", pieces, pause=0.01)
@@ -130,7 +130,7 @@ def test_clients_that_send_single_bytes_delay_no_other_client(server: TorchServe
 
 
 @pytest.mark.slow
-def test_many_of_the_largest_requests_at_once_are_answered(server: TorchServe) -> None:
+def test_many_of_the_largest_requests_at_once_are_answered(server: Server) -> None:
     before = [process.pid for process in processes(server)]
     body = os.urandom(LIMIT)
 

@@ -36,7 +36,7 @@ class Start:
     """`python -m serving start` on a free port, with its own folder for temporary files."""
 
     def __init__(self, volumes: Path, temporary: Path, log: Path) -> None:
-        [self.port, *_] = launch.free_ports("127.0.0.1", 0)
+        [self.port, *_] = launch.free_ports()
         self.temporary = temporary
         environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(temporary)}
         self.process = subprocess.Popen(

@@ -1,0 +1,131 @@
+"""The door: an nginx process before TorchServe. Writes its configuration into a private folder, and starts it."""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import ExitStack, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Self
+
+from serving.connection import send_local
+from serving.front.access_log import AccessLog
+from serving.front.configuration import Address, fill_in, listen, quote, seconds_of, user
+from serving.front.nginx import DoorError, find_nginx
+from serving.front.options import Options
+from serving.log import Log
+from serving.system.folder import private_folder
+from serving.system.group import Group
+
+ANSWER_SECONDS = seconds_of("proxy_read_timeout")  # TorchServe has no longer for an answer
+DRAIN_SECONDS = seconds_of("worker_shutdown_timeout")
+_KEPT_SECONDS = seconds_of("keepalive_timeout")  # for which a connection is kept after its last request
+_CLOSING_SECONDS = 2.0  # in which clients with kept-alive connections get `Connection: close`
+_START_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+
+
+class Door:
+    """An nginx that runs within a `with` block; the block is entered when it listens.
+
+    Args:
+        address: Where clients reach it.
+        metrics: Where Prometheus does.
+        name: The model's name, part of the URLs.
+        log: For its access log and its errors.
+        options: What is off by default: keys, TLS, a rate, CORS.
+    """
+
+    def __init__(self, address: Address, metrics: Address, name: str, log: Log, options: Options) -> None:
+        self.address, self.metrics, self.log = address, metrics, log
+        self._name, self._options = name, options
+
+    @property
+    def folder(self) -> Path:
+        """Its private folder; requests for this project's own process arrive at `control.sock` in it."""
+        return self._folder
+
+    def open_to(self, torchserve: Path | int, key: str | None) -> None:
+        """Let requests through to a TorchServe from now on.
+
+        Args:
+            torchserve: Its Unix socket, or port of the loopback address.
+            key: The key that it asks for; None if none.
+        """
+        if isinstance(torchserve, Path):
+            new = self._folder / "inference.new"
+            new.symlink_to(torchserve)
+            os.replace(new, self._folder / "inference")
+            return
+        self._write_configuration(f"127.0.0.1:{torchserve}", key)
+        self._process.send_signal(signal.SIGHUP)
+
+    def wait(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll()
+
+    def is_idle(self) -> bool:
+        """Whether no request is being received or answered."""
+        return self._ask_idle() in (HTTPStatus.OK, None)
+
+    def drain(self) -> None:
+        """Close kept-alive connections with their next answer, refuse new ones, and wait for all accepted requests."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        (self._folder / "closing").touch()
+        if self.requests.seconds_since_last() < _KEPT_SECONDS:
+            time.sleep(_CLOSING_SECONDS)
+        self._process.send_signal(signal.SIGQUIT)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(deadline - time.monotonic(), 0) + 1)
+
+    def __enter__(self) -> Self:
+        nginx = find_nginx()
+        with ExitStack() as stack:
+            self._folder, spool = private_folder("door-"), private_folder("body-", large=True)
+            group = stack.enter_context(Group(self._folder, spool))
+            self._spool = spool
+            self._write_configuration("unix:inference", None)
+            with (self._folder / "stderr").open("wb") as stderr:
+                words = [str(nginx), "-p", str(self._folder), "-c", "nginx.conf", "-e", "stderr"]
+                self._process = group.start(words, cwd=self._folder, stdout=stderr, stderr=stderr)
+            stack.callback(self._process.wait)
+            stack.callback(self._process.kill)
+            self._until_listening()
+            self.requests = stack.enter_context(AccessLog(self._folder, self.log, self._reopen))
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _write_configuration(self, torchserve: str, key: str | None) -> None:
+        values = {
+            "USER": user(),
+            "FOLDER": quote(str(self._folder)),
+            "SPOOL": quote(str(self._spool)),
+            "NAME": self._name,
+            "LISTEN": listen(self.address),
+            "METRICS": listen(self.metrics),
+            "TORCHSERVE": torchserve,
+            "TORCHSERVE_KEY": f"Bearer {key}" if key else "",
+        }
+        (self._folder / "nginx.conf").write_text(fill_in(values | self._options.lines(self._folder)))
+
+    def _until_listening(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while self._ask_idle() is None:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = (self._folder / "stderr").read_text(errors="replace").strip()
+                raise DoorError(f"nginx does not start: {said or 'it says nothing'}")
+            time.sleep(_POLL_SECONDS)
+
+    def _ask_idle(self) -> int | None:
+        """The status of the door's own question; None if nginx does not answer."""
+        try:
+            return send_local(self._folder / "idle.sock", "GET", "/idle").status
+        except OSError:
+            return None
+
+    def _reopen(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
