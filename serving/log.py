@@ -173,10 +173,12 @@ class _Output:
         self._number = number
         self._poll = select.poll()
         self._poll.register(number, select.POLLOUT)
-        self._is_stuck = False
+        self._is_stuck = self._is_torn = False
 
     def write(self, data: bytes) -> int:
         """Write whole lines without waiting long; the number of lines dropped."""
+        if self._is_torn:  # only the beginning of the last line was written
+            data = b"\n" + data
         while data:
             # A pipe that can be written takes so much without waiting.
             end = data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or select.PIPE_BUF
@@ -185,7 +187,9 @@ class _Output:
                 self._is_stuck = not can_write
                 if not can_write:
                     return data.count(b"\n")
-                data = data[os.write(self._number, data[:end]) :]
+                written = os.write(self._number, data[:end])
+                self._is_torn = data[written - 1 : written] != b"\n"
+                data = data[written:]
             except OSError:  # closed
                 return data.count(b"\n")
         return 0

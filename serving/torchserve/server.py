@@ -110,7 +110,7 @@ class TorchServe:
         """Whether the canary is answered right."""
         golden = self._golden
         with suppress(GoldenError, OSError):
-            if golden.is_answered(self._path(), _CANARY_SECONDS, self.ask):
+            if golden.is_answered(f"{self._path()}/{golden.version}", _CANARY_SECONDS, self.ask):
                 return True
         return golden is not self._golden and self.is_right()  # the version was changed meanwhile
 
