@@ -58,8 +58,11 @@ class Door:
             new.symlink_to(torchserve)
             os.replace(new, self._folder / "inference")
             return
-        self._write_configuration(f"127.0.0.1:{torchserve}", key)
+        self._write_configuration(address := f"127.0.0.1:{torchserve}", key)
         self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _START_SECONDS
+        while self._ask("/torchserve") != (HTTPStatus.OK, address) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
     def wait(self) -> int | None:
         """Its exit status; None while it runs."""
@@ -67,7 +70,7 @@ class Door:
 
     def is_idle(self) -> bool:
         """Whether no request is being received or answered."""
-        return self._ask_idle() in (HTTPStatus.OK, None)
+        return self._ask("/idle")[0] in (HTTPStatus.OK, None)
 
     def drain(self) -> None:
         """Close kept-alive connections with their next answer, refuse new ones, and wait for all accepted requests."""
@@ -114,18 +117,19 @@ class Door:
 
     def _until_listening(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while self._ask_idle() is None:
+        while self._ask("/idle")[0] is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = (self._folder / "stderr").read_text(errors="replace").strip()
                 raise DoorError(f"nginx does not start: {said or 'it says nothing'}")
             time.sleep(_POLL_SECONDS)
 
-    def _ask_idle(self) -> int | None:
-        """The status of the door's own question; None if nginx does not answer."""
+    def _ask(self, path: str) -> tuple[int | None, str]:
+        """Status and text of the door's answer to this process; None if nginx does not answer."""
         try:
-            return send_local(self._folder / "idle.sock", "GET", "/idle").status
+            said = send_local(self._folder / "idle.sock", "GET", path)
         except OSError:
-            return None
+            return None, ""
+        return said.status, said.body.decode(errors="replace")
 
     def _reopen(self) -> None:
         self._process.send_signal(signal.SIGUSR1)

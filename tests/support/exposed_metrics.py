@@ -24,9 +24,6 @@ HISTOGRAMS = (
 
 # TorchServe's own metrics that are used here.
 TORCHSERVE = {
-    "Requests2XX": {"Level", "Hostname"},
-    "Requests4XX": {"Level", "Hostname"},
-    "Requests5XX": {"Level", "Hostname"},
     "WorkerLoadTime": {"WorkerName", "Level", "Hostname"},
     "ts_inference_requests_total": {"model_name", "model_version", "hostname"},
     "ts_queue_latency_microseconds": {"model_name", "model_version", "hostname"},
