@@ -35,6 +35,9 @@ class Door:
         name: The model's name, part of the URLs.
         log: For its access log and its errors.
         options: What is off by default: keys, TLS, a rate, CORS.
+
+    Attributes:
+        spool: The folder of bodies that are too large to be kept in memory.
     """
 
     def __init__(self, address: Address, metrics: Address, name: str, log: Log, options: Options) -> None:
@@ -85,9 +88,8 @@ class Door:
     def __enter__(self) -> Self:
         nginx = find_nginx()
         with ExitStack() as stack:
-            self._folder, spool = private_folder("door-"), private_folder("body-", large=True)
-            group = stack.enter_context(Group(self._folder, spool))
-            self._spool = spool
+            self._folder, self.spool = private_folder("door-"), private_folder("body-", large=True)
+            group = stack.enter_context(Group(self._folder, self.spool))
             self._write_configuration("unix:inference", None)
             with (self._folder / "stderr").open("wb") as stderr:
                 words = [str(nginx), "-p", str(self._folder), "-c", "nginx.conf", "-e", "stderr"]
@@ -106,7 +108,7 @@ class Door:
         values = {
             "USER": user(),
             "FOLDER": quote(str(self._folder)),
-            "SPOOL": quote(str(self._spool)),
+            "SPOOL": quote(str(self.spool)),
             "NAME": self._name,
             "LISTEN": listen(self.address),
             "METRICS": listen(self.metrics),
