@@ -34,6 +34,7 @@ def start(arguments: argparse.Namespace) -> int:
     from contract.environment import Environment
     from serving.follow import POLL_SECONDS, Follower
     from serving.front.configuration import Address, parse_address
+    from serving.front.options import Options
     from serving.server import Server
     from serving.supervise import Supervisor
 
@@ -47,7 +48,13 @@ def start(arguments: argparse.Namespace) -> int:
     metrics = arguments.metrics or environment.metrics_address
     where = parse_address(metrics) if metrics else None
     log = _open_log(arguments.log, volumes)
-    server = Server(pointer.mar, pointer.name, address, where, log=log, version=pointer.version)
+    options = Options(
+        environment.serving_keys,
+        environment.serving_tls,
+        environment.serving_rate,
+        tuple(environment.serving_origins.split()),
+    )
+    server = Server(pointer.mar, pointer.name, address, where, log=log, version=pointer.version, options=options)
     # A shell starts background processes with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

@@ -10,6 +10,8 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from threading import Lock, Thread
 from typing import Any, Self
 
+from serving.front.keys import Keys
+
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FRESH_SECONDS = 0.5  # an answer of the canary serves everybody who asks so soon
 
@@ -31,21 +33,28 @@ class Control:
         name: The model's name.
         is_ready: Whether the canary is answered right.
         metrics: Returns all metrics.
+        keys: The keys of which requests for predictions need one; None if they need none.
     """
 
-    def __init__(self, path: Path, name: str, is_ready: Callable[[], bool], metrics: Callable[[], bytes]) -> None:
-        self._path, self._name, self._metrics = path, name, metrics
+    def __init__(
+        self, path: Path, name: str, is_ready: Callable[[], bool], metrics: Callable[[], bytes], keys: Keys | None
+    ) -> None:
+        self._path, self._name, self._metrics, self._keys = path, name, metrics, keys
         self._is_ready = _Shared(is_ready)
 
-    def answer(self, path: str) -> Reply:
+    def answer(self, path: str, authorization: str) -> Reply:
         """Answer a GET.
 
         Args:
             path: The path, without its query.
+            authorization: The header of that name; empty if there is none.
 
         Returns:
             Status, content type and body.
         """
+        if path == "/allowed":
+            allowed = self._keys is None or self._keys.allow(authorization)
+            return _json(HTTPStatus.OK if allowed else HTTPStatus.UNAUTHORIZED, {})
         if path == "/metrics":
             return HTTPStatus.OK, METRICS_TYPE, self._metrics()
         if path not in ("/ping", f"/v1/models/{self._name}"):
@@ -61,7 +70,7 @@ class Control:
             timeout = 10
 
             def do_GET(self) -> None:
-                status, kind, body = control.answer(self.path.partition("?")[0])
+                status, kind, body = control.answer(self.path.partition("?")[0], self.headers.get("Authorization", ""))
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))

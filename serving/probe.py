@@ -5,9 +5,11 @@ It uses the standard library's HTTP client: the kubelet runs it every few second
 
 import argparse
 import json
+import os
 import socket
+import ssl
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 
@@ -37,7 +39,12 @@ def probe(arguments: argparse.Namespace) -> int:
 def _ping(port: int, path: Path | None, timeout: float) -> tuple[int, str | None]:
     """The status of /ping, and the rule of an error."""
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
-    if path:
+    if os.environ.get("SERVING_TLS"):
+        # Whether the certificate is of this address is no question of health.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+    elif path:
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(timeout)
         connection.sock.connect(str(path))

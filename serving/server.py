@@ -10,6 +10,7 @@ from serving import client
 from serving.control import Control
 from serving.front.configuration import Address, reserve
 from serving.front.door import ANSWER_SECONDS, Door
+from serving.front.keys import Keys
 from serving.front.options import Options
 from serving.log import Log
 from serving.monitor import Monitor
@@ -190,7 +191,8 @@ class Server:
             )
             self.monitor.add(self._door.requests)
             control = self._door.folder / "control.sock"
-            stack.enter_context(Control(control, self.name, self.is_ready, self.monitor.render))
+            keys = Keys(self._options.keys) if self._options.keys else None
+            stack.enter_context(Control(control, self.name, self.is_ready, self.monitor.render, keys))
             stack.callback(self._end_torchserve)
             self._start(self._torchserve)
             self._running = stack.pop_all()

@@ -85,13 +85,21 @@ def reserve(address: Address, option: str) -> Address:
         ) from error
 
 
-def listen(address: Address) -> str:
-    """The lines of nginx.conf that listen at an address; a host's name may stand for several."""
+def listen(address: Address, more: str = "") -> str:
+    """The lines of nginx.conf that listen at an address; a host's name may stand for several.
+
+    Args:
+        address: The address.
+        more: Parameters of the lines.
+
+    Returns:
+        The lines.
+    """
     if address.path:
-        return f"listen unix:{quote(str(address.path))};"
+        return f"listen {quote(f'unix:{address.path}')}{more};"
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     hosts = dict.fromkeys(f"[{where[0]}]" if family == socket.AF_INET6 else where[0] for family, *_, where in found)
-    more = " ipv6only=off" if address.host == "::" else ""
+    more += " ipv6only=off" if address.host == "::" else ""
     return " ".join(f"listen {host}:{address.port} backlog=1024{more};" for host in hosts)
 
 

@@ -110,12 +110,12 @@ class Door:
             "FOLDER": quote(str(self._folder)),
             "SPOOL": quote(str(self.spool)),
             "NAME": self._name,
-            "LISTEN": listen(self.address),
+            "LISTEN": listen(self.address, " ssl" if self._options.tls else ""),
             "METRICS": listen(self.metrics),
             "TORCHSERVE": torchserve,
             "TORCHSERVE_KEY": f"Bearer {key}" if key else "",
         }
-        (self._folder / "nginx.conf").write_text(fill_in(values | self._options.lines(self._folder)))
+        (self._folder / "nginx.conf").write_text(fill_in(values | self._options.lines()))
 
     def _until_listening(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

@@ -83,10 +83,20 @@ def deployed(root: Path) -> Volumes:
 
 
 class Start:
-    """The process: a free port, a log in `folder`, and a folder for temporary files with a short path."""
+    """The process: a free port, a log in `folder`, and a folder for temporary files with a short path.
+
+    With `pipe` its standard output is a pipe that nobody reads.
+    """
 
     def __init__(
-        self, volumes: Path, folder: Path, *, log: Path | None = None, temporary: Path | None = None, **environment: str
+        self,
+        volumes: Path,
+        folder: Path,
+        *,
+        log: Path | None = None,
+        temporary: Path | None = None,
+        pipe: bool = False,
+        **environment: str,
     ) -> None:
         [self.port, self.metrics_port, *_] = launch.free_ports()
         self.log, self.temporary = log or folder / "serving.log", temporary or Path(mkdtemp(prefix="t-"))
@@ -97,7 +107,11 @@ class Start:
         words = ["start", "--port", self.port, "--log", self.log, "--metrics", f"127.0.0.1:{self.metrics_port}"]
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [*SERVING, *map(str, words)], cwd=ROOT, env=self.environment, stdout=out, stderr=err
+                [*SERVING, *map(str, words)],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=subprocess.PIPE if pipe else out,
+                stderr=err,
             )
 
     def __enter__(self) -> Self:
@@ -106,7 +120,7 @@ class Start:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

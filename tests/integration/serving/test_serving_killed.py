@@ -1,5 +1,6 @@
 """Killed processes: a worker is replaced; without TorchServe or nginx the server ends; nothing is left."""
 
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,19 @@ def test_a_killed_worker_is_restarted_and_its_batch_is_asked_again(one: Volumes,
         assert answers[200] > 500
         assert start.serves(ONE)
         assert start.probe() == 0
+
+
+@pytest.mark.slow
+def test_a_server_whose_output_nobody_reads_answers_and_counts_what_is_lost(one: Volumes, tmp_path: Path) -> None:
+    with Start(one.root, tmp_path, log=Path("-"), pipe=True) as start, ThreadPoolExecutor(8) as clients:
+        start.until(lambda: start.probe("--live") == 0)
+        start.until(lambda: start.probe() == 0)
+        answers = Counter(clients.map(lambda number: start.predict(number % 4)[0], range(1000)))
+        assert answers == {200: 1000}
+        time.sleep(1)
+        [lost] = re.findall(r"^serving_output_lines_dropped (.*)$", start.metrics(), re.MULTILINE)
+        assert float(lost) > 500, "of two lines for each request, a pipe holds some hundred"
+        assert start.serves(ONE)
 
 
 @pytest.mark.slow
