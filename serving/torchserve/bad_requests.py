@@ -1,7 +1,8 @@
 """Patch of TorchServe's HttpRequestHandler: a malformed form is answered with 409, which no prediction is otherwise.
 
 Unpatched, TorchServe answers it with 500 (Netty's DecoderException). The patch lets this exception take the place of
-one that only the management API raises, for a version that is there already. The door answers 400 in place of 409.
+one that only the management API raises, for a version that is there already. The door answers 400 in place of 409,
+and of 403, which is TorchServe's answer to a form with an unknown charset.
 """
 
 from serving.torchserve.class_patch import ClassPatch, constant

@@ -11,7 +11,9 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import yaml
 
+from contract.paths import ROOT
 from serving.server import Server
 from tests.support.attack import LIMIT, PATH, Attack, http
 from tests.support.hostile_images import good_but_odd
@@ -23,6 +25,12 @@ EACH = 90
 ATTACKERS, CLIENTS = 8, 3
 LARGEST, CROWD = 100, 400  # simultaneous requests of the largest size
 MEBIBYTE = 1 << 20
+DOCUMENTED = {
+    int(status)
+    for item in yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())["paths"].values()
+    for operation in ("post", "get")
+    for status in item.get(operation, {}).get("responses", ())
+}
 MODEL = {"name": NAME, "version": VERSION}
 
 
@@ -102,6 +110,7 @@ def test_hostile_requests_get_4xx_and_disturb_no_client(server: Server) -> None:
     assert found.total() >= 1000
     assert {kind for kind, _ in found} == set(KINDS)
     assert len(KINDS) == 20
+    assert {status for _, status in found} - {None} <= DOCUMENTED
     assert set(valid) == {(200, True)}
     assert valid.total() >= 100
     assert [process.pid for process in processes(server)] == [process.pid for process in before]

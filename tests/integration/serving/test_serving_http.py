@@ -205,6 +205,8 @@ def test_a_form_that_cannot_be_read_is_an_error_of_the_same_form(server: Server)
     part = head + b"1\r\n--x--\r\n"
     form = request("Content-Type: multipart/form-data; boundary=x", "Connection: close", body=part)
     refused(exchange(server.port, form), 400, "wrong-form")
+    unknown = request("Content-Type: multipart/form-data; boundary=x; charset=none", "Connection: close", body=part)
+    refused(exchange(server.port, unknown), 400, "wrong-form")
     empty = request("Content-Type: multipart/form-data; boundary=", "Connection: close", body=part)
     refused(exchange(server.port, empty), 415, "wrong-type")
 
