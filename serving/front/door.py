@@ -87,6 +87,15 @@ class Door:
 
     def __enter__(self) -> Self:
         nginx = find_nginx()
+        try:
+            self._enter(nginx)
+        except OSError as error:
+            raise DoorError(
+                f"nginx cannot be started ({error}): set TMPDIR to a folder with free space for temporary files"
+            ) from error
+        return self
+
+    def _enter(self, nginx: Path) -> None:
         with ExitStack() as stack:
             self._folder, self.spool = private_folder("door-"), private_folder("body-", large=True)
             group = stack.enter_context(Group(self._folder, self.spool))
@@ -99,7 +108,6 @@ class Door:
             self._until_listening()
             self.requests = stack.enter_context(AccessLog(self._folder, self.log, self._reopen))
             self._running = stack.pop_all()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
