@@ -21,7 +21,7 @@ class Supervisor:
     def __init__(self, server: Server, log: Log) -> None:
         self._server, self._log = server, log
         self._missing_since: float | None = None
-        self._failures = 0
+        self._tries, self._pause = 0, FIRST_PAUSE
         self._next = 0.0
 
     def poll(self) -> None:
@@ -29,9 +29,9 @@ class Supervisor:
         ready, wanted = self._server.workers()
         now = time.monotonic()
         if ready >= wanted:
-            if self._missing_since is not None and self._failures:
+            if self._tries:
                 self._log.announce("all workers are there again")
-            self._missing_since, self._failures = None, 0
+            self._missing_since, self._tries, self._pause = None, 0, FIRST_PAUSE
             return
         if self._missing_since is None:
             self._missing_since, self._next = now, now + GONE_SECONDS
@@ -40,16 +40,16 @@ class Supervisor:
 
     def _repair(self, ready: int, wanted: int, seconds: float) -> None:
         # A reload would interrupt a worker that still answers.
-        action = "reload" if ready == 0 and self._failures == 0 else "restart"
+        action = "reload" if ready == 0 and self._tries == 0 else "restart"
         what = f"{wanted - ready} of {wanted} workers are gone for {seconds:.0f} s"
         self._log.announce(f"{what}: {action} of {self._server.version}", "ERROR")
         try:
             self._server.reload() if action == "reload" else self._server.restart()
         except Exception as error:  # no error may end the server
-            pause = min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
-            self._log.announce(f"the {action} failed, the next follows in {pause:.0f} s: {error}", "ERROR")
+            self._log.announce(f"the {action} failed, the next try follows in {self._pause:.0f} s: {error}", "ERROR")
+            self._server.monitor.count_repair(action, succeeded=False)
         else:
-            pause = GONE_SECONDS
-        self._failures += 1
-        self._server.monitor.count_repair(action, succeeded=pause == GONE_SECONDS)
-        self._next = time.monotonic() + pause
+            self._server.monitor.count_repair(action, succeeded=True)
+        self._tries += 1
+        self._next = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -225,6 +225,7 @@ def test_a_health_check_that_connects_and_resets_leaves_no_line_in_the_log(serve
     assert server.log.path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_stalled_uploads_hold_nobody_up_and_end(server: Server) -> None:
     stalled = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
     try:
@@ -243,6 +244,7 @@ def test_stalled_uploads_hold_nobody_up_and_end(server: Server) -> None:
             connection.close()
 
 
+@pytest.mark.slow
 def test_a_header_that_trickles_is_cut_off(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=12) as connection:
         connection.sendall(b"POST /predictions")

@@ -107,7 +107,7 @@ def test_a_reload_and_then_restarts_bring_workers_back(
     said = capfd.readouterr()
     print(said.err)
     assert "2 of 2 workers are gone for 3 s: reload of" in said.err
-    assert "the reload failed, the next follows in " in said.err
+    assert "the reload failed, the next try follows in " in said.err
     assert "all workers are there again" in said.out
 
 
