@@ -114,7 +114,7 @@ def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
         elsewhere = ELSEWHERE | ({"503"} if path not in PREDICTIONS else set())  # see test_serving_supervised.py
         assert seen[path] == set(next(iter(each_operation(path)))["responses"]) - elsewhere
     rules = SPEC["components"]["schemas"]["error"]["properties"]["error"]["properties"]["rule"]["enum"]
-    others = {"internal", "too-slow", "wrong-key", "too-many", "unavailable", "not-ready"}
+    others = {"internal-error", "too-slow-to-decode", "too-slow", "wrong-key", "too-many", "unavailable", "not-ready"}
     assert shapes == {"prediction", "predictions", "unknown", "known", "fine", *rules} - others
 
 

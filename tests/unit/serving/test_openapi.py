@@ -31,7 +31,7 @@ def of_the_worker() -> set[str]:
     source = "".join(
         (ROOT / path).read_text() for path in ("serving/model/payload.py", "steps/common/images/decode.py")
     )
-    return set(re.findall(r'(?:Rejected|BadImage)\(\s*"([a-z0-9-]+)"', source)) - {"unknown-parameter"}
+    return set(re.findall(r'(?:Rejected|BadImage)\(\s*"([a-z0-9-]+)"', source)) - {"unknown-parameter"} | {INTERNAL}
 
 
 def test_the_rules_are_those_of_the_worker_and_the_door() -> None:
@@ -55,7 +55,7 @@ def test_the_clients_page_has_the_same_errors_keys_and_defaults() -> None:
     page = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
     schemas, rows = SPEC["components"]["schemas"], re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
     named = {
-        int(status): set(re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+|empty|truncated|busy|internal|unavailable)`", text))
+        int(status): set(re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+|empty|truncated|busy|unavailable)`", text))
         for status, text in rows
     }
     assert set().union(*named.values()) & RULES == RULES
