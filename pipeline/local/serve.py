@@ -10,8 +10,8 @@ from pipeline.images.build import build_images, references
 from pipeline.images.docker import USER
 from pipeline.images.tag import SERVING
 from pipeline.settings import Project
+from serving.front.configuration import Address, reserve
 from serving.pointer import check_archive, read_pointer
-from serving.torchserve.launch import free_ports
 
 _LOG = "/tmp/torchserve.log"  # noqa: S108 - in the container, whose output is for the user
 
@@ -33,7 +33,7 @@ def serve(project: Project, volumes: Path, port: int, console: Console) -> NoRet
     """
     volume = volumes.absolute() / "deploy-model"
     check_archive(read_pointer(volume))
-    port = free_ports("127.0.0.1", port)[0]
+    port = reserve(Address(port=port), "--port").port
     build_images(project, [SERVING], console)
     start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
     command = ["docker", "run", "--rm", "--init", "--read-only", "--user", USER]

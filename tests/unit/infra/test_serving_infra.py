@@ -11,7 +11,8 @@ import yaml
 from contract.paths import ROOT
 from pipeline.settings import load_project
 from serving import __main__ as serving
-from serving.torchserve.server import DRAIN_SECONDS, END_SECONDS
+from serving.front.door import DRAIN_SECONDS
+from serving.torchserve.server import END_SECONDS
 from tests.support.kustomized import (
     ACCOUNT,
     COMPONENTS,
