@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from contract.events import Warned, parse
+from contract.paths import ROOT
 from steps.common.errors import StepError
+from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.dataset import read_split
 from steps.preprocess.preprocess import preprocess
 from steps.preprocess.sources import mnist
@@ -39,6 +41,12 @@ def test_the_sample_is_split(volumes: Path) -> None:
         row = int(splits["test"].names[7].removeprefix("sample#"))
         assert (splits["test"].images[7][:, :, 0] == sample["images"][row]).all()
         assert splits["test"].classes[splits["test"].labels[7]] == str(sample["labels"][row])
+    # The digits that the README predicts are none that the network learned.
+    keys = {path.stem: key_of_pixels(pixels_of_file(path.read_bytes(), 784)) for path in ROOT.glob("samples/*.png")}
+    labels = dict(
+        zip(splits["test"].rows.keys, map(splits["test"].classes.__getitem__, splits["test"].labels), strict=True)
+    )
+    assert {label: labels.get(key) for label, key in keys.items()} == {label: label for label in "03579"}
 
 
 def test_every_image_is_in_one_split(volumes: Path) -> None:
