@@ -58,6 +58,16 @@ COMMANDS = (
         description="Show the split of each image of the source, its group, its key and why it is there, and the "
         "counts of each class. Nothing is trained, and no draw is kept.",
     ),
+    _here(
+        "gc",
+        "show or delete what nothing on the volumes needs any more",
+        _VOLUMES,
+        _PARAMS,
+        argument("--yes", action="store_true", help="delete it"),
+        argument("--json", action="store_true", help="print every item with its reason, as JSON"),
+        description="Show what no version and no run of the last gc.keep_days needs, and what deleting it frees; with "
+        "--yes, delete it. What a running run uses is kept.",
+    ),
     _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),
     _here(

@@ -1,5 +1,6 @@
 """The commands that need no Kubeflow: they read the settings, call the module with the work, and print its result."""
 
+import os
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
@@ -31,6 +32,17 @@ def splits(options: Namespace) -> int:
     from pipeline.local.splits import show_splits
 
     show_splits(params, options.volumes, _console(), as_json=options.json)
+    return 0
+
+
+def gc(options: Namespace) -> int:
+    """Show or delete what nothing on the volumes needs any more."""
+    params = load_params(options.params)
+
+    from steps.deploy.gc.command import gc as collect
+
+    os.environ["VOLUMES"] = str(options.volumes.absolute())
+    print(collect(params.gc.keep_days, yes=options.yes, as_json=options.json))
     return 0
 
 

@@ -34,6 +34,7 @@ PLUMBING = (
     "steps.common.pointer",
     "steps.common.progress",
     "steps.common.store",
+    "steps.common.usage",
     "steps.common.volumes",
     "steps.preprocess.sources",
 )

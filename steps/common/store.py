@@ -24,6 +24,7 @@ from steps.common.code import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
 from steps.common.files import sync, volume_trouble, writing
+from steps.common.usage import shared, stamp
 
 MANIFEST = "manifest.json"
 # 2: `code` and `libraries` say what decided the artefact; manifests without a format have one `step_digest` instead.
@@ -58,7 +59,7 @@ def artefact_id(
 
 
 def find(volume: Path, kind: str, id: str) -> Artefact | None:
-    """The artefact if it is complete: its manifest can be read and its files have their sizes."""
+    """The artefact if it is complete: its manifest can be read and its files have their sizes. It is not stamped."""
     path = volume / kind / id
     try:
         manifest = json.loads((path / MANIFEST).read_text())
@@ -83,7 +84,7 @@ def read(volume: Path, kind: str, id: str) -> Artefact:
         StepError: It is missing or damaged.
     """
     path = volume / kind / id
-    found = find(volume, kind, id)
+    found = _find_to_use(volume, kind, id)
     if found is None:
         raise StepError(f"{path} is missing or incomplete: run the pipeline again, which makes it anew")
     for name, file in found.manifest["files"].items():
@@ -121,11 +122,11 @@ def produce(
     """
     recipe = _recipe(step, parameters, inputs, code)
     id = digest(recipe)
-    if found := find(volume, kind, id):
+    if found := _find_to_use(volume, kind, id):
         return found
     shelf = volume / kind
     with writing(shelf), _only_builder(shelf, id) as locked:
-        if found := find(volume, kind, id):
+        if found := _find_to_use(volume, kind, id):
             return found
         for stale in shelf.glob(f".{id}.*") if locked else ():
             shutil.rmtree(stale, ignore_errors=True)
@@ -145,6 +146,13 @@ def produce(
     if made is None:
         raise StepError(f"{shelf / id} vanished while it was made: run again")
     return Artefact(made.path, made.manifest, unchanged=False)
+
+
+def _find_to_use(volume: Path, kind: str, id: str) -> Artefact | None:
+    """The artefact if it is complete, stamped as used now, so that `make gc` keeps it."""
+    with shared(volume):
+        stamp(volume / kind / id / MANIFEST)
+        return find(volume, kind, id)
 
 
 def holds_only_older(volume: Path, kind: str) -> bool:
