@@ -85,9 +85,9 @@ def test_a_step_that_asks_while_gc_moves_an_artefact_away_waits_and_finds_none(
     assert small_run(data="a", keep=1).anew >= {"train"}
 
 
-def _steps(volumes: Path, times: int) -> None:
-    """Find or make an artefact and read it afterwards, as two steps do, then let it become old."""
-    for number in range(times):
+def _steps(volumes: Path, ended: Any) -> None:
+    """Find or make an artefact and read it afterwards, as two steps do, then let it become old; again and again."""
+    while not ended.is_set():
         id = produce(
             volumes / "model",
             "network",
@@ -98,18 +98,19 @@ def _steps(volumes: Path, times: int) -> None:
             code=("steps.common.images.png",),
         ).id
         read(volumes / "model", "network", id)
-        if number % 2:
-            os.utime(volumes / "model/network" / id / MANIFEST, (0, 0))
+        os.utime(volumes / "model/network" / id / MANIFEST, (0, 0))
 
 
 def test_a_step_reads_what_the_one_before_found_however_often_gc_runs(volumes: Path) -> None:
-    run = _FORK.Process(target=_steps, args=(volumes, 300))
+    ended = _FORK.Event()
+    run = _FORK.Process(target=_steps, args=(volumes, ended))
     run.start()
     deleted = 0
-    while run.is_alive():
+    while run.is_alive() and deleted < 30:
         deleted += len(delete(1).delete)
-    assert run.exitcode == 0
-    assert deleted
+    ended.set()
+    run.join(30)
+    assert (run.exitcode, deleted) == (0, 30)
 
 
 @contextmanager
