@@ -59,8 +59,24 @@ def artefact_id(
 
 
 def find(volume: Path, kind: str, id: str) -> Artefact | None:
-    """The artefact if it is complete: its manifest can be read and its files have their sizes. It is not stamped."""
-    path = volume / kind / id
+    """The artefact if it is complete: its manifest can be read and its files have their sizes.
+
+    Who finds it may use it: it is stamped as used now, so that `make gc` keeps it.
+
+    Args:
+        volume: The volume's folder.
+        kind: The kind of the artefact.
+        id: Its id.
+
+    Returns:
+        The artefact, or None.
+    """
+    with shared(volume):
+        stamp(volume / kind / id / MANIFEST)
+        return _found(volume / kind / id)
+
+
+def _found(path: Path) -> Artefact | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         sizes_agree = all((path / n).stat().st_size == f["bytes"] for n, f in manifest["files"].items())
@@ -84,7 +100,7 @@ def read(volume: Path, kind: str, id: str) -> Artefact:
         StepError: It is missing or damaged.
     """
     path = volume / kind / id
-    found = _find_to_use(volume, kind, id)
+    found = find(volume, kind, id)
     if found is None:
         raise StepError(f"{path} is missing or incomplete: run the pipeline again, which makes it anew")
     for name, file in found.manifest["files"].items():
@@ -122,11 +138,11 @@ def produce(
     """
     recipe = _recipe(step, parameters, inputs, code)
     id = digest(recipe)
-    if found := _find_to_use(volume, kind, id):
+    if found := find(volume, kind, id):
         return found
     shelf = volume / kind
     with writing(shelf), _only_builder(shelf, id) as locked:
-        if found := _find_to_use(volume, kind, id):
+        if found := find(volume, kind, id):
             return found
         for stale in shelf.glob(f".{id}.*") if locked else ():
             shutil.rmtree(stale, ignore_errors=True)
@@ -146,13 +162,6 @@ def produce(
     if made is None:
         raise StepError(f"{shelf / id} vanished while it was made: run again")
     return Artefact(made.path, made.manifest, unchanged=False)
-
-
-def _find_to_use(volume: Path, kind: str, id: str) -> Artefact | None:
-    """The artefact if it is complete, stamped as used now, so that `make gc` keeps it."""
-    with shared(volume):
-        stamp(volume / kind / id / MANIFEST)
-        return find(volume, kind, id)
 
 
 def holds_only_older(volume: Path, kind: str) -> bool:

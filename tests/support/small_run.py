@@ -4,6 +4,7 @@ And time that passes: every time stamp on the volumes goes back by some days.
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from contract.journal import Event
 from contract.pointer import Record
 from steps.common.digest import file_sha256
 from steps.common.pointer import read_pointer
-from steps.common.store import produce, read
+from steps.common.store import MANIFEST, produce, read
 from steps.common.volumes import deploy_volume
 from steps.deploy.release.actor import now
 from steps.deploy.release.archives import retire_archives
@@ -46,6 +47,15 @@ class Run:
     def paths(self) -> dict[str, Path]:
         """The folder of each artefact, by its name."""
         return {name: self.path(name) for name in self.ids}
+
+
+def is_complete(path: Path) -> bool:
+    """Whether an artefact is there, with all of its files; unlike a step, this does not use it."""
+    try:
+        files = json.loads((path / MANIFEST).read_text())["files"]
+    except (OSError, ValueError):
+        return False
+    return all((path / name).is_file() for name in files)
 
 
 def small_run(data: str = "a", training: str = "1", keep: int = 3) -> Run:

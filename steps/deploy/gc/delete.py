@@ -40,7 +40,10 @@ def delete(keep_days: int) -> Plan:
     with lock.exclusive():
         decided = plan(keep_days)
         for item in decided.delete:
-            if gone := _moved_away(item):
+            if item.remove:
+                item.remove()
+                deleted.append(item)
+            elif gone := _moved_away(item):
                 deleted.append(item)
                 moved += [gone] if gone.exists() else []
             else:

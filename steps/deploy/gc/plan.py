@@ -2,14 +2,15 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from contract.pointer import MODEL_STORE
 from steps.common.volumes import LOGS, data_volume, deploy_volume, model_volume
-from steps.deploy.gc import artefacts
+from steps.deploy.gc import artefacts, cache
 from steps.deploy.gc.artefacts import Stored
 from steps.deploy.gc.versions import Kept, versions
 
@@ -25,7 +26,8 @@ _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
 class Item:
     """Something on a volume: its kind, where it is, how many bytes it takes, and why it is kept or not needed.
 
-    `stored` is the artefact that it is, if it is one.
+    `stored` is the artefact that it is, if it is one. Of a file that many share, `count` is how many parts of it are
+    meant, and `remove` takes them out.
     """
 
     kind: str
@@ -33,6 +35,8 @@ class Item:
     bytes: int
     why: str
     stored: Stored | None = None
+    count: int = 1
+    remove: Callable[[], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def plan(keep_days: int) -> Plan:
     being_built = {id for id, _ in building}
     for item, last in _by_age(now, cutoff):
         (keep if last >= cutoff or item.path.stem in being_built else delete).append(item)
-    delete += _half_built(now)
+    delete += [*_half_built(now), *_cached(cutoff)]
     store = deploy_volume() / MODEL_STORE
     keep += [Item(MODEL_STORE, path, artefacts.size(path), "a server may serve it") for path in store.glob("[!.]*")]
     return Plan(tuple(delete), tuple(keep))
@@ -127,6 +131,21 @@ def _by_age(now: int, cutoff: int) -> Iterator[tuple[Item, int]]:
             last = artefacts.newest(path)
             days = (now - last) // _DAY
             yield Item(kind, path, artefacts.size(path), f"{days} days old"), last
+
+
+def _cached(cutoff: int) -> Iterator[Item]:
+    """What is remembered of image files: rows of files that are gone, and the whole for an earlier program."""
+    images = data_volume() / "images"
+    caches = sorted((data_volume() / "cache").glob("*.sqlite"), key=artefacts.newest)
+    for path in caches:
+        if path != caches[-1] and artefacts.newest(path) < cutoff:
+            yield Item("cache", path, artefacts.size(path), "another version of this program wrote it")
+        elif (images / "train").is_dir():  # else the images may only be out of reach
+            gone, share = cache.gone(path, images)
+            if gone:
+                size = int(artefacts.size(path) * share)
+                forget = partial(cache.forget, path, gone)
+                yield Item("cached file", path, size, "the image file is gone", count=len(gone), remove=forget)
 
 
 def _half_built(now: int) -> Iterator[Item]:

@@ -19,7 +19,7 @@ def as_json(plan: Plan, keep_days: int, *, done: bool) -> str:
 
     Returns:
         The JSON object `{keep_days, deleted, bytes, delete, keep}`; `delete` and `keep` are lists of
-        `{kind, path, bytes, why}`.
+        `{kind, path, count, bytes, why}`.
     """
     content = {
         "keep_days": keep_days,
@@ -36,7 +36,7 @@ def as_text(plan: Plan, *, done: bool) -> str:
     lines = [*_table("kept", plan.keep), ""] if plan.keep else []
     if not plan.delete:
         return "\n".join([*lines, "everything on the volumes is needed: there is nothing to delete"])
-    freed = f"{len(plan.delete)} items, {amount(_bytes(plan.delete))}"
+    freed = f"{_count(plan.delete)} items, {amount(_bytes(plan.delete))}"
     last = f"deleted {freed}" if done else f"make gc YES=1 deletes {freed}"
     return "\n".join([*lines, *_table("deleted" if done else "not needed", plan.delete), "", last])
 
@@ -54,9 +54,13 @@ def _table(title: str, items: Sequence[Item]) -> list[str]:
     for item in items:
         groups.setdefault((item.kind, item.why), []).append(item)
     rows = [(title, "number", "size", "why")]
-    rows += [(kind, str(len(own)), amount(_bytes(own)), why) for (kind, why), own in sorted(groups.items())]
+    rows += [(kind, str(_count(own)), amount(_bytes(own)), why) for (kind, why), own in sorted(groups.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return [f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows]
+
+
+def _count(items: Iterable[Item]) -> int:
+    return sum(item.count for item in items)
 
 
 def _bytes(items: Iterable[Item]) -> int:
@@ -64,4 +68,10 @@ def _bytes(items: Iterable[Item]) -> int:
 
 
 def _facts(item: Item) -> dict[str, Any]:
-    return {"kind": item.kind, "path": str(item.path), "bytes": item.bytes, "why": item.why}
+    return {
+        "kind": item.kind,
+        "path": str(item.path),
+        "count": item.count,
+        "bytes": item.bytes,
+        "why": item.why,
+    }

@@ -9,25 +9,27 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from contract.paths import ROOT
 from steps.common.errors import StepError
-from steps.common.store import find
+from steps.common.images.facts import packed
 from steps.deploy.__main__ import main
 from steps.deploy.gc import delete as deletion
 from steps.deploy.gc.command import gc
 from steps.deploy.gc.delete import delete
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.versions import versions
-from tests.support.small_run import Run, pass_days, small_run
+from steps.preprocess.cache import Cache, File
+from tests.support.small_run import Run, is_complete, pass_days, small_run
 
 BIG = ("train", "validation", "gallery", "test", "network", "embeddings", "index", "evaluation", "verdict", "archive")
 
 
 def there(run: Run) -> set[str]:
-    return {name for name, path in run.paths().items() if find(path.parents[1], path.parent.name, path.name)}
+    return {name for name, path in run.paths().items() if is_complete(path)}
 
 
 def told(**options: Any) -> dict[str, Any]:
@@ -190,6 +192,27 @@ def test_old_logs_checkpoints_and_records_of_runs_go(volumes: Path) -> None:
     assert not any(path.exists() for path in old)
     assert not old[2].parent.exists()
     assert all(path.exists() for path in new)
+
+
+def test_what_is_remembered_of_image_files_that_are_gone_goes(volumes: Path) -> None:
+    path = volumes / "data/cache/images-1.sqlite"
+    keys = {name: f"{number:032x}" for number, name in enumerate(("here", "gone", "copy", "moved"))}
+    keys["copy"] = keys["here"]  # two files of one content, of which one is gone
+    files = [File(f"train/a/{name}.png", b"stat", 100, key) for name, key in keys.items()]
+    thumbnails = np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(14 * 14 * 3, 1).reshape(3, 14, 14, 3)
+    Cache(path).add(files, [keys["gone"], keys["here"], keys["moved"]], thumbnails)
+    assert told()["delete"] == [], "the images may only be out of reach"
+    (volumes / "data/images/train/a").mkdir(parents=True)
+    (volumes / "data/images/train/a/here.png").write_bytes(b"image")
+    assert [(item["kind"], item["count"]) for item in told(yes=True)["delete"]] == [("cached file", 3)]
+    assert list(Cache(path).files(100)) == [("train/a/here.png", b"stat", keys["here"])]
+    found, known = Cache(path).thumbnails(packed(list(keys.values())))
+    assert known.tolist() == [True, False, True, False]
+    assert set(found[0].tolist()) == {1}
+    other = path.with_name("images-2.sqlite")
+    pass_days(volumes, 40)
+    Cache(other).add(files[:1])
+    assert [item["path"] for item in told(yes=True)["delete"]] == [str(path)]
 
 
 def test_a_damaged_artefact_goes_after_a_day_and_is_made_anew(volumes: Path) -> None:

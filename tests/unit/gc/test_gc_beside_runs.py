@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from steps.common.errors import StepError
-from steps.common.store import MANIFEST, find, produce, read
+from steps.common.store import MANIFEST, produce, read
 from steps.common.volumes import data_volume, model_volume
 from steps.deploy.gc import delete as deletion
 from steps.deploy.gc.delete import delete
 from steps.deploy.gc.plan import plan
 from tests.support.killing import killed_after
-from tests.support.small_run import Run, pass_days, small_run
+from tests.support.small_run import Run, is_complete, pass_days, small_run
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -31,10 +31,6 @@ def old_runs(volumes: Path) -> Run:
         small_run(data=data, keep=1)
     pass_days(volumes, 100)
     return first
-
-
-def is_complete(path: Path) -> bool:
-    return find(path.parents[1], path.parent.name, path.name) is not None
 
 
 def test_a_run_that_starts_after_the_decision_keeps_what_it_finds(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from steps.common.store import MANIFEST, find
+from steps.common.store import MANIFEST
 from steps.deploy.gc.delete import delete
 from steps.deploy.gc.plan import plan
 from steps.deploy.release.archives import find_archive
@@ -14,7 +14,7 @@ from steps.deploy.release.history import lineage
 from steps.deploy.release.journal import read_status
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.versions import versions
-from tests.support.small_run import Run, pass_days, small_run
+from tests.support.small_run import Run, is_complete, pass_days, small_run
 
 KEEP_DAYS = 10
 _MODEL = ("train", "validation", "gallery", "test", "network", "embeddings", "index", "evaluation", "archive")
@@ -78,7 +78,7 @@ def collect(volumes: Path, recent: set[Path], deployed: dict[str, Run]) -> None:
     assert plan(KEEP_DAYS).delete == ()
     assert list(volumes.rglob("*.gone*")) == []
     there = {path.parent for path in volumes.glob(f"*/*/[!.]*/{MANIFEST}")}
-    assert all(find(path.parents[1], path.parent.name, path.name) for path in there)
+    assert all(map(is_complete, there))
     assert recent <= there
     status = read_status()
     store = volumes / "deploy-model/model-store"
