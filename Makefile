@@ -111,7 +111,7 @@ fix: install  ## correct style where that can be done automatically
 lock: install  ## resolve each requirements.in into its requirements.txt
 	@$(RUN) pipeline lock
 
-pin: install  ## write the tags of this revision's images into infra/torchserve
+pin: install  ## write the tags of this revision's images into infra/
 	@$(RUN) pipeline pin
 
 bench: install  ## measure the figures of benchmarks/README.md

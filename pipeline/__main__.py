@@ -138,9 +138,9 @@ COMMANDS = (
     _here("lock", "resolve every requirements.in into its lock"),
     _here(
         "pin",
-        "write the images into infra/torchserve",
+        "write the images into infra/",
         _PROJECT,
-        description="Write this revision's images into infra/torchserve, whose manifests name each image by its tag.",
+        description="Write this revision's images into infra/, whose manifests name each image by its tag.",
     ),
 )
 

@@ -123,7 +123,7 @@ def lock(_: Namespace) -> int:
 
 
 def pin(options: Namespace) -> int:
-    """Write the images into infra/torchserve."""
+    """Write the images into infra/."""
     project = load_project(options.project)
 
     from pipeline.images.kustomization import pin
