@@ -18,6 +18,7 @@ from steps.registry import STEP_NAMES
 _BEGUN = re.compile(r"^(\w+) \.\.\.$")
 _ENDED = re.compile(r"^(\w+): ")
 _EPOCH = re.compile(r"^  epoch (\d+)/\d+: ")
+_EXECUTOR = "kfp.dsl.executor_main"  # among the words that start the process of a step
 _LOG = re.compile(r"^log +(\S.*)$", re.MULTILINE)
 
 
@@ -67,12 +68,12 @@ def run(volumes: Path, params: Path, every: float = 0.05) -> Watched:
     began, at = time.perf_counter(), time.time()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     times = {name: StepTimes() for name in STEP_NAMES}
-    waiting = list(STEP_NAMES)
+    processes: dict[int, _Process] = {}
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(every):
-            _look(process.pid, waiting, times, at)
+            _look(process.pid, processes, at)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -85,41 +86,46 @@ def run(volumes: Path, params: Path, every: float = 0.05) -> Watched:
                 times[found[1]].begun = now
             elif (found := _ENDED.match(line)) and found[1] in times:
                 times[found[1]].ended = now
-                waiting.remove(found[1])
             elif _EPOCH.match(line):
                 seen.epochs.append(now)
     finally:
+        status = process.wait()
         ended.set()
         watcher.join()
-    if process.wait():
-        raise RuntimeError(f"the run failed with status {process.returncode}: {output}")
+    if status:
+        raise RuntimeError(f"the run failed with status {status}: {output}")
     seen.seconds = time.perf_counter() - began
     seen.steps = {name: step for name, step in times.items() if step.ended}
+    in_order = sorted(processes.values(), key=lambda one: one.spawned)
+    for step, one in zip(seen.steps.values(), in_order, strict=False):
+        step.spawned, step.gone, step.peak = one.spawned, max(one.seen, step.ended), one.peak
     seen.last = output.rstrip().splitlines()[-1]
     if log := _LOG.search(output):
         seen.log = Path(log[1])
     return seen
 
 
-def _look(runner: int, waiting: list[str], times: dict[str, StepTimes], at: float) -> None:
-    """Add up the memory of the processes below the runner for the step that is at work, which is the first waiting."""
-    total, first, highest = 0, 0.0, 0
+@dataclass
+class _Process:
+    """The process of a step: when it was spawned and when it was seen last, and the most bytes, with those below it."""
+
+    spawned: float
+    seen: float = 0.0
+    peak: int = 0
+
+
+def _look(runner: int, processes: dict[int, _Process], at: float) -> None:
+    total = highest = 0
+    step = None
     for child in _children(runner):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             total += child.memory_info().rss
             highest = max(highest, _highest(child.pid))
-            if child.name().startswith("python"):
-                first = min(first or 1e12, child.create_time() - at)
-    name = waiting[0] if waiting else ""
-    for step in times.values():
-        if step.ended and not step.gone and (not first or first > step.ended - step.spawned or step.spawned != first):
-            step.gone = max(step.ended, time.time() - at)
-    if name and first:
-        step = times[name]
-        if not step.spawned and all(first != other.spawned for other in times.values()):
-            step.spawned = first
-        if step.spawned:
-            step.peak = max(step.peak, total, highest)
+            if child.name().startswith("python") and _EXECUTOR in child.cmdline():
+                step = processes.setdefault(child.pid, _Process(child.create_time() - at))
+    if step:
+        step.seen = time.time() - at
+        step.peak = max(step.peak, total, highest)
 
 
 def _children(runner: int) -> Iterator[psutil.Process]:

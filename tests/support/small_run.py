@@ -76,7 +76,7 @@ def small_run(data: str = "a", training: str = "1", keep: int = 3) -> Run:
             parameters={"name": kind, **parameters},
             inputs=inputs,
             build=build,
-            code=_CODE,
+            code=CODE,
         )
         run.ids[name], run.kinds[name] = made.id, kind
         run.anew |= set() if made.unchanged else {name}
@@ -125,7 +125,7 @@ def _volume(kind: str) -> Path:
     return Path(os.environ["VOLUMES"]) / ("data" if kind in ("dataset", "validation") else "model")
 
 
-_CODE = ("steps.common.images.png",)  # which is small, so that its digest is made at once
+CODE = ("steps.common.images.png",)  # which is small, so that its digest is made at once
 
 
 def _deploy(run: Run, model: Mapping[str, str], splits: Mapping[str, str], verdict: str, keep: int) -> None:

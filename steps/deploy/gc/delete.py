@@ -41,7 +41,6 @@ def delete(keep_days: int) -> Plan:
         decided = plan(keep_days)
         for item in decided.delete:
             if item.remove:
-                item.remove()
                 deleted.append(item)
             elif gone := _moved_away(item):
                 deleted.append(item)
@@ -52,6 +51,9 @@ def delete(keep_days: int) -> Plan:
         sync(folder)  # else a power failure could bring a name back, and what is deleted below it not
     for path in moved:
         shutil.rmtree(path, ignore_errors=True)
+    for item in deleted:
+        if item.remove:
+            item.remove()
     return Plan(tuple(deleted), (*decided.keep, *kept))
 
 

@@ -2,13 +2,15 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from contract.pointer import MODEL_STORE
+from steps.common.images.places import KIND
+from steps.common.images.unused import remove_unused, unused
 from steps.common.volumes import LOGS, data_volume, deploy_volume, model_volume
 from steps.deploy.gc import artefacts, cache
 from steps.deploy.gc.artefacts import Stored
@@ -81,6 +83,8 @@ def plan(keep_days: int) -> Plan:
     for item, last in _by_age(now, cutoff):
         (keep if last >= cutoff or item.path.stem in being_built else delete).append(item)
     delete += [*_half_built(now), *_cached(cutoff)]
+    gone = {item.path for item in delete}
+    delete += _pixels([each.id for each in found if each.kind == KIND and each.path not in gone])
     store = deploy_volume() / MODEL_STORE
     keep += [Item(MODEL_STORE, path, artefacts.size(path), "a server may serve it") for path in store.glob("[!.]*")]
     return Plan(tuple(delete), tuple(keep))
@@ -120,8 +124,9 @@ def _closure(ids: Iterable[str], made_of: Mapping[str, Mapping[str, str]]) -> se
 
 
 def _by_age(now: int, cutoff: int) -> Iterator[tuple[Item, int]]:
-    """Checkpoints, records of runs on Kubeflow, and logs, each with the time of its newest file."""
+    """Embeddings kept for later runs, checkpoints, records of runs on Kubeflow, and logs, each with its newest time."""
     places = (
+        ("vectors", model_volume() / "vectors", "*.sqlite*"),
         ("checkpoint", model_volume() / "checkpoints", "*.pt"),
         ("run", model_volume() / "runs", "[!.]*"),
         ("log", data_volume().with_name(LOGS), "run-*.log"),
@@ -146,6 +151,18 @@ def _cached(cutoff: int) -> Iterator[Item]:
                 size = int(artefacts.size(path) * share)
                 forget = partial(cache.forget, path, gone)
                 yield Item("cached file", path, size, "the image file is gone", count=len(gone), remove=forget)
+
+
+def _pixels(splits: Sequence[str]) -> Iterator[Item]:
+    """The pixels that these splits do not name."""
+    volume = data_volume()
+
+    def remove() -> None:
+        remove_unused(volume, [each.id for each in artefacts.stored() if each.kind == KIND])
+
+    for each in unused(volume, splits):
+        if each.bytes:
+            yield Item("pixels", each.folder, each.bytes, "no split names them", count=each.rows, remove=remove)
 
 
 def _half_built(now: int) -> Iterator[Item]:

@@ -15,7 +15,10 @@ import yaml
 
 from contract.paths import ROOT
 from steps.common.errors import StepError
+from steps.common.images.content_key import key_of_pixels
+from steps.common.images.dataset import Rows, open_split, store_images, write_split
 from steps.common.images.facts import packed
+from steps.common.store import produce
 from steps.deploy.__main__ import main
 from steps.deploy.gc import delete as deletion
 from steps.deploy.gc.command import gc
@@ -23,7 +26,7 @@ from steps.deploy.gc.delete import delete
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.versions import versions
 from steps.preprocess.cache import Cache, File
-from tests.support.small_run import Run, is_complete, pass_days, small_run
+from tests.support.small_run import CODE, Run, is_complete, pass_days, small_run
 
 BIG = ("train", "validation", "gallery", "test", "network", "embeddings", "index", "evaluation", "verdict", "archive")
 
@@ -298,3 +301,29 @@ def test_the_pipelines_command_takes_the_days_from_the_parameters(volumes: Path)
         found.append(json.loads(done.stdout))
     assert [each["keep_days"] for each in found] == [30, 4]
     assert [len(each["delete"]) > 0 for each in found] == [False, True]
+
+
+def test_the_pixels_that_no_split_names_any_more_go(volumes: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (6, 8, 8, 1), np.uint8)
+    keys = [key_of_pixels(image[:, :, 0]) for image in images]
+    store_images("8x8x1-test", keys, images)
+
+    def split(rows: slice, age: int) -> str:
+        def build(folder: Path) -> dict[str, Any]:
+            write_split(folder, ["a"] * len(keys[rows]), Rows(*[keys[rows]] * 4), "8x8x1-test")
+            return {}
+
+        inputs = {"images": keys[rows][0][:16]}
+        made = produce(volumes / "data", "dataset", "index", parameters={}, inputs=inputs, build=build, code=CODE)
+        os.utime(made.path / "manifest.json", (0, 0) if age else None)
+        return made.id
+
+    old, new = split(slice(0, 4), 100), split(slice(2, 6), 0)
+    shown = [(item["kind"], item["count"]) for item in told()["delete"]]
+    assert shown == [("dataset", 1), ("pixels", 2)]
+    assert [(item["kind"], item["count"]) for item in told(yes=True)["delete"]] == shown
+    assert np.array_equal(np.array(open_split(volumes / "data/dataset" / new).images), images[2:])
+    assert not (volumes / "data/dataset" / old).exists()
+    assert sum(path.stat().st_size for path in volumes.glob("data/pixels/*/*.pixels")) == 4 * 64
+    assert told()["delete"] == []
