@@ -65,7 +65,7 @@ def run(volumes: Path, params: Path, every: float = 0.05) -> Watched:
     """
     seen = Watched()
     command = [sys.executable, "-m", "pipeline", "run", "--volumes", str(volumes), "--params", str(params)]
-    began, at = time.perf_counter(), time.time()
+    began = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     times = {name: StepTimes() for name in STEP_NAMES}
     processes: dict[int, _Process] = {}
@@ -73,7 +73,7 @@ def run(volumes: Path, params: Path, every: float = 0.05) -> Watched:
 
     def watch() -> None:
         while not ended.wait(every):
-            _look(process.pid, processes, at)
+            _look(process.pid, processes, began)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -114,18 +114,26 @@ class _Process:
     peak: int = 0
 
 
-def _look(runner: int, processes: dict[int, _Process], at: float) -> None:
+def _look(runner: int, processes: dict[int, _Process], began: float) -> None:
     total = highest = 0
     step = None
+    born = _born(runner)
     for child in _children(runner):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             total += child.memory_info().rss
             highest = max(highest, _highest(child.pid))
             if child.name().startswith("python") and _EXECUTOR in child.cmdline():
-                step = processes.setdefault(child.pid, _Process(child.create_time() - at))
+                step = processes.setdefault(child.pid, _Process(child.create_time() - born))
     if step:
-        step.seen = time.time() - at
+        step.seen = time.perf_counter() - began
         step.peak = max(step.peak, total, highest)
+
+
+def _born(runner: int) -> float:
+    """When the runner was started, by the clock that says when others were."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return float(psutil.Process(runner).create_time())
+    return 0.0
 
 
 def _children(runner: int) -> Iterator[psutil.Process]:

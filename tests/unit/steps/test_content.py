@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from steps.preprocess.cache import Cache
 
 from steps.common.errors import StepError
 from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.decode import BadImage, decode
 from steps.preprocess import reading, worker
+from steps.preprocess.cache import Cache
 from steps.preprocess.content import Keeper, contents, look
 from steps.preprocess.render import SIDE, of_array, of_file, thumbnails
 from steps.preprocess.sources import scan
