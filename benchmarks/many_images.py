@@ -10,6 +10,7 @@ from steps.common.images.png import encode_png
 from steps.preprocess.sources.sample import SAMPLE
 
 _MOVES = [(down, right) for down in range(-3, 4) for right in range(-3, 4)]
+_STRIDE = 7919  # a prime: neighbours in the sample are of one class
 
 
 def write_digits(folder: Path, first: int, count: int) -> None:
@@ -22,13 +23,12 @@ def write_digits(folder: Path, first: int, count: int) -> None:
     """
     with np.load(SAMPLE) as sample:
         images, labels = sample["images"], sample["labels"]
-    for label in range(10):
-        (folder / str(label)).mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):
-        row, way = number % len(images), number // len(images)
+        row, way = number * _STRIDE % len(images), number // len(images)
         fade = 1 - 0.08 * (way // len(_MOVES))
         moved = np.roll(images[row], _MOVES[way % len(_MOVES)], (0, 1))
         path = folder / str(labels[row]) / f"{number:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_png((moved * fade).astype(np.uint8), compress_level=1))
 
 
