@@ -6,6 +6,7 @@ Makes PNG files of a source `folder` in a temporary folder, and runs the pipelin
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ SIZES = (1_000, 10_000, 100_000)
 CLASSES = (3_000, 6_000)
 _MIB = 2**20
 _EPOCHS = 2
+_ROUNDS = 3
 _LEARNED = 1_000  # images to train on, where the gallery is what grows
 _LARGE = 2_000  # images of 224 x 224 x 3
 _IN_MEMORY_MB = 64
@@ -79,8 +81,12 @@ def decoding(size: int = 10_000) -> Iterator[str]:
     """
     with _volumes() as volumes:
         write_digits(volumes / "data/images/train", 0, size)
-        bare = _bare_rate(volumes)
-        own = _own_rate(volumes)
+        bare = own = 0.0
+        for _ in range(_ROUNDS):  # in turns, and the best of each: other load only slows down
+            bare = max(bare, _bare_rate(volumes))
+            own = max(own, _own_rate(volumes))
+            for made in ("cache", "dataset", "pixels"):
+                shutil.rmtree(volumes / "data" / made)
     rows = [["a bare loop", f"{bare:,.0f}"], ["preprocess", f"{own:,.0f}"], ["ratio", f"{own / bare:.2f}"]]
     yield from _table([f"decoding {_count(size)}", "images/s"], rows)
 
