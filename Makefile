@@ -46,7 +46,7 @@ versions: install  ## list the versions, and when each was served: make versions
 	@$(RUN) steps.deploy versions $(if $(REBUILD),--rebuild)
 
 gc: install  ## show what nothing on the volumes needs any more, or delete it: make gc [YES=1] [VOLUMES=folder]
-	@$(RUN) pipeline gc $(if $(YES),--yes)
+	@$(RUN) pipeline gc $(if $(filter 1,$(YES)),--yes)
 
 images: install  ## build the images that are missing here
 	@$(RUN) pipeline images

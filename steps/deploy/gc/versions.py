@@ -70,7 +70,10 @@ def _reasons(status: Status, cutoff: int) -> Iterator[tuple[str, str]]:
     for period in periods(status.history):
         if period.until and _nanoseconds(period.until) >= cutoff:
             yield period.version, f"version {period.version} served until {period.until}"
+    told = {period.version for period in periods(status.history)}
     for version, record in status.records.items():
+        if version not in told and _nanoseconds(record.deployed_at or "") >= cutoff:
+            yield version, f"version {version} was deployed at {record.deployed_at or 'an unknown time'}"
         if (deploy_volume() / MODEL_STORE / record.mar).is_file():
             yield version, f"version {version} is in the model store"
     for version in lineage(status.history)[-2:-1]:
@@ -84,7 +87,7 @@ def _reasons(status: Status, cutoff: int) -> Iterator[tuple[str, str]]:
 
 
 def _nanoseconds(time: str) -> int:
-    """A time of the journal; one that cannot be read counts as never past."""
+    """A time of the journal or of a record; one that cannot be read counts as never past."""
     try:
         return int(datetime.fromisoformat(time).timestamp() * 1e9)
     except ValueError:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
+from contract.pointer import Record
 from steps.common.errors import StepError
 from steps.common.images.content_key import key_of_pixels
 from steps.common.images.dataset import Rows, open_split, store_images, write_split
@@ -25,6 +26,7 @@ from steps.deploy.gc.command import gc
 from steps.deploy.gc.delete import delete
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.versions import versions
+from steps.deploy.release.volume import write_record
 from steps.preprocess.cache import Cache, File
 from tests.support.small_run import CODE, Run, is_complete, pass_days, small_run
 
@@ -111,6 +113,28 @@ def test_a_version_that_served_in_the_last_days_keeps_its_archive(volumes: Path)
         small_run(data=data, keep=1)
     delete(30)
     assert rollback(first.version).startswith(f"ROLLED BACK to {first.version}")
+
+
+@pytest.mark.parametrize(("deployed_at", "stays"), [(None, True), ("2020-01-01T00:00:00+00:00", False)])
+def test_an_archive_of_before_there_was_a_journal_goes_only_if_it_is_known_to_be_old(
+    volumes: Path, deployed_at: str | None, stays: bool
+) -> None:
+    small_run()
+    record = Record(name="digits", version="old", mar="digits_old.mar", network="n", index="i", deployed_at=deployed_at)
+    write_record(record)
+    mar = volumes / "deploy-model/backup" / record.mar
+    mar.parent.mkdir()
+    mar.write_bytes(b"archive")
+    delete(30)
+    assert mar.exists() == stays
+
+
+def test_yes_is_a_one(volumes: Path) -> None:
+    asked = [
+        subprocess.run(["make", "--dry-run", "gc", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for words in ([], ["YES=0"], ["YES=1"])
+    ]
+    assert ["--yes" in each for each in asked] == [False, False, True]
 
 
 def test_the_splits_that_an_archive_without_seen_names_are_kept(volumes: Path) -> None:
