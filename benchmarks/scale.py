@@ -31,6 +31,7 @@ CLASSES = (3_000, 6_000)
 _MIB = 2**20
 _EPOCHS = 2
 _ROUNDS = 3
+_SETTLED_SECONDS = 4  # a file that was written just before it was looked at is not trusted
 _LEARNED = 1_000  # images to train on, where the gallery is what grows
 _LARGE = 2_000  # images of 224 x 224 x 3
 _IN_MEMORY_MB = 64
@@ -181,24 +182,29 @@ def unchanged(times: int = 5) -> Iterator[str]:
 def _runs(size: int) -> dict[str, Watched]:
     """Every run of one size, by what changed before it."""
     found: dict[str, Watched] = {}
+
+    def measured(what: str, volumes: Path, params: Path) -> None:
+        found[what] = run(volumes, params)
+        print(f"{_count(size)}: {what}, {found[what].seconds:.1f} s: {found[what].last}", file=sys.stderr, flush=True)
+
     with _volumes() as volumes:
         train, params = volumes / "data/images/train", _params(volumes)
         write_digits(train, 0, size)
-        time.sleep(4)  # a file that was written just now is not trusted
-        found["first run"] = run(volumes, params)
-        found["unchanged"] = run(volumes, params)
+        time.sleep(_SETTLED_SECONDS)
+        measured("first run", volumes, params)
+        measured("unchanged", volumes, params)
         write_digits(train, size, 1)
-        found["one image added to `train/`"] = run(volumes, params)
+        measured("one image added to `train/`", volumes, params)
         write_classes(train, 1, max(20, size // 100), prefix="new-")
-        found["one class added to `train/`"] = run(volumes, params)
+        measured("one class added to `train/`", volumes, params)
     with _volumes() as volumes:
         gallery, params = volumes / "data/images/gallery", _params(volumes)
         write_digits(volumes / "data/images/train", 0, _LEARNED)
         write_digits(gallery, _LEARNED, size)
-        time.sleep(4)
-        found["first run, as `gallery/`"] = run(volumes, params)
+        time.sleep(_SETTLED_SECONDS)
+        measured("first run, as `gallery/`", volumes, params)
         write_digits(gallery, _LEARNED + size, 1)
-        found["one image added to `gallery/`"] = run(volumes, params)
+        measured("one image added to `gallery/`", volumes, params)
     return found
 
 
