@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run splits tune serve predict rollback versions gc images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,9 @@ rollback: install  ## serve an earlier version: make rollback [VERSION=version];
 
 versions: install  ## list the versions, and when each was served: make versions [REBUILD=1]
 	@$(RUN) steps.deploy versions $(if $(REBUILD),--rebuild)
+
+gc: install  ## show what nothing on the volumes needs any more, or delete it: make gc [YES=1] [VOLUMES=folder]
+	@$(RUN) pipeline gc $(if $(filter 1,$(YES)),--yes)
 
 images: install  ## build the images that are missing here
 	@$(RUN) pipeline images
@@ -111,7 +114,7 @@ fix: install  ## correct style where that can be done automatically
 lock: install  ## resolve each requirements.in into its requirements.txt
 	@$(RUN) pipeline lock
 
-pin: install  ## write the tags of this revision's images into infra/torchserve
+pin: install  ## write the tags of this revision's images into infra/
 	@$(RUN) pipeline pin
 
 bench: install  ## measure the figures of benchmarks/README.md

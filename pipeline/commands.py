@@ -1,5 +1,6 @@
 """The commands that need no Kubeflow: they read the settings, call the module with the work, and print its result."""
 
+import os
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
@@ -41,6 +42,17 @@ def tune(options: Namespace) -> int:
     from pipeline.local.tune import tune
 
     tune(params, options.volumes, _console(), trials=options.trials, minutes=options.minutes)
+    return 0
+
+
+def gc(options: Namespace) -> int:
+    """Show or delete what nothing on the volumes needs any more."""
+    params = load_params(options.params)
+
+    from steps.deploy.gc.command import gc as collect
+
+    os.environ["VOLUMES"] = str(options.volumes.absolute())
+    print(collect(params.gc.keep_days, yes=options.yes, as_json=options.json))
     return 0
 
 
@@ -121,7 +133,7 @@ def lock(_: Namespace) -> int:
 
 
 def pin(options: Namespace) -> int:
-    """Write the images into infra/torchserve."""
+    """Write the images into infra/."""
     project = load_project(options.project)
 
     from pipeline.images.kustomization import pin

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from contract.errors import InputError
 from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
+from steps.deploy.gc.parameters import Gc
 from steps.deploy.parameters import Deploy
 from steps.embed.parameters import Embed
 from steps.index.parameters import Index
@@ -73,7 +74,7 @@ class Project(_Section):
 
 
 class Params(_Section):
-    """`params.yaml`: how the model is made, a section for each step, in the classes that the steps read."""
+    """`params.yaml`: how the model is made, a section for each step, in the classes that the steps read; and `gc`."""
 
     data: Data
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -83,6 +84,7 @@ class Params(_Section):
     gate: Gate
     analyse: Analyse
     deploy: Deploy
+    gc: Gc = Gc()
 
     @model_validator(mode="after")
     def _network_fits_the_images(self) -> "Params":

@@ -16,9 +16,10 @@ from rich.console import Console
 from contract.events import Finished, Verdict, parse
 from contract.paths import ROOT
 from pipeline.git import GitError, git
-from pipeline.local.run import LOGS, run
+from pipeline.local.run import run
 from pipeline.outcome import Outcome, RunError
 from pipeline.settings import SettingsError, load_params, load_project
+from steps.common.volumes import LOGS
 
 
 def compare(base: str, volumes: Path) -> str:

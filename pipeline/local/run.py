@@ -21,10 +21,9 @@ from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
 from steps.common.pointer import read_pointer
-from steps.common.volumes import data_volume, deploy_volume, model_volume
+from steps.common.volumes import LOGS, data_volume, deploy_volume, model_volume
 from steps.registry import STEP_NAMES, STEPS
 
-LOGS = "logs"  # the folder, below the volumes, of each run's log: run-<time>-<process id>.log
 _LOGS_KEPT = 20
 
 

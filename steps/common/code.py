@@ -35,6 +35,7 @@ PLUMBING = (
     "steps.common.pointer",
     "steps.common.progress",
     "steps.common.store",
+    "steps.common.usage",
     "steps.common.volumes",
     "steps.preprocess.sources",
 )

@@ -103,7 +103,7 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
     assert done.returncode == 0, done.stdout + done.stderr
     project = out / "ma-ville-2"
     assert files(project) == sorted([*travelling, ".cruft.json"])
-    folders = ("infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback")
+    folders = ("infra/gc", "infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback")
     rendered = {"README.md", "project.yaml", *(f"{folder}/kustomization.yaml" for folder in folders)}
     assert set(different(travelling, project, clone)) == rendered
     before = (project / "project.yaml").read_text()
