@@ -93,6 +93,7 @@ COMMANDS = (
         "write the pipeline's package for Kubeflow",
         argument("--output", type=Path, default="pipeline.yaml", help="the package (default: pipeline.yaml)"),
         _PROJECT,
+        _PARAMS,
     ),
     _here(
         "login",
@@ -101,9 +102,11 @@ COMMANDS = (
         description="Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD.",
     ),
     _here(
-        "matrix",
-        "print the names of the images, for CI",
-        description="Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step.",
+        "missing",
+        "print the images that the registry lacks, for CI",
+        _PROJECT,
+        description="Print the names of the images that the registry lacks, as JSON; in GitHub Actions, write them to "
+        "the outputs of the step, too.",
     ),
     _here(
         "compare",
