@@ -78,8 +78,8 @@ submit: install  ## run the pipeline on Kubeflow and wait; needs KFP_HOST and KF
 schedule: install  ## run the pipeline on Kubeflow at set times: make schedule CRON='0 3 * * *'
 	@$(RUN) pipeline schedule --cron '$(CRON)'
 
-unschedule: install  ## remove the schedule
-	@$(RUN) pipeline unschedule
+unschedule: install  ## remove the schedule: make unschedule [NOW=1, which stops a run of it that is in progress]
+	@$(RUN) pipeline unschedule $(if $(NOW),--now)
 
 status: install  ## list the last runs on Kubeflow, with their verdicts
 	@$(RUN) pipeline status

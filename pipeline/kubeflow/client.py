@@ -20,6 +20,7 @@ _TIMEOUT_SECONDS = 30  # of one request
 _PAGE_SIZE = 50
 _READ_RETRIES = 4
 _CREATE_TRIES = 3
+_IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
 _TRANSIENT_STATUSES = (
     *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
     *(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT),
@@ -186,6 +187,25 @@ class Kubeflow:
             return next((each for each in now if each.recurring_run_id not in before), None)
 
         return str(self._create(lambda: self._call(create, run), find).recurring_run_id)
+
+    def disable_recurring(self, recurring_run_id: str) -> None:
+        """Let a recurring run start no further run; its run in progress goes on."""
+        service = api.RecurringRunServiceApi(self._client)
+        self._call(service.recurring_run_service_disable_recurring_run, recurring_run_id)
+
+    def runs_in_progress(self, experiment_id: str, recurring_run_id: str) -> list[str]:
+        """The ids of the runs of a recurring run that have not ended."""
+        lister, token, found = api.RunServiceApi(self._client).run_service_list_runs, "", list[str]()
+        while True:
+            answer = self._call(
+                lister, experiment_id=experiment_id, page_size=_PAGE_SIZE, page_token=token, **self._scope
+            )
+            for run in answer.runs or ():
+                if run.recurring_run_id == recurring_run_id and run.state in _IN_PROGRESS:
+                    found.append(str(run.run_id))
+            token = answer.next_page_token or ""
+            if not token:
+                return found
 
     def stop_recurring(self, recurring_run_id: str) -> None:
         """Delete a recurring run; Kubernetes deletes the workflow of its run in progress with it."""

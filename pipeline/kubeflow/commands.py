@@ -66,7 +66,8 @@ def unschedule(options: Namespace) -> int:
 
     from pipeline.kubeflow.schedule import unschedule
 
-    print("schedule removed" if unschedule(_connect(options), project) else "there was no schedule")
+    removed = unschedule(_connect(options), project, now=options.now)
+    print("schedule removed" if removed else "there was no schedule")
     return 0
 
 
