@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline.settings import SettingsError
 from steps.registry import CLAIMS
 
 _SECONDS = 20
+_TERMINATING = "Terminating"
 
 
 class KubectlError(InputError):
@@ -53,11 +54,17 @@ def check_claims(namespace: str) -> str:
         KubectlError: Kubectl failed.
     """
     wanted = list(CLAIMS.values())
-    claims = {each["metadata"]["name"]: each["status"].get("phase") for each in _kubectl("get", "pvc", "-n", namespace)}
+    claims = {each["metadata"]["name"]: _phase(each) for each in _kubectl("get", "pvc", "-n", namespace)}
     if missing := [name for name in wanted if name not in claims]:
         raise SettingsError(
             f"namespace {namespace} has no claim {', '.join(missing)}: make them with kubectl apply -k infra/pv-pvc, "
             "or choose Kubeflow's cluster with kubectl config use-context if kubectl asked another one"
+        )
+    if going := [name for name in wanted if claims[name] == _TERMINATING]:
+        raise SettingsError(
+            f"{', '.join(going)} in namespace {namespace} is being deleted, and waits for the pods that use it, "
+            "finished ones too: delete the workflows of this project's runs, as docs/kubeflow.md says, then kubectl apply "
+            "-k infra/pv-pvc"
         )
     if unbound := [name for name in wanted if claims[name] != "Bound"]:
         raise SettingsError(
@@ -65,6 +72,50 @@ def check_claims(namespace: str) -> str:
             f"{unbound[0]} -n {namespace} says why; delete a volume that is Released, and apply it again"
         )
     return f"{', '.join(wanted)} are bound in namespace {namespace}"
+
+
+def _phase(claim: dict[str, Any]) -> str | None:
+    if claim["metadata"].get("deletionTimestamp"):  # its phase stays Bound
+        return _TERMINATING
+    phase: str | None = claim["status"].get("phase")
+    return phase
+
+
+def pod_troubles(namespace: str, run_id: str) -> str:
+    """Why pods of a run do not start, or have failed.
+
+    Args:
+        namespace: The namespace of the pods.
+        run_id: The run on Kubeflow.
+
+    Returns:
+        What scheduler, kubelet and Argo say, each sentence once; nothing if they say nothing.
+
+    Raises:
+        KubectlError: Kubectl failed.
+    """
+    label = ("-n", namespace, "-l", f"pipeline/runid={run_id}")
+    said = [text for pod in _kubectl("get", "pods", *label) for text in _pod_trouble(pod)]
+    nodes = [
+        node
+        for workflow in _kubectl("get", "workflows.argoproj.io", *label)
+        for node in workflow.get("status", {}).get("nodes", {}).values()
+    ]
+    said += [node["message"] for node in nodes if node.get("type") == "Pod" and node.get("message")]
+    return "; ".join(dict.fromkeys(" ".join(text.split()) for text in said))
+
+
+def _pod_trouble(pod: dict[str, Any]) -> Iterator[str]:
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("message"):
+            yield f"{condition.get('reason', 'Unschedulable')}: {condition['message']}"
+    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = one.get("state", {}).get("waiting", {})
+        if waiting.get("message"):
+            yield f"{waiting.get('reason', 'waiting')}: {waiting['message']}"
+        if (ended := one.get("state", {}).get("terminated", {})).get("reason") == "OOMKilled":
+            yield f"OOMKilled: container {one.get('name')} ended with {ended.get('exitCode')}"
 
 
 def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:

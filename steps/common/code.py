@@ -30,6 +30,7 @@ PLUMBING = (
     "steps.common.lineage",
     "steps.common.pointer",
     "steps.common.progress",
+    "steps.common.settled",
     "steps.common.store",
     "steps.common.volumes",
     "steps.preprocess.sources",

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
-from pipeline.kubeflow.schedule import schedule, unschedule
+from pipeline.kubeflow.schedule import ScheduledRunError, schedule, unschedule
 from pipeline.kubeflow.submit import submit
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
@@ -102,6 +102,54 @@ def test_there_is_at_most_one_recurring_run(server: Server, kfp: Kfp) -> None:
     assert second["recurring_run_id"] != first["recurring_run_id"]
     assert [unschedule(connected, PROJECT) for _ in range(2)] == [1, 0]
     assert (kfp.recurring, kfp.runs) == ([], [])
+
+
+def test_a_schedule_is_not_removed_under_its_run(server: Server, kfp: Kfp) -> None:
+    """Kubernetes would delete the workflow of the run with it, and the run would say RUNNING for ever."""
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *")
+    running = kfp.fire(kfp.recurring[0], look("RUNNING", train="RUNNING"))
+    kfp.fire(kfp.recurring[0], look("SUCCEEDED"))
+    with pytest.raises(ScheduledRunError, match=f"details/{running['run_id']}; make unschedule again .* NOW=1"):
+        unschedule(connected, PROJECT)
+    assert [one["status"] for one in kfp.recurring] == ["DISABLED"]
+    assert running["state"] == "RUNNING"
+    running["state"], running["script"] = "SUCCEEDED", [{"state": "SUCCEEDED"}]
+    assert unschedule(connected, PROJECT) == 1
+    assert kfp.recurring == []
+
+
+def test_a_schedule_is_removed_now_after_its_run_was_stopped(
+    server: Server, kfp: Kfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *")
+    running, states = kfp.fire(kfp.recurring[0], look("RUNNING", train="RUNNING")), []
+    delete = kfp._delete_recurring
+
+    def seen(id: str, **more: Any) -> Any:
+        states.append(running["state"])
+        return delete(id, **more)
+
+    kfp._delete_recurring = seen  # type: ignore[method-assign]
+    monkeypatch.setattr("pipeline.kubeflow.schedule._POLL_SECONDS", 0.01)
+    ended = threading.Timer(0.3, lambda: running.update(state="FAILED"))
+    ended.start()
+    assert unschedule(connected, PROJECT, now=True) == 1
+    ended.join()
+    assert (kfp.recurring, states) == ([], ["FAILED"])
+
+
+def test_a_changed_schedule_leaves_the_run_of_the_former_one_alone(server: Server, kfp: Kfp) -> None:
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    changed = (connected, PROJECT, PARAMS, "revision", "0 0 4 * * *")
+    schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *")
+    running = kfp.fire(kfp.recurring[0], look("RUNNING", train="RUNNING"))
+    assert schedule(*changed) == "updated"
+    assert [one["status"] for one in kfp.recurring] == ["DISABLED", "ENABLED"]
+    running["state"] = "SUCCEEDED"
+    assert schedule(*changed) == "unchanged"
+    assert [one["status"] for one in kfp.recurring] == ["ENABLED"]
 
 
 def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
