@@ -63,7 +63,7 @@ def check_claims(namespace: str) -> str:
     if going := [name for name in wanted if claims[name] == _TERMINATING]:
         raise SettingsError(
             f"{', '.join(going)} in namespace {namespace} is being deleted, and waits for the pods that use it, "
-            "finished ones too: delete the workflows of this project's runs, as docs/kubeflow.md says, then kubectl apply "
+            "finished ones too: delete the workflows of its runs, as docs/kubeflow.md says, then kubectl apply "
             "-k infra/pv-pvc"
         )
     if unbound := [name for name in wanted if claims[name] != "Bound"]:
