@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ import yaml
 from contract.errors import InputError
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
-from steps.registry import CLAIMS
 
 _SECONDS = 20
-_TERMINATING = "Terminating"
+_PROJECT = "app.kubernetes.io/part-of"  # the label with the project's name, in infra/pv-pvc
 
 
 class KubectlError(InputError):
@@ -24,61 +23,74 @@ class KubectlError(InputError):
 
 
 def claims_namespace() -> str:
-    """The namespace in which infra/pv-pvc makes the claims.
+    """The namespace in which infra/pv-pvc makes the claims; KubectlError if its kustomization names none."""
+    return _setting("namespace")
 
-    Returns:
-        The namespace of `infra/pv-pvc/kustomization.yaml`.
 
-    Raises:
-        KubectlError: The file has no namespace.
-    """
+def _setting(key: str) -> str:
+    """A value of `infra/pv-pvc/kustomization.yaml`."""
     path = ROOT / "infra/pv-pvc/kustomization.yaml"
     try:
         literals = yaml.safe_load(path.read_text(encoding="utf-8"))["configMapGenerator"][0]["literals"]
-        return str(dict(text.split("=", 1) for text in literals)["namespace"])
+        return str(dict(text.split("=", 1) for text in literals)[key])
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise KubectlError(f"{path} has no namespace ({error}): restore namespace= among its literals") from error
+        raise KubectlError(f"{path} has no {key} ({error}): restore {key}= among its literals") from error
 
 
-def check_claims(namespace: str) -> str:
-    """Check that the claims are bound.
+def check_claims(namespace: str, wanted: Collection[str]) -> str:
+    """Check that the claims are bound, and are this project's.
 
     Args:
         namespace: The namespace of the pods.
+        wanted: The names of the claims.
 
     Returns:
         A sentence with the claims.
 
     Raises:
-        SettingsError: A claim is missing or not bound.
+        SettingsError: A claim is missing, not bound, on its way out, or another project's.
         KubectlError: Kubectl failed.
     """
-    wanted = list(CLAIMS.values())
-    claims = {each["metadata"]["name"]: _phase(each) for each in _kubectl("get", "pvc", "-n", namespace)}
+    claims = {each["metadata"]["name"]: each for each in _kubectl("get", "pvc", "-n", namespace)}
     if missing := [name for name in wanted if name not in claims]:
         raise SettingsError(
             f"namespace {namespace} has no claim {', '.join(missing)}: make them with kubectl apply -k infra/pv-pvc, "
             "or choose Kubeflow's cluster with kubectl config use-context if kubectl asked another one"
         )
-    if going := [name for name in wanted if claims[name] == _TERMINATING]:
+    project = _setting("project")
+    owners = {name: claims[name]["metadata"].get("labels", {}).get(_PROJECT, project) for name in wanted}
+    if foreign := [name for name in wanted if owners[name] != project]:
+        raise SettingsError(
+            f"{', '.join(foreign)} in namespace {namespace} belongs to the project {owners[foreign[0]]}: choose other "
+            "names with kubeflow.claim_prefix in project.yaml, then make pin and kubectl apply -k infra/pv-pvc"
+        )
+    if going := [name for name in wanted if claims[name]["metadata"].get("deletionTimestamp")]:  # still Bound
         raise SettingsError(
             f"{', '.join(going)} in namespace {namespace} is being deleted, and waits for the pods that use it, "
             "finished ones too: delete the workflows of its runs, as docs/kubeflow.md says, then kubectl apply "
             "-k infra/pv-pvc"
         )
-    if unbound := [name for name in wanted if claims[name] != "Bound"]:
+    phases = {name: claims[name]["status"].get("phase") for name in wanted}
+    if unbound := [name for name in wanted if phases[name] != "Bound"]:
+        _check_reservation(claims[unbound[0]], namespace)
         raise SettingsError(
-            f"{', '.join(unbound)} in namespace {namespace} is not bound ({claims[unbound[0]]}): kubectl describe pvc "
+            f"{', '.join(unbound)} in namespace {namespace} is not bound ({phases[unbound[0]]}): kubectl describe pvc "
             f"{unbound[0]} -n {namespace} says why; delete a volume that is Released, and apply it again"
         )
     return f"{', '.join(wanted)} are bound in namespace {namespace}"
 
 
-def _phase(claim: dict[str, Any]) -> str | None:
-    if claim["metadata"].get("deletionTimestamp"):  # its phase stays Bound
-        return _TERMINATING
-    phase: str | None = claim["status"].get("phase")
-    return phase
+def _check_reservation(claim: dict[str, Any], namespace: str) -> None:
+    """Find the volume of a claim that is reserved for the claim of another namespace."""
+    volume = claim.get("spec", {}).get("volumeName")
+    for each in _kubectl("get", "pv") if volume else ():
+        reserved = each.get("spec", {}).get("claimRef", {}).get("namespace", namespace)
+        if each["metadata"]["name"] == volume and reserved != namespace:
+            raise SettingsError(
+                f"{claim['metadata']['name']} in namespace {namespace} is never bound, since its volume {volume} is "
+                f"reserved for namespace {reserved}: set namespace={namespace} in infra/pv-pvc/kustomization.yaml, as "
+                "the `namespace:` of an overlay does not reach a volume"
+            )
 
 
 def pod_troubles(namespace: str, run_id: str) -> str:

@@ -12,7 +12,7 @@ from pipeline.images.docker import GID, UID
 from pipeline.pipeline import build_pipeline
 from pipeline.settings import Project, SettingsError
 from steps.common.digest import digest
-from steps.registry import CLAIMS, REPORT, TASKS
+from steps.registry import REPORT, TASKS
 
 _GPU = "nvidia.com/gpu"
 
@@ -70,7 +70,7 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
     """Configure a task's pod: volumes, environment, resources, node selector, image pull, retries."""
     kubeflow, step = project.kubeflow, TASKS[task.name]
     for volume in step.volumes:
-        kubernetes.mount_pvc(task, CLAIMS[volume], f"/{volume}")
+        kubernetes.mount_pvc(task, kubeflow.claims[volume], f"/{volume}")
     if task.name == "deploy" or kubeflow.webhook_secret:
         kubernetes.use_field_path_as_env(task, "RUN_ID", "metadata.labels['pipeline/runid']")
     if task.name == "deploy" and (namespace := kubeflow.serving_namespace):

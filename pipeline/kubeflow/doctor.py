@@ -51,7 +51,7 @@ def examine(project: Path, params: Path, host: str | None, token: str | None, na
     yield _check("revision", _revision)
     yield _check("images", lambda: _images(settings[0]))
     yield _check("Kubeflow", lambda: _kubeflow(host, token, namespace))
-    yield _check("claims", lambda: check_claims(claims_namespace()))
+    yield _check("claims", lambda: check_claims(claims_namespace(), kubeflow.claims.values()))
     if serving := kubeflow.serving_namespace:
         yield _check("manifests", lambda: _manifests(settings[0]))
         yield _check("serving", lambda: check_serving(serving))

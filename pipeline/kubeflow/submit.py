@@ -21,7 +21,6 @@ from pipeline.kubeflow.job_summary import write_summary
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments
 from pipeline.settings import Params, Project, SettingsError
-from steps.registry import CLAIMS
 
 _WAITING_SECONDS = 120.0  # without any pod that runs; between two steps it is seconds
 
@@ -49,17 +48,18 @@ def check_images(project: Project) -> None:
         raise SettingsError(f"the registry lacks {', '.join(missing)}: push what is missing with make push")
 
 
-def check_claims(server: Kubeflow) -> None:
+def check_claims(server: Kubeflow, project: Project) -> None:
     """Check that the claims are bound; without access to the cluster, do nothing.
 
     Args:
         server: The server whose namespace the pods run in.
+        project: The project, which names the claims.
 
     Raises:
         SettingsError: A claim is missing or not bound.
     """
     with contextlib.suppress(cluster.KubectlError):
-        cluster.check_claims(_namespace(server))
+        cluster.check_claims(_namespace(server), project.kubeflow.claims.values())
 
 
 def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
@@ -173,7 +173,7 @@ def _stop(server: Kubeflow, run_id: str, why: str) -> NoReturn:
         with contextlib.suppress(cluster.KubectlError):
             place = f"-n {_namespace(server)}"
             remedy = (
-                f"see that the claims {', '.join(CLAIMS.values())} are bound (kubectl get pvc {place}; kubectl apply "
+                f"see that the project's claims are bound (kubectl get pvc {place}; kubectl apply "
                 f"-k infra/pv-pvc makes them) and what else the pods wait for (kubectl get pods,workflows {place})"
             )
     raise KubeflowError(f"{why}, so it was stopped: {told or remedy or 'make doctor may know why'}")

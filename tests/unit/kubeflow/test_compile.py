@@ -73,6 +73,12 @@ def test_each_step_mounts_the_volumes_it_uses_and_no_others(compiled: tuple[Spec
         assert mounts == {f"/{volume}": CLAIMS[volume] for volume in TASKS[step].volumes}
 
 
+def test_a_prefix_is_part_of_every_claim(tmp_path: Path) -> None:
+    _, executors = package(tmp_path / "p.yaml", claim_prefix="digits-")
+    claims = {mount["constant"] for executor in executors.values() for mount in executor["pvcMount"]}
+    assert claims == {f"digits-{claim}" for claim in CLAIMS.values()}
+
+
 def test_the_claims_are_those_of_infra() -> None:
     claims = {path.stem for path in (ROOT / "infra/pv-pvc/base").glob("*-pvc.yaml")}
     assert claims == set(CLAIMS.values())
