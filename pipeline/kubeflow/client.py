@@ -6,6 +6,7 @@ Creation is idempotent: a request whose answer was lost is not sent again if the
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _TIMEOUT_SECONDS = 30  # of one request
 _PAGE_SIZE = 50
 _READ_RETRIES = 4
 _CREATE_TRIES = 3
+_FORWARDED = "http://localhost:8080"
 _IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
 _TRANSIENT_STATUSES = (
     *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
@@ -70,8 +72,26 @@ class Kubeflow:
         self.namespace = namespace if health.multi_user else None  # a single-user server refuses a namespace
 
     def ui(self, run_id: str) -> str:
-        """The address of a run's page."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        """The address of a run's page, or how to reach it where the host serves the API alone, as `ml-pipeline` does."""
+        page = f"#/runs/details/{run_id}"
+        if self._has_pages:
+            return f"{self.host}/{page}"
+        return (
+            f"run {run_id}; kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80 shows it at {_FORWARDED}/{page}"
+        )
+
+    @cached_property
+    def _has_pages(self) -> bool:
+        """Whether the host serves Kubeflow's pages; if it does not answer now, the address of one is still the best."""
+        try:
+            answer = self._call(
+                self._log_client.call_api, "/", "GET", _preload_content=False, _return_http_data_only=True
+            )
+        except TransientError:
+            return True
+        except KubeflowError:
+            return False
+        return "html" in answer.headers.get("Content-Type", "")
 
     def check(self) -> None:
         """Send a request that needs a valid token and namespace."""

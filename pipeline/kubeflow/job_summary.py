@@ -31,7 +31,7 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         run: The run, as the server returned it.
         outcome: Its outcome.
         events: The last event of each step.
-        link: The address of the run's page.
+        link: The address of the run's page, or how to reach it.
 
     Returns:
         The outcome, a table of the steps, the accuracy, the confusion matrix, and the link.
@@ -50,7 +50,8 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         lines += ["", f"rules: {', '.join(verdict.rules)}; broken: {broken or 'none'}"] if verdict.rules else []
     if analysis and analysis.confusion:
         lines += ["", *confusion_table(analysis.classes, analysis.confusion)]
-    return "\n".join([*lines, "", f"[The run]({link})", ""])
+    page = f"[The run]({link})" if link.startswith("http") else link
+    return "\n".join([*lines, "", page, ""])
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:

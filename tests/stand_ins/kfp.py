@@ -39,6 +39,7 @@ class Kfp:
         self.late: list[int] = []  # the same for POST, which takes effect nevertheless
         self.script: list[Json] = []  # states of a new run, one for each GET; the last one stays
         self.logs: dict[str, str] = {}  # by node
+        self.has_pages = True  # as behind ml-pipeline-ui or a gateway; ml-pipeline serves the API alone
         self.images: set[str] | None = None  # in the registry at the same address; None: every image
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
@@ -48,6 +49,8 @@ class Kfp:
         if parts.path.startswith("/v2/"):
             there = self.images is None or parts.path.split("/")[-3] in self.images
             return (200 if there else 404), ""
+        if parts.path == "/" and self.has_pages:
+            return 200, "<!doctype html><title>Kubeflow Pipelines</title>"
         if self.trouble:
             return self._said(self.trouble.pop(0), "trouble")
         try:

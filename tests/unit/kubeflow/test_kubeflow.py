@@ -174,6 +174,18 @@ def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, serv
     assert lines[3].endswith("abc: good enough")
 
 
+def test_the_page_of_a_run_is_one_that_exists(server: Server, kfp: Kfp) -> None:
+    """Behind `kubectl port-forward svc/ml-pipeline` there is the API alone."""
+    host = f"http://{server.address}"
+    assert Kubeflow(host, "right", None).ui("r1") == f"{host}/#/runs/details/r1"
+    kfp.has_pages = False
+    told = Kubeflow(host, "right", None).ui("r1")
+    assert told.startswith(
+        "run r1; kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80 shows it at http://local"
+    )
+    assert host not in told
+
+
 def test_a_server_that_is_down_is_named() -> None:
     with pytest.raises(TransientError, match="does not answer .*refused"):
         Kubeflow("http://127.0.0.1:9", None, None, backoff=0.001)
