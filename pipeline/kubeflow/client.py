@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 30  # of one request
 _PAGE_SIZE = 50
 _READ_RETRIES = 4
 _CREATE_TRIES = 3
-_FORWARDED = "http://localhost:8080"
+_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
 _IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
 _TRANSIENT_STATUSES = (
     *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
@@ -72,13 +72,11 @@ class Kubeflow:
         self.namespace = namespace if health.multi_user else None  # a single-user server refuses a namespace
 
     def ui(self, run_id: str) -> str:
-        """The address of a run's page, or how to reach it where the host serves the API alone, as `ml-pipeline` does."""
+        """The address of a run's page; or how to reach it, where the host serves the API alone as `ml-pipeline` does."""
         page = f"#/runs/details/{run_id}"
         if self._has_pages:
             return f"{self.host}/{page}"
-        return (
-            f"run {run_id}; kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80 shows it at {_FORWARDED}/{page}"
-        )
+        return f"run {run_id}; {_FORWARD} shows it at http://localhost:8080/{page}"
 
     @cached_property
     def _has_pages(self) -> bool:
