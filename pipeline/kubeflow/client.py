@@ -72,7 +72,7 @@ class Kubeflow:
         self.namespace = namespace if health.multi_user else None  # a single-user server refuses a namespace
 
     def ui(self, run_id: str) -> str:
-        """The address of a run's page; or how to reach it, where the host serves the API alone as `ml-pipeline` does."""
+        """The address of a run's page; or how to reach it, where the host serves the API alone."""
         page = f"#/runs/details/{run_id}"
         if self._has_pages:
             return f"{self.host}/{page}"

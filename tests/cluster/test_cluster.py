@@ -15,7 +15,7 @@ import requests
 
 from contract.paths import ROOT
 from steps.registry import STEP_NAMES
-from tests.cluster.conftest import VOLUMES, Project, kubectl, objects
+from tests.support.cluster_project import VOLUMES, Project, kubectl, objects
 
 pytestmark = pytest.mark.cluster
 STAMP = "continuous-training/model-version"
