@@ -40,7 +40,7 @@ class Step:
 
     name: str
     title: str  # its display name in Kubeflow
-    volumes: tuple[str, ...]  # those that it mounts; all mount model, where a run on Kubeflow keeps what its steps said
+    volumes: tuple[str, ...]  # those that it mounts; on model a run on Kubeflow keeps what its steps said
     resources: Resources  # `kubeflow.resources` in project.yaml may give others
     sources: tuple[str, ...] = ()  # of its image, besides its folder, steps/common and contract
     image_of: str = ""  # the step whose image and resources it uses; empty for its own

@@ -21,6 +21,7 @@ _TIMEOUT_SECONDS = 30  # of one request
 _PAGE_SIZE = 50
 _READ_RETRIES = 4
 _CREATE_TRIES = 3
+_POD_TEMPLATES = ("retry-system-container-impl", "system-container-impl")  # with retries, and without; in pods' names
 _FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
 _IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
 _TRANSIENT_STATUSES = (
@@ -189,6 +190,40 @@ class Kubeflow:
         except KubeflowError:
             return ""
         return str(answer.data.decode("utf-8", "replace"))
+
+    def page_log(self, run_id: str, node: str) -> str:
+        """The log of a run's pod from the server of Kubeflow's pages, which passes on no request for a node's log.
+
+        Args:
+            run_id: The run.
+            node: Argo's id of the pod's node.
+
+        Returns:
+            The log; empty if the host serves no pages, or they have none.
+
+        Raises:
+            LoginError: The token is no longer valid.
+        """
+        workflow, _, number = node.rpartition("-")
+        for template in _POD_TEMPLATES if self._has_pages else ():
+            query = {"podname": f"{workflow}-{template}-{number}", "runid": run_id}
+            query |= {"podnamespace": self.namespace} if self.namespace else {}
+            try:
+                answer = self._call(
+                    self._log_client.call_api,
+                    "/k8s/pod/logs",
+                    "GET",
+                    query_params=list(query.items()),
+                    auth_settings=["Bearer"],
+                    _preload_content=False,
+                    _return_http_data_only=True,
+                )
+            except LoginError:
+                raise
+            except KubeflowError:
+                continue
+            return str(answer.data.decode("utf-8", "replace"))
+        return ""
 
     def recurring(self, name: str) -> list[Any]:
         """The recurring runs of this name."""

@@ -71,7 +71,7 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
     kubeflow, step = project.kubeflow, TASKS[task.name]
     for volume in step.volumes:
         kubernetes.mount_pvc(task, kubeflow.claims[volume], f"/{volume}")
-    if task.name == "deploy" or kubeflow.webhook_secret:
+    if task.name == "deploy" or (kubeflow.webhook_secret and "model" in step.volumes):
         kubernetes.use_field_path_as_env(task, "RUN_ID", "metadata.labels['pipeline/runid']")
     if task.name == "deploy" and (namespace := kubeflow.serving_namespace):
         task.set_env_variable("SERVING_NAMESPACE", namespace)

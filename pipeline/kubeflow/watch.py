@@ -206,4 +206,4 @@ def _executors(run: Any, state: str | None = None) -> Iterator[str]:
 def _logs(server: Kubeflow, run: Any, nodes: Iterable[str]) -> Iterator[list[str]]:
     """The lines of each pod's log; none of one that is not kept."""
     for node in dict.fromkeys(nodes):
-        yield server.log(run.run_id, node).splitlines()
+        yield (server.log(run.run_id, node) or server.page_log(run.run_id, node)).splitlines()

@@ -40,6 +40,7 @@ class Kfp:
         self.script: list[Json] = []  # states of a new run, one for each GET; the last one stays
         self.logs: dict[str, str] = {}  # by node
         self.has_pages = True  # as behind ml-pipeline-ui or a gateway; ml-pipeline serves the API alone
+        self.behind_pages = False  # the server of the pages is in front, and passes v2beta1 on, but no node's log
         self.images: set[str] | None = None  # in the registry at the same address; None: every image
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
@@ -95,7 +96,10 @@ class Kfp:
         yield "POST", f"{v2}/recurringruns", set(), self._create_recurring
         yield "POST", f"{v2}/recurringruns/{id}:disable", set(), self._disable_recurring
         yield "DELETE", f"{v2}/recurringruns/{id}", {"propagation_policy"}, self._delete_recurring
-        yield "GET", f"/apis/v1alpha1/runs/{id}/nodes/{id}/log", set(), self._log
+        if self.behind_pages:
+            yield "GET", "/k8s/pod/logs", {"podname", "runid", "podnamespace", "createdat"}, self._page_log
+        else:
+            yield "GET", f"/apis/v1alpha1/runs/{id}/nodes/{id}/log", set(), self._log
 
     def _lister(self, field: str, rows: list[Json]) -> Callable[..., Json]:
         def work(query: Json, **_: Any) -> Json:
@@ -208,6 +212,17 @@ class Kfp:
         one = {key: recurring[key] for key in copied} | {"recurring_run_id": recurring["recurring_run_id"]}
         looks = list(script) or [{"state": "RUNNING"}]
         return self._kept(self.runs, "run_id", {**one, "script": looks, "state": looks[0]["state"]})
+
+    def _page_log(self, query: Json, **_: Any) -> str:
+        """A pod's log, by the name that Argo gives a pod whose step is retried."""
+        if self.namespaces and query.get("podnamespace") not in self.namespaces:
+            raise Refused(422, "podnamespace argument is required")
+        logs = {
+            name.replace("-x7k2p-", "-x7k2p-retry-system-container-impl-"): text for name, text in self.logs.items()
+        }
+        if query.get("podname") not in logs:
+            raise Refused(500, "Could not get main container logs")
+        return logs[query["podname"]]
 
     def _log(self, run_id: str, node: str, **_: Any) -> str:
         """An archived log, whose reader takes a line that is a JSON object for `{"log": "..."}`."""

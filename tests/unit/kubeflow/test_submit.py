@@ -96,6 +96,14 @@ def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, state:
     assert f"the run ended as {state}: train failed: the loss is NaN: lower train.learning_rate" in done.stderr
 
 
+def test_behind_the_pages_logs_are_read_from_them(run: Run, kfp: Kfp) -> None:
+    """As with the address of a multi-user server, whose gateway leads to the pages."""
+    kfp.behind_pages, kfp.namespaces = True, ("mine",)
+    done = run("submit", "--wait", "--poll", "0.1", KFP_NAMESPACE="mine")
+    assert done.stdout.splitlines()[-1] == "DEPLOYED abc: good enough"
+    assert "train         things\n" in done.stdout
+
+
 def test_a_step_that_was_tried_again_has_the_log_of_its_last_pod(run: Run, kfp: Kfp) -> None:
     kfp.script = [look("SUCCEEDED", **{**GATED, "train": "SUCCEEDED/FAILED/SUCCEEDED"}, deploy="SUCCEEDED")]
     kfp.logs[node("train", 1)] = log("train", made="60 epochs")
