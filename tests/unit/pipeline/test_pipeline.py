@@ -9,6 +9,7 @@ import yaml
 from kfp import compiler, dsl
 
 from contract.events import Event, Resumed, Started
+from pipeline import components
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
@@ -82,6 +83,26 @@ def test_thresholds_and_scores_are_numbers(compiled: dict[str, Any]) -> None:
 
 def test_training_waits_for_validation(compiled: dict[str, Any]) -> None:
     assert "validate" in dict(tasks(compiled))["train"]["dependentTasks"]
+
+
+def test_preprocess_knows_every_parameter_of_a_run(compiled: dict[str, Any]) -> None:
+    """It ends a run whose parameters are those of the last one, so none may be unknown to it."""
+    given = compiled["root"]["dag"]["tasks"]["preprocess"]["inputs"]["parameters"]
+    known = {value["componentInputParameter"] for value in given.values() if "componentInputParameter" in value}
+    assert known == set(compiled["root"]["inputDefinitions"]["parameters"])
+
+
+def test_preprocess_compares_every_parameter(volumes: Path) -> None:
+    def work(**change: Any) -> str:
+        given = {**arguments(PROJECT, PARAMS), **change}
+        return str(components.preprocess(**given, code="code")[4])
+
+    first = work()
+    assert first == work()
+    for name, value in arguments(PROJECT, PARAMS).items():
+        if name != "data":  # which decides the ids
+            other: Any = {**value, "other": 1} if isinstance(value, dict) else f"{value}1"
+            assert work(**{name: other}) != first, name
 
 
 def test_every_parameter_has_a_value_and_none_a_default(compiled: dict[str, Any]) -> None:
