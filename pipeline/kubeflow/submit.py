@@ -202,7 +202,7 @@ def _close(server: Kubeflow, run: Any, console: Console) -> Outcome:
     if run.state != watch.SUCCEEDED:
         failure = watch.failure(server, run, lambda: _explain(server, run.run_id))
         failure = f"the run ended as {run.state}: {failure}\n{server.ui(run.run_id)}"
-        write_summary(run, Outcome(run.state, failure), {}, server.ui(run.run_id))
+        write_summary(run, Outcome(run.state, failure), watch.finished(server, run), server.ui(run.run_id))
         raise RunError(failure)
     outcome, events = watch.outcome(server, run)
     write_summary(run, outcome, events, server.ui(run.run_id))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from contract.events import Failed, Finished, Settled, parse
+from contract.events import Event, Failed, Finished, Settled, parse
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.outcome import Outcome
 from steps.registry import STEP_NAMES, STEPS
@@ -113,8 +113,7 @@ def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
     """
     lines = [line for log in _logs(server, run, _executors(run)) for line in log]
     said = [event for line in lines if (event := parse(line))]
-    events = {event.step: event for event in said if isinstance(event, Finished)}
-    events = {name: events[name] for name in STEP_NAMES if name in events}
+    events = _finished(said)
     settled = next((event.outcome for event in said if isinstance(event, Settled)), "")
     verdict = events["analyse"].verdict if "analyse" in events else None
     reason = verdict.reason if verdict else _printed(lines, "reason") or "the logs of its pods are not kept"
@@ -127,6 +126,17 @@ def outcome(server: Kubeflow, run: Any) -> tuple[Outcome, Events]:
     event = events.get("deploy")
     word = "UNCHANGED" if event and event.unchanged else "DEPLOYED"
     return Outcome(word, f"{event.version}: {reason}" if event and event.version else reason), events
+
+
+def finished(server: Kubeflow, run: Any) -> Events:
+    """The last event of each step that finished, as far as logs are kept; LoginError if the token is not valid."""
+    lines = (line for log in _logs(server, run, _executors(run, SUCCEEDED)) for line in log)
+    return _finished(event for line in lines if (event := parse(line)))
+
+
+def _finished(said: Iterable[Event]) -> Events:
+    events = {event.step: event for event in said if isinstance(event, Finished)}
+    return {name: events[name] for name in STEP_NAMES if name in events}
 
 
 def failure(server: Kubeflow, run: Any, explain: Callable[[], str] = str) -> str:

@@ -88,12 +88,15 @@ def test_without_logs_the_outcome_is_known_and_the_reason_is_not(run: Run, kfp: 
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, state: str) -> None:
+def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, tmp_path: Path, state: str) -> None:
     kfp.script = [look(state, preprocess="SUCCEEDED", train="FAILED")]
     kfp.logs[node("train")] = log("train", "failed", error="the loss is NaN: lower train.learning_rate")
-    done = run("submit", "--wait", "--poll", "30")
+    done = run("submit", "--wait", "--poll", "30", GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
     assert done.returncode == 1
     assert f"the run ended as {state}: train failed: the loss is NaN: lower train.learning_rate" in done.stderr
+    summary = (tmp_path / "summary.md").read_text()
+    assert "train failed: the loss is NaN" in summary
+    assert "| preprocess | SUCCEEDED | 7 | things |" in summary
 
 
 def test_behind_the_pages_logs_are_read_from_them(run: Run, kfp: Kfp) -> None:
