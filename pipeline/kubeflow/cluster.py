@@ -165,10 +165,17 @@ def check_serving(namespace: str) -> str:
         A sentence with the Deployment.
 
     Raises:
-        SettingsError: There is no such Deployment.
+        SettingsError: There is no such Deployment, or it is another project's.
         KubectlError: Kubectl failed.
     """
-    if "torchserve" not in [each["metadata"]["name"] for each in _kubectl("get", "deployments", "-n", namespace)]:
+    found = {each["metadata"]["name"]: each["metadata"] for each in _kubectl("get", "deployments", "-n", namespace)}
+    project = _setting("project")
+    if (owner := found.get("torchserve", {}).get("labels", {}).get(_PROJECT, project)) != project:
+        raise SettingsError(
+            f"the Deployment torchserve in namespace {namespace} serves the project {owner}, and this one's deploy "
+            "would replace its model: give serving a namespace of its own, as docs/kubeflow.md says"
+        )
+    if "torchserve" not in found:
         raise SettingsError(
             f"namespace {namespace} has no Deployment torchserve, which deploy rolls to each new model: kubectl apply "
             "-k infra/torchserve, or kubeflow.serving_namespace: null in project.yaml to leave serving alone"

@@ -97,6 +97,7 @@ def test_the_claims_of_another_project_are_a_clash(tmp_path: Path) -> None:
     theirs = [{"metadata": {"name": name, "labels": label}, "status": {"phase": "Bound"}} for name in THERE]
     said = doctor(tmp_path, Kfp(), {"items": theirs})
     assert "belongs to the project letters: choose other names with kubeflow.claim_prefix" in said["claims"]
+    assert "serves the project letters, and this one's deploy would replace its model" in said["serving"]
     ours = [{"metadata": {"name": f"digits-{name}"}, "status": {"phase": "Bound"}} for name in CLAIMS]
     said = doctor(tmp_path / "other", Kfp(), {"items": [*theirs, *ours]}, claim_prefix="digits-")
     assert said["claims"].startswith("ok      claims: digits-data-pvc, digits-train-model-pvc, digits-deploy-model-pvc")
