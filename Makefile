@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run splits tune serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -88,8 +88,8 @@ submit: install  ## run the pipeline on Kubeflow and wait; needs KFP_HOST and KF
 schedule: install  ## run the pipeline on Kubeflow at set times: make schedule CRON='0 3 * * *'
 	@$(RUN) pipeline schedule --cron '$(CRON)'
 
-unschedule: install  ## remove the schedule
-	@$(RUN) pipeline unschedule
+unschedule: install  ## remove the schedule: make unschedule [NOW=1, which stops a run of it that is in progress]
+	@$(RUN) pipeline unschedule $(if $(NOW),--now)
 
 status: install  ## list the last runs on Kubeflow, with their verdicts
 	@$(RUN) pipeline status
@@ -105,6 +105,9 @@ test-slow: install  ## run the tests that take minutes, without Docker
 
 test-docker: install  ## run the tests that need Docker
 	@$(RUN) pytest -m docker --durations=5
+
+test-cluster: install  ## run the tests that need a throw-away cluster with Kubeflow (docs/kubeflow.md)
+	@$(RUN) pytest -m cluster --exitfirst tests/cluster
 
 test-all: test test-slow test-docker  ## run every test
 

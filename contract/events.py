@@ -1,7 +1,8 @@
-"""The events of a step: what it says while it runs, as one JSON object a line of its standard output.
+"""The events of a step: what it says while it runs, as one line each of its standard output.
 
-In Kubernetes these lines are in the pod's log; on one machine the pipeline's command shows them. The keys of the JSON
-stay as they are, since pods of an earlier version may be running: a new key has a default.
+A line is the word `event` and a JSON object. In Kubernetes these lines are in the pod's log; on one machine the
+pipeline's command shows them. The keys of the JSON stay as they are, since pods of an earlier version may be running: a
+new key has a default.
 """
 
 import dataclasses
@@ -107,7 +108,15 @@ class Finished:
     mar: str = ""  # deploy: the path of the archive that is served
 
 
-Event = Started | Progress | Epoch | Resumed | Waiting | Warned | Failed | Finished
+@dataclass(frozen=True)
+class Settled:
+    """An earlier run of the same code, parameters and data has done all work: how this run ends, word and reason."""
+
+    outcome: str
+    step: str = ""
+
+
+Event = Started | Progress | Epoch | Resumed | Waiting | Warned | Failed | Finished | Settled
 
 _KINDS: dict[str, type[Any]] = {
     "started": Started,
@@ -118,14 +127,21 @@ _KINDS: dict[str, type[Any]] = {
     "warning": Warned,
     "failed": Failed,
     "finished": Finished,
+    "settled": Settled,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_WORD = "event"  # Kubeflow's reader of archived logs returns a line blank that is a JSON object and nothing else
 _OBJECT = re.compile(r'\{\s*"')
 _DECODER = json.JSONDecoder()
 
 
 def line(event: Event) -> str:
-    """The event as a line of JSON, without the newline; fields that say nothing are left out."""
+    """The event as a line, without the newline."""
+    return f"{_WORD} {to_json(event)}"
+
+
+def to_json(event: Event) -> str:
+    """The event as a JSON object; fields that say nothing are left out."""
     return json.dumps({"event": _NAMES[type(event)], **facts(event)})
 
 

@@ -134,7 +134,9 @@ COMMANDS = (
     _kubeflow(
         "unschedule",
         "remove the schedule",
-        description="Remove the recurring run. Kubernetes deletes a run in progress with it.",
+        argument("--now", action="store_true", help="stop a run of it that is in progress"),
+        description="Remove the recurring run. While a run of it is in progress, it is disabled only, since Kubernetes "
+        "would delete that run's pods with it.",
     ),
     _kubeflow(
         "status",

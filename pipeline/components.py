@@ -13,13 +13,29 @@ from kfp import dsl
 
 
 def preprocess(
+    name: str,
     data: dict,  # type: ignore[type-arg]
-) -> NamedTuple("Splits", [("train", str), ("validation", str), ("gallery", str), ("test", str)]):
-    """Collect and preprocess data."""
+    validate: dict,  # type: ignore[type-arg]
+    train: dict,  # type: ignore[type-arg]
+    embed: dict,  # type: ignore[type-arg]
+    index: dict,  # type: ignore[type-arg]
+    baseline: float,
+    gate: dict,  # type: ignore[type-arg]
+    analyse: dict,  # type: ignore[type-arg]
+    deploy: dict,  # type: ignore[type-arg]
+    code: str,
+) -> NamedTuple(
+    "Splits",
+    [("train", str), ("validation", str), ("gallery", str), ("test", str), ("work", str), ("settled", bool)],
+):
+    """Collect and preprocess data, and see whether an earlier run has done all work."""
+    from steps.common.settled import recall, work_of
     from steps.preprocess.preprocess import preprocess as step
 
     ids = step(data)
-    return ids["train"], ids["validation"], ids["gallery"], ids["test"]
+    parameters = [name, data, validate, train, embed, index, baseline, gate, analyse, deploy]
+    work = work_of(code, parameters, ids)
+    return ids["train"], ids["validation"], ids["gallery"], ids["test"], work, recall(work, "preprocess")
 
 
 def validate(
@@ -90,14 +106,16 @@ def analyse(
     embed: dict,  # type: ignore[type-arg]
     analyse: dict,  # type: ignore[type-arg]
     deploy: dict,  # type: ignore[type-arg]
+    work: str,
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
-) -> NamedTuple("Outputs", [("accuracy", float), ("better", bool), ("verdict", str), ("reason", str)]):
+) -> NamedTuple("Outputs", [("accuracy", float), ("accepted_accuracy", float), ("verdict", str), ("reason", str)]):
     """Score network and index, and judge them."""
     import shutil
 
     from steps.analyse.analyse import analyse as step
+    from steps.common.settled import remember
 
     gate = {"baseline": baseline, **gate}
     analysis = step(test, network, index, validation, gate=gate, batches=embed, search=deploy, parameters=analyse)
@@ -106,7 +124,11 @@ def analyse(
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)
     confusion.log_confusion_matrix(analysis.classes, analysis.confusion)
     shutil.copyfile(analysis.report, report.path)
-    return verdict.accuracy, verdict.better, analysis.id, verdict.reason
+    if not verdict.better:
+        remember(work, f"REJECTED {verdict.reason}", {"verdict": analysis.id, "network": network, "index": index})
+    # The accepted accuracy is 0 of a model that breaks any rule: the graph asks for one number, since each of its
+    # conditions costs a pod.
+    return verdict.accuracy, verdict.accuracy if verdict.better else 0.0, analysis.id, verdict.reason
 
 
 def report(
@@ -124,10 +146,15 @@ def deploy(
     network: str,
     index: str,
     verdict: str,
+    reason: str,
     data: dict,  # type: ignore[type-arg]
     deploy: dict,  # type: ignore[type-arg]
+    work: str,
 ) -> str:
     """Archive the model, prove it, and point serving at it."""
+    from steps.common.settled import remember
     from steps.deploy.deploy import deploy as step
 
-    return step(network, index, verdict, name=name, images=data, parameters=deploy)
+    version = step(network, index, verdict, name=name, images=data, parameters=deploy)
+    remember(work, f"UNCHANGED {version}: {reason}", {"verdict": verdict, "network": network, "index": index})
+    return version

@@ -16,7 +16,7 @@ from steps.deploy.parameters import Deploy
 from steps.embed.parameters import Embed
 from steps.index.parameters import Index
 from steps.preprocess.parameters import Data
-from steps.registry import STEP_NAMES, STEPS, Resources
+from steps.registry import CLAIMS, STEP_NAMES, STEPS, Resources
 from steps.train.parameters import Train
 from steps.validate.parameters import Validate
 
@@ -67,11 +67,17 @@ class Kubeflow(_Section):
     retries: Annotated[int, Field(ge=0, le=10)]
     timeout_minutes: Count
     webhook_secret: Name | None
+    claim_prefix: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]*)?$", max_length=40)] = ""
     serving_namespace: Namespace | None
     platforms: Annotated[tuple[Platform, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (DEFAULT_PLATFORM,)
     resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
         default_factory=dict, validate_default=True
     )
+
+    @property
+    def claims(self) -> dict[str, str]:
+        """The PersistentVolumeClaim of each volume."""
+        return {volume: f"{self.claim_prefix}{claim}" for volume, claim in CLAIMS.items()}
 
 
 class Project(_Section):

@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from contract.errors import InputError
+from contract.paths import ROOT
 from serving import client
 from serving.log import Log
-from serving.pointer import check_archive, read_pointer
+from serving.pointer import PointerError, check_archive, read_pointer
 
 WRONG_INPUT = InputError.exit_status
 
@@ -158,8 +159,21 @@ def _url(arguments: argparse.Namespace) -> str:
         raise UsageError(f"--url {base} is no address of a server: give http://host:port")
     if parts.path.strip("/"):
         return base
-    name = arguments.name or read_pointer(_volumes(arguments) / "deploy-model").name
-    return f"{base.rstrip('/')}/predictions/{name}"
+    return f"{base.rstrip('/')}/predictions/{arguments.name or _name(_volumes(arguments) / 'deploy-model')}"
+
+
+def _name(volume: Path) -> str:
+    """The model's name: the pointer's; where nothing was deployed on this machine, the project's."""
+    try:
+        return read_pointer(volume).name
+    except PointerError:
+        import yaml
+
+        try:
+            return str(yaml.safe_load((ROOT / "project.yaml").read_text(encoding="utf-8"))["name"])
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):  # an image has no project.yaml
+            pass
+        raise
 
 
 def _volumes(arguments: argparse.Namespace) -> Path:

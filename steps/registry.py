@@ -80,13 +80,12 @@ class Step:
 
     name: str
     title: str  # its display name in Kubeflow
-    volumes: tuple[str, ...]  # those that it mounts
+    volumes: tuple[str, ...]  # those that it mounts; on model a run on Kubeflow keeps what its steps said
     resources: Resources  # `kubeflow.resources` in project.yaml may give others
     sources: tuple[str, ...] = ()  # of its image, besides its folder, steps/common and contract
     image_of: str = ""  # the step whose image and resources it uses; empty for its own
     on_serving: bool = False  # its image is built on that of serving
     gpus: bool = False  # it gets the GPUs of `kubeflow.gpus` in project.yaml
-    is_reported: bool = False  # the message to the webhook needs what it finds, or is sent by it
     needs_network: Callable[[Any], bool] = _never  # from the parameters: whether a run on this machine downloads
 
     @property
@@ -104,14 +103,14 @@ STEPS = (
     Step(
         name="preprocess",
         title="collect & preprocess data",
-        volumes=("data",),
+        volumes=("data", "model", "deploy-model"),
         resources=Resources(cpu="500m", cpu_limit="2", memory="1Gi", memory_limit="4Gi"),
         needs_network=lambda params: params.data.chosen_source().needs_network,
     ),
     Step(
         name="validate",
         title="validate data",
-        volumes=("data",),
+        volumes=("data", "model"),
         resources=Resources(cpu="500m", cpu_limit="1", memory="1Gi", memory_limit="4Gi"),
         sources=("steps/report",),
     ),
@@ -119,7 +118,7 @@ STEPS = (
         name="train",
         title="train model",
         volumes=("data", "model"),
-        resources=Resources(cpu="2", cpu_limit="4", memory="2Gi", memory_limit="8Gi"),
+        resources=Resources(cpu="500m", cpu_limit="4", memory="2Gi", memory_limit="8Gi"),
         sources=TORCH,
         gpus=True,
     ),
@@ -127,7 +126,7 @@ STEPS = (
         name="embed",
         title="embedding",
         volumes=("data", "model"),
-        resources=Resources(cpu="1", cpu_limit="4", memory="1Gi", memory_limit="4Gi"),
+        resources=Resources(cpu="500m", cpu_limit="4", memory="1Gi", memory_limit="4Gi"),
         sources=TORCH,
     ),
     Step(
@@ -140,17 +139,15 @@ STEPS = (
         name="analyse",
         title="analysis",
         volumes=("data", "model", "deploy-model"),
-        resources=Resources(cpu="1", cpu_limit="4", memory="1Gi", memory_limit="4Gi"),
+        resources=Resources(cpu="500m", cpu_limit="4", memory="1Gi", memory_limit="4Gi"),
         sources=TORCH,
-        is_reported=True,
     ),
     Step(
         name="deploy",
         title="deploy",
         volumes=("data", "model", "deploy-model"),
-        resources=Resources(cpu="1", cpu_limit="2", memory="1Gi", memory_limit="4Gi"),
+        resources=Resources(cpu="500m", cpu_limit="2", memory="1Gi", memory_limit="4Gi"),
         on_serving=True,
-        is_reported=True,
     ),
 )
 STEP_NAMES = tuple(step.name for step in STEPS)
@@ -161,7 +158,6 @@ REPORT = Step(
     volumes=("model",),
     resources=next(step.resources for step in STEPS if step.name == "validate"),
     image_of="validate",
-    is_reported=True,
 )
 # Every task of the pipeline, by name.
 TASKS = {step.name: step for step in (*STEPS, REPORT)}

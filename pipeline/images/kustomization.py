@@ -1,4 +1,4 @@
-"""Writes the images of this revision into the kustomizations of `infra/`."""
+"""Writes the images of this revision, and the names that project.yaml chooses, into the kustomizations of `infra`."""
 
 import re
 from collections.abc import Iterator
@@ -14,10 +14,12 @@ KUSTOMIZATIONS = {
     "infra/torchserve/rollback/kustomization.yaml": "deploy",
     "infra/gc/kustomization.yaml": "deploy",
 }
+_VOLUMES = "infra/pv-pvc/kustomization.yaml"
+_SERVING_CLAIM = "serving-model-pvc"  # of serving in its own namespace: it needs no prefix
 
 
 def pin(project: Project, root: Path = ROOT) -> list[Path]:
-    """Write the name and tag of each image into its kustomization.
+    """Write the name and tag of each image, and the names of claims and account, into the kustomizations.
 
     In the template's copies, where the name has a variable, only the tag is written.
 
@@ -43,7 +45,7 @@ def stale(project: Project, root: Path = ROOT) -> list[Path]:
 
 
 def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Each file, its text, and its text with this revision's image."""
+    """Each file, its text, and its text with this revision's image and the project's names."""
     images = references(project)
     for file, name in KUSTOMIZATIONS.items():
         repository, _, tag = images[name].rpartition(":")
@@ -51,8 +53,20 @@ def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
             text = path.read_text(encoding="utf-8")
             new = _with_value(text, name, "newTag", f'"{tag}"', path)
             if path == root / file:
-                new = _with_value(new, name, "newName", repository, path)
+                new = _with_names(_with_value(new, name, "newName", repository, path), project)
             yield path, text, new
+    path = root / _VOLUMES
+    text = path.read_text(encoding="utf-8")
+    yield path, text, _with_names(text, project)
+
+
+def _with_names(text: str, project: Project) -> str:
+    """The text with the names of the claims and of the service account, where it has them."""
+    claims = {f"{volume}-claim": claim for volume, claim in project.kubeflow.claims.items()}
+    names = {**claims, "account": project.kubeflow.service_account, "claim": claims["deploy-model-claim"]}
+    for key, value in names.items():
+        text = re.sub(rf"(?m)^(      - {key}=)(?!{_SERVING_CLAIM})\S*", rf"\g<1>{value}", text)
+    return text
 
 
 def _with_value(text: str, image: str, key: str, value: str, path: Path) -> str:

@@ -6,6 +6,7 @@ Creation is idempotent: a request whose answer was lost is not sent again if the
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from pipeline.kubeflow.errors import (
     refusal,
     unanswered,
 )
-from steps.common.http import ForeignAnswerError, Http, NoAnswerError, content, described, is_elsewhere, parted, secret
+from steps.common.http import ForeignAnswerError, Http, NoAnswerError, content, is_elsewhere, parted, secret
 
 _PAGE_SIZE = 50
 _TRIES = 3  # of a request that changes something
 _LONGEST_PAUSE_SECONDS = 60.0
+_POD_TEMPLATES = ("retry-system-container-impl", "system-container-impl")  # with retries, and without; in pods' names
+_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
+_IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
 
 
 class Kubeflow:
@@ -78,8 +82,20 @@ class Kubeflow:
         self.namespace = self._given_namespace if health.multi_user else None  # a single-user server refuses one
 
     def ui(self, run_id: str) -> str:
-        """The address of a run's page."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        """The address of a run's page; or how to reach it, where the host serves the API alone."""
+        page = f"#/runs/details/{run_id}"
+        if self._has_pages:
+            return f"{self.host}/{page}"
+        return f"run {run_id}; {_FORWARD} shows it at http://localhost:8080/{page}"
+
+    @cached_property
+    def _has_pages(self) -> bool:
+        """Whether the host serves Kubeflow's pages; if it does not answer now, the address of one is still the best."""
+        try:
+            answer = self._log_http.request("GET", f"{self.host}/")
+        except NoAnswerError:
+            return True
+        return answer.is_success and not is_elsewhere(answer) and "html" in answer.headers.get("Content-Type", "")
 
     def check(self) -> None:
         """Send a request that needs a valid token and namespace."""
@@ -172,18 +188,28 @@ class Kubeflow:
         Raises:
             LoginError: The token is no longer valid.
         """
-        place = f"{self.host}/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"  # not in the published API
-        try:
-            answer = self._log_http.request("GET", place)
-        except NoAnswerError:
-            return ""
-        is_page = is_elsewhere(answer) or "html" in answer.headers.get("Content-Type", "")
-        error: KubeflowError | None = foreign(self.host, described(answer)) if is_page else None
-        if answer.is_error and not is_page:
-            error = refusal(self.host, self._given_namespace, answer)
-        if isinstance(error, LoginError):
-            raise error
-        return "" if error else answer.text
+        return self._log(f"{self.host}/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log")  # not in the published API
+
+    def page_log(self, run_id: str, node: str) -> str:
+        """The log of a run's pod from the server of Kubeflow's pages, which passes on no request for a node's log.
+
+        Args:
+            run_id: The run.
+            node: Argo's id of the pod's node.
+
+        Returns:
+            The log; empty if the host serves no pages, or they have none.
+
+        Raises:
+            LoginError: The token is no longer valid.
+        """
+        workflow, _, number = node.rpartition("-")
+        for template in _POD_TEMPLATES if self._has_pages else ():
+            query = {"podname": f"{workflow}-{template}-{number}", "runid": run_id}
+            query |= {"podnamespace": self.namespace} if self.namespace else {}
+            if log := self._log(f"{self.host}/k8s/pod/logs", query):
+                return log
+        return ""
 
     def recurring(self, name: str) -> list[Any]:
         """The recurring runs of this name."""
@@ -201,10 +227,44 @@ class Kubeflow:
 
         return self._id(self._create(lambda: self._call(create, run), find).recurring_run_id)
 
+    def disable_recurring(self, recurring_run_id: str) -> None:
+        """Let a recurring run start no further run; its run in progress goes on."""
+        disable = api.RecurringRunServiceApi(self._client).recurring_run_service_disable_recurring_run
+        self._persist(lambda: self._call(disable, recurring_run_id))
+
+    def runs_in_progress(self, experiment_id: str, recurring_run_id: str) -> list[str]:
+        """The ids of the runs of a recurring run that have not ended."""
+        lister, token, found = api.RunServiceApi(self._client).run_service_list_runs, "", list[str]()
+        while True:
+            answer = self._call(
+                lister, experiment_id=experiment_id, page_size=_PAGE_SIZE, page_token=token, **self._scope
+            )
+            for run in answer.runs or ():
+                if run.recurring_run_id == recurring_run_id and run.state in _IN_PROGRESS:
+                    found.append(str(run.run_id))
+            token = answer.next_page_token or ""
+            if not token:
+                return found
+
     def stop_recurring(self, recurring_run_id: str) -> None:
         """Delete a recurring run; Kubernetes deletes the workflow of its run in progress with it."""
         delete = api.RecurringRunServiceApi(self._client).recurring_run_service_delete_recurring_run
         self._persist(lambda: self._call(delete, recurring_run_id))
+
+    def _log(self, place: str, query: dict[str, str] | None = None) -> str:
+        """The log at an address; empty if there is none."""
+        try:
+            answer = self._log_http.request("GET", place, params=query)
+        except NoAnswerError:
+            return ""
+        if is_elsewhere(answer) or "html" in answer.headers.get("Content-Type", ""):
+            return ""  # the server of Kubeflow's pages answers any place that it does not know with its first page
+        if answer.is_error:
+            error = refusal(self.host, self._given_namespace, answer)
+            if isinstance(error, LoginError):
+                raise error
+            return ""
+        return answer.text
 
     @property
     def _scope(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import yaml
 from contract.errors import InputError
 from contract.paths import ROOT
 from pipeline.settings import SettingsError
-from steps.registry import CLAIMS
 
 _SECONDS = 20
+_PROJECT = "app.kubernetes.io/part-of"  # the label with the project's name, in infra/pv-pvc
 
 
 class KubectlError(InputError):
@@ -23,48 +23,111 @@ class KubectlError(InputError):
 
 
 def claims_namespace() -> str:
-    """The namespace in which infra/pv-pvc makes the claims.
+    """The namespace in which infra/pv-pvc makes the claims; KubectlError if its kustomization names none."""
+    return _setting("namespace")
 
-    Returns:
-        The namespace of `infra/pv-pvc/kustomization.yaml`.
 
-    Raises:
-        KubectlError: The file has no namespace.
-    """
+def _setting(key: str) -> str:
+    """A value of `infra/pv-pvc/kustomization.yaml`."""
     path = ROOT / "infra/pv-pvc/kustomization.yaml"
     try:
         literals = yaml.safe_load(path.read_text(encoding="utf-8"))["configMapGenerator"][0]["literals"]
-        return str(dict(text.split("=", 1) for text in literals)["namespace"])
+        return str(dict(text.split("=", 1) for text in literals)[key])
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise KubectlError(f"{path} has no namespace ({error}): restore namespace= among its literals") from error
+        raise KubectlError(f"{path} has no {key} ({error}): restore {key}= among its literals") from error
 
 
-def check_claims(namespace: str) -> str:
-    """Check that the claims are bound.
+def check_claims(namespace: str, wanted: Collection[str]) -> str:
+    """Check that the claims are bound, and are this project's.
 
     Args:
         namespace: The namespace of the pods.
+        wanted: The names of the claims.
 
     Returns:
         A sentence with the claims.
 
     Raises:
-        SettingsError: A claim is missing or not bound.
+        SettingsError: A claim is missing, not bound, on its way out, or another project's.
         KubectlError: Kubectl failed.
     """
-    wanted = list(CLAIMS.values())
-    claims = {each["metadata"]["name"]: each["status"].get("phase") for each in _kubectl("get", "pvc", "-n", namespace)}
+    claims = {each["metadata"]["name"]: each for each in _kubectl("get", "pvc", "-n", namespace)}
     if missing := [name for name in wanted if name not in claims]:
         raise SettingsError(
             f"namespace {namespace} has no claim {', '.join(missing)}: make them with kubectl apply -k infra/pv-pvc, "
             "or choose Kubeflow's cluster with kubectl config use-context if kubectl asked another one"
         )
-    if unbound := [name for name in wanted if claims[name] != "Bound"]:
+    project = _setting("project")
+    owners = {name: claims[name]["metadata"].get("labels", {}).get(_PROJECT, project) for name in wanted}
+    if foreign := [name for name in wanted if owners[name] != project]:
         raise SettingsError(
-            f"{', '.join(unbound)} in namespace {namespace} is not bound ({claims[unbound[0]]}): kubectl describe pvc "
+            f"{', '.join(foreign)} in namespace {namespace} belongs to the project {owners[foreign[0]]}: choose other "
+            "names with kubeflow.claim_prefix in project.yaml, then make pin and kubectl apply -k infra/pv-pvc"
+        )
+    if going := [name for name in wanted if claims[name]["metadata"].get("deletionTimestamp")]:  # still Bound
+        raise SettingsError(
+            f"{', '.join(going)} in namespace {namespace} is being deleted, and waits for the pods that use it, "
+            "finished ones too: delete the workflows of its runs, as docs/kubeflow.md says, then kubectl apply "
+            "-k infra/pv-pvc"
+        )
+    phases = {name: claims[name]["status"].get("phase") for name in wanted}
+    if unbound := [name for name in wanted if phases[name] != "Bound"]:
+        _check_reservation(claims[unbound[0]], namespace)
+        raise SettingsError(
+            f"{', '.join(unbound)} in namespace {namespace} is not bound ({phases[unbound[0]]}): kubectl describe pvc "
             f"{unbound[0]} -n {namespace} says why; delete a volume that is Released, and apply it again"
         )
     return f"{', '.join(wanted)} are bound in namespace {namespace}"
+
+
+def _check_reservation(claim: dict[str, Any], namespace: str) -> None:
+    """Find the volume of a claim that is reserved for the claim of another namespace."""
+    volume = claim.get("spec", {}).get("volumeName")
+    for each in _kubectl("get", "pv") if volume else ():
+        reserved = each.get("spec", {}).get("claimRef", {}).get("namespace", namespace)
+        if each["metadata"]["name"] == volume and reserved != namespace:
+            raise SettingsError(
+                f"{claim['metadata']['name']} in namespace {namespace} is never bound, since its volume {volume} is "
+                f"reserved for namespace {reserved}: set namespace={namespace} in infra/pv-pvc/kustomization.yaml, as "
+                "the `namespace:` of an overlay does not reach a volume"
+            )
+
+
+def pod_troubles(namespace: str, run_id: str) -> str:
+    """Why pods of a run do not start, or have failed.
+
+    Args:
+        namespace: The namespace of the pods.
+        run_id: The run on Kubeflow.
+
+    Returns:
+        What scheduler, kubelet and Argo say, each sentence once; nothing if they say nothing.
+
+    Raises:
+        KubectlError: Kubectl failed.
+    """
+    label = ("-n", namespace, "-l", f"pipeline/runid={run_id}")
+    said = [text for pod in _kubectl("get", "pods", *label) for text in _pod_trouble(pod)]
+    nodes = [
+        node
+        for workflow in _kubectl("get", "workflows.argoproj.io", *label)
+        for node in workflow.get("status", {}).get("nodes", {}).values()
+    ]
+    said += [node["message"] for node in nodes if node.get("type") == "Pod" and node.get("message")]
+    return "; ".join(dict.fromkeys(" ".join(text.split()) for text in said))
+
+
+def _pod_trouble(pod: dict[str, Any]) -> Iterator[str]:
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("message"):
+            yield f"{condition.get('reason', 'Unschedulable')}: {condition['message']}"
+    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = one.get("state", {}).get("waiting", {})
+        if waiting.get("message"):
+            yield f"{waiting.get('reason', 'waiting')}: {waiting['message']}"
+        if (ended := one.get("state", {}).get("terminated", {})).get("reason") == "OOMKilled":
+            yield f"OOMKilled: container {one.get('name')} ended with {ended.get('exitCode')}"
 
 
 def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
@@ -128,10 +191,17 @@ def check_serving(namespace: str) -> str:
         A sentence with the Deployment.
 
     Raises:
-        SettingsError: There is no such Deployment.
+        SettingsError: There is no such Deployment, or it is another project's.
         KubectlError: Kubectl failed.
     """
-    if "torchserve" not in [each["metadata"]["name"] for each in _kubectl("get", "deployments", "-n", namespace)]:
+    found = {each["metadata"]["name"]: each["metadata"] for each in _kubectl("get", "deployments", "-n", namespace)}
+    project = _setting("project")
+    if (owner := found.get("torchserve", {}).get("labels", {}).get(_PROJECT, project)) != project:
+        raise SettingsError(
+            f"the Deployment torchserve in namespace {namespace} serves the project {owner}, and this one's deploy "
+            "would replace its model: give serving a namespace of its own, as docs/kubeflow.md says"
+        )
+    if "torchserve" not in found:
         raise SettingsError(
             f"namespace {namespace} has no Deployment torchserve, which deploy rolls to each new model: kubectl apply "
             "-k infra/torchserve, or kubeflow.serving_namespace: null in project.yaml to leave serving alone"

@@ -45,7 +45,7 @@ def submit(options: Namespace) -> int:
     from pipeline.kubeflow.submit import check_claims, check_images, submit, wait
 
     check_images(project)
-    check_claims(server)
+    check_claims(server, project)
     run_id = submit(server, project, params, commit)
     print(f"submitted {commit[:12]}: {server.ui(run_id)}", flush=True)
     if not options.wait:
@@ -72,7 +72,7 @@ def schedule(options: Namespace) -> int:
     cron, commit = kubeflow_cron(options.cron), revision()
     server = _connect(options)
     check_images(project)
-    check_claims(server)
+    check_claims(server, project)
     change = schedule(server, project, params, commit, cron)
     print(f"schedule {change}: {commit[:12]} at '{options.cron}' (UTC)")
     return 0
@@ -84,7 +84,8 @@ def unschedule(options: Namespace) -> int:
 
     from pipeline.kubeflow.schedule import unschedule
 
-    print("schedule removed" if unschedule(_connect(options), project) else "there was no schedule")
+    removed = unschedule(_connect(options), project, now=options.now)
+    print("schedule removed" if removed else "there was no schedule")
     return 0
 
 

@@ -8,9 +8,11 @@ from kfp import compiler, dsl, kubernetes
 
 from pipeline import components
 from pipeline.images.build import references
+from pipeline.images.docker import GID, UID
 from pipeline.pipeline import build_pipeline
 from pipeline.settings import Project, SettingsError
-from steps.registry import CLAIMS, REPORT, TASKS
+from steps.common.digest import digest
+from steps.registry import REPORT, TASKS
 
 _GPU = "nvidia.com/gpu"
 
@@ -28,8 +30,13 @@ def write_package(project: Project, path: Path, inputs: dict[str, Any] | None = 
     """
     if path.suffix not in (".yaml", ".yml"):
         raise SettingsError(f"--output: is {str(path)!r}; its name must end with .yaml")
+    images = references(project)
     pipeline = build_pipeline(
-        project, references(project), lambda task: _prepare(task, project), lambda: reporting(project)
+        project,
+        images,
+        lambda task: _prepare(task, project),
+        lambda: reporting(project),
+        code=digest([images, project.kubeflow.serving_namespace]),
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +71,15 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
     """Configure a task's pod: volumes, environment, resources, node selector, image pull, retries."""
     kubeflow, step = project.kubeflow, TASKS[task.name]
     for volume in step.volumes:
-        kubernetes.mount_pvc(task, CLAIMS[volume], f"/{volume}")
-    if task.name == "deploy" or (step.is_reported and kubeflow.webhook_secret):
+        kubernetes.mount_pvc(task, kubeflow.claims[volume], f"/{volume}")
+    if task.name == "deploy" or (kubeflow.webhook_secret and "model" in step.volumes):
         kubernetes.use_field_path_as_env(task, "RUN_ID", "metadata.labels['pipeline/runid']")
     if task.name == "deploy" and (namespace := kubeflow.serving_namespace):
         task.set_env_variable("SERVING_NAMESPACE", namespace)
         task.set_env_variable("SERVING_URL", f"http://torchserve.{namespace}.svc:8080")
         task.set_env_variable("SERVING_IMAGE", references(project)["serving"])
+    # As the restricted profile of PodSecurity demands; the rest of it are Kubeflow's own settings of the pod.
+    kubernetes.set_security_context(task, run_as_user=UID, run_as_group=GID, run_as_non_root=True)
     resources = kubeflow.resources[step.image]
     task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu_limit)
     task.set_memory_request(resources.memory).set_memory_limit(resources.memory_limit)

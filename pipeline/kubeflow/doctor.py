@@ -67,7 +67,7 @@ def _checks(
         "engine": _engine,
         "images": lambda: _images(project),
         "Kubeflow": lambda: _kubeflow(host, token, namespace),
-        "claims": lambda: check_claims(claims_namespace()),
+        "claims": lambda: check_claims(claims_namespace(), kubeflow.claims.values()),
         "processors": lambda: check_processors(of_cluster(project), kubeflow.node_selector),
     }
     if serving := kubeflow.serving_namespace:

@@ -31,7 +31,7 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         run: The run, as the server returned it.
         outcome: Its outcome.
         events: The last event of each step.
-        link: The address of the run's page.
+        link: The address of the run's page, or how to reach it.
 
     Returns:
         The outcome, a table of the steps, the accuracy, the confusion matrix as far as it can be read, the most
@@ -54,7 +54,8 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
     if analysis and analysis.confused:
         lines += ["", "| true | answer | images |", "|---|---|--:|"]
         lines += [f"| {' | '.join(map(_cell, pair))} |" for pair in analysis.confused]
-    return "\n".join([*lines, "", f"[The run]({link})", ""])
+    page = f"[The run]({link})" if link.startswith("http") else link
+    return "\n".join([*lines, "", page, ""])
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:

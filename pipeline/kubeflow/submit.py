@@ -22,7 +22,8 @@ from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments
 from pipeline.settings import Params, Project, SettingsError
 from steps.common.digest import digest
-from steps.registry import CLAIMS
+
+_WAITING_SECONDS = 120.0  # without any pod that runs; between two steps it is seconds
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,18 @@ def check_images(project: Project) -> None:
         raise SettingsError(f"the registry lacks {names}: push what is missing with make push")
 
 
-def check_claims(server: Kubeflow) -> None:
+def check_claims(server: Kubeflow, project: Project) -> None:
     """Check that the claims are bound; without access to the cluster, do nothing.
 
     Args:
         server: The server whose namespace the pods run in.
+        project: The project, which names the claims.
 
     Raises:
         SettingsError: A claim is missing or not bound.
     """
     with contextlib.suppress(cluster.KubectlError):
-        cluster.check_claims(server.namespace or cluster.claims_namespace())
+        cluster.check_claims(_namespace(server), project.kubeflow.claims.values())
 
 
 def upload(server: Kubeflow, project: Project, params: Params, revision: str) -> Uploaded:
@@ -137,9 +139,10 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
 
     Raises:
         RunError: The run failed, was stopped, or goes on after the deadline, or the token is no longer valid.
-        KubeflowError: No pod had started at the deadline, so the run was stopped.
+        KubeflowError: Its pods cannot start, so the run was stopped.
     """
-    end, states, outage, started = time.monotonic() + deadline, dict[str, str](), "", False
+    began = waiting_since = time.monotonic()
+    states, outage, done = dict[str, str](), "", 0
     while True:
         try:
             run, outage = server.run(run_id), ""
@@ -148,31 +151,54 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
         except KubeflowError as error:  # a login that ended, or what is no Kubeflow now
             raise RunError(f"{error}\nthe run goes on: {server.ui(run_id)}") from error
         else:
-            started = started or watch.has_started(run)
             _print_changes(run, states, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
             if run.state in watch.ENDED:
                 return _close(server, run, console)
-        if time.monotonic() + poll > end:
-            if not started and not outage:
-                _stop_unstarted(server, run_id, deadline)
-            running = [name for name, state in states.items() if state not in watch.ENDED]
+            if not watch.is_waiting(run) or watch.pods_done(run) != done:
+                waiting_since, done = time.monotonic(), watch.pods_done(run)
+            elif node := watch.given_up(run):
+                _stop(server, run_id, f"no pod of {node} starts, though it was tried as often as Kubeflow does")
+        now = time.monotonic()
+        if now + poll > began + deadline:
+            if now - waiting_since >= min(_WAITING_SECONDS, deadline / 2) and not outage:
+                step = _running(states) if watch.SUCCEEDED in states.values() else "the run"
+                _stop(server, run_id, f"no pod of {step} has started within {deadline / 60:g} minutes")
             raise RunError(
                 f"the run has not ended within {deadline / 60:g} minutes{outage}; it goes on, now in "
-                f"{', '.join(running) or 'no step'}: {server.ui(run_id)}"
+                f"{_running(states)}: {server.ui(run_id)}"
             )
         time.sleep(poll)
 
 
-def _stop_unstarted(server: Kubeflow, run_id: str, deadline: float) -> NoReturn:
-    server.stop(run_id)
-    where = ""
+def _running(states: dict[str, str]) -> str:
+    return ", ".join(name for name, state in states.items() if state not in watch.ENDED) or "no step"
+
+
+def _stop(server: Kubeflow, run_id: str, why: str) -> NoReturn:
+    """Stop a run whose pods cannot start."""
+    told = _explain(server, run_id)  # before, since the pods go away
+    with contextlib.suppress(KubeflowError):  # it may have ended just now
+        server.stop(run_id)
+    remedy = ""
+    if not told:
+        with contextlib.suppress(cluster.KubectlError):
+            place = f"-n {_namespace(server)}"
+            remedy = (
+                f"see that the project's claims are bound (kubectl get pvc {place}; kubectl apply "
+                f"-k infra/pv-pvc makes them) and what else the pods wait for (kubectl get pods,workflows {place})"
+            )
+    raise KubeflowError(f"{why}, so it was stopped: {told or remedy or 'make doctor may know why'}")
+
+
+def _explain(server: Kubeflow, run_id: str) -> str:
+    """What the cluster says of a run's pods; nothing without access to it."""
     with contextlib.suppress(cluster.KubectlError):
-        where = f" -n {server.namespace or cluster.claims_namespace()}"
-    raise KubeflowError(
-        f"no pod of the run has started within {deadline / 60:g} minutes, so it was stopped: see that the claims "
-        f"{', '.join(CLAIMS.values())} are bound (kubectl get pvc{where}; kubectl apply -k infra/pv-pvc makes them) "
-        f"and what else the pods wait for (kubectl get pods{where})"
-    )
+        return cluster.pod_troubles(_namespace(server), run_id)
+    return ""
+
+
+def _namespace(server: Kubeflow) -> str:
+    return server.namespace or cluster.claims_namespace()
 
 
 def _print_changes(run: Any, states: dict[str, str], write: Callable[[str], None]) -> None:
@@ -185,8 +211,9 @@ def _print_changes(run: Any, states: dict[str, str], write: Callable[[str], None
 
 def _close(server: Kubeflow, run: Any, console: Console) -> Outcome:
     if run.state != watch.SUCCEEDED:
-        failure = f"the run ended as {run.state}: {watch.failure(server, run)}\n{server.ui(run.run_id)}"
-        write_summary(run, Outcome(run.state, failure), {}, server.ui(run.run_id))
+        failure = watch.failure(server, run, lambda: _explain(server, run.run_id))
+        failure = f"the run ended as {run.state}: {failure}\n{server.ui(run.run_id)}"
+        write_summary(run, Outcome(run.state, failure), watch.finished(server, run), server.ui(run.run_id))
         raise RunError(failure)
     outcome, events = watch.outcome(server, run)
     write_summary(run, outcome, events, server.ui(run.run_id))

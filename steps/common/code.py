@@ -34,6 +34,7 @@ PLUMBING = (
     "steps.common.models.kept",
     "steps.common.pointer",
     "steps.common.progress",
+    "steps.common.settled",
     "steps.common.store",
     "steps.common.usage",
     "steps.common.volumes",

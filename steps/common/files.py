@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from steps.common.errors import StepError
 
+_UMASK = 0o022  # Argo's is 0, and whoever is on the node could then change what a step has written
 _FULL_BELOW_BYTES = 1 << 20  # libraries hide ENOSPC in errors of their own; this little free space gives it away
 
 
@@ -36,6 +37,16 @@ def write_atomically(path: Path, source: BinaryIO) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+@contextmanager
+def readable_by_all() -> Iterator[None]:
+    """Let what is written within this context be read by everybody, and changed by its owner alone."""
+    before = os.umask(_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def sync(path: Path) -> None:

@@ -1,20 +1,23 @@
-"""Says that a step starts and how it ends; on Kubeflow records the end on the model volume, for the run's report."""
+"""Says that a step starts and how it ends; on Kubeflow records both on the model volume, for the run's report."""
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from contract.environment import Environment
-from contract.events import Failed, Finished, Started, emit, line
+from contract.events import Failed, Finished, Settled, Started, Warned, emit, to_json
 from steps.common.errors import StepError
-from steps.common.files import write_atomically
+from steps.common.files import readable_by_all, write_atomically
 from steps.common.volumes import model_volume
+
+SETTLED = "settled"  # the name of the record that nothing is to be done
 
 
 @contextmanager
 def running(step: str) -> Iterator[None]:
-    """Say that a step starts and, if it fails, why.
+    """Say that a step starts and, if it fails, why; what it writes in between, others may read and not change.
 
     Args:
         step: The step.
@@ -25,15 +28,16 @@ def running(step: str) -> Iterator[None]:
     Raises:
         StepError: The step raised it.
     """
-    emit(Started(step))
-    try:
-        yield
-    except StepError as error:
-        emit(Failed(str(error), step))
-        raise
-    except Exception as error:
-        emit(Failed(f"{type(error).__name__}: {error}", step))
-        raise
+    with readable_by_all():
+        _tell(Started(step))
+        try:
+            yield
+        except StepError as error:
+            _tell(Failed(str(error), step))
+            raise
+        except Exception as error:
+            _tell(Failed(f"{type(error).__name__}: {error}", step))
+            raise
 
 
 def finished(step: str, *, made: str, unchanged: bool, **more: Any) -> None:
@@ -47,11 +51,35 @@ def finished(step: str, *, made: str, unchanged: bool, **more: Any) -> None:
     """
     event = Finished(step, made, unchanged, **more)
     emit(event)
-    _record(event)
+    _record(event, step)
 
 
-def _record(event: Finished) -> None:
-    """Keep what a step of this run on Kubeflow said at its end, for the report."""
+def settled(step: str, outcome: str) -> None:
+    """Say that nothing is to be done in this run.
+
+    Args:
+        step: The step.
+        outcome: How the run ends, word and reason.
+    """
+    event = Settled(outcome, step)
+    emit(event)
+    _record(event, SETTLED)
+
+
+def record_path(run: str, name: str) -> Path:
+    """Where a run on Kubeflow keeps what a step said last, or `SETTLED`."""
+    return model_volume() / "runs" / run / f"{name}.json"
+
+
+def _tell(event: Started | Failed) -> None:
+    emit(event)
+    try:
+        _record(event, event.step)
+    except Exception as error:  # a report that lacks something must not fail the step, or hide why it failed
+        emit(Warned(f"the report of this run will lack it: {error}", event.step))
+
+
+def _record(event: Started | Failed | Finished | Settled, name: str) -> None:
+    """Keep what a step of this run on Kubeflow said, for the report."""
     if run := Environment().run_id:
-        path = model_volume() / "runs" / run / f"{event.step}.json"
-        write_atomically(path, io.BytesIO(line(event).encode()))
+        write_atomically(record_path(run, name), io.BytesIO(to_json(event).encode()))

@@ -28,6 +28,7 @@ from steps.common.volumes import deploy_volume, model_volume
 from steps.deploy.parameters import Deploy
 from steps.deploy.release.actor import now
 from steps.deploy.release.archives import ARCHIVES, retire_archives
+from steps.deploy.release.history import deployed_in_this_run
 from steps.deploy.release.journal import Journal, opened
 from steps.deploy.release.switch import confirm, switch
 
@@ -92,6 +93,7 @@ def _release(journal: Journal, record: Record, archive: Artefact, judged: Artefa
         switch(journal, _described(record, archive, judged), Event.DEPLOYED, judged.facts["reason"])
         changed = True
     retire_archives(mar, keep)
+    changed = changed or deployed_in_this_run(journal.status.history, record.version)
     progress.finished(STEP, made=mar.name, unchanged=in_store and not changed, version=archive.id, mar=str(mar))
     return archive.id
 

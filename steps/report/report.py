@@ -7,21 +7,21 @@ import json
 
 from contract.environment import Environment
 from contract.errors import InputError
-from contract.events import Finished, parse
+from contract.events import Event, Failed, Finished, Settled, Started, parse
 from steps.common.http import Http, secret
-from steps.common.volumes import model_volume
+from steps.common.progress import SETTLED, record_path
 
 _SECONDS = 20
 _BACKOFF_SECONDS = 1.0
 
 
-def report(name: str, state: str, error: str) -> str:
-    """Send SUCCESS, REJECTED or FAILED with the reason. An error of the webhook is printed and fails nothing.
+def report(name: str, state: str, error: str | None) -> str:
+    """Send SUCCESS, UNCHANGED, REJECTED or FAILED, and why. An error of the webhook is printed and fails nothing.
 
     Args:
         name: The project's name.
         state: The state of the run, as Kubeflow has it.
-        error: The run's error, if it failed.
+        error: The run's error, where Kubeflow has one: 2.17.0 has none of a step that failed.
 
     Returns:
         What was sent.
@@ -41,21 +41,37 @@ def report(name: str, state: str, error: str) -> str:
     return text
 
 
-def _ending(state: str, error: str) -> str:
+def _ending(state: str, error: str | None) -> str:
     run = Environment().run_id or ""
     if state != "SUCCEEDED":
-        return f"FAILED ({state}) {error}".strip() + f", run {run}"
-    analysis, deployed = _recorded(run, "analyse"), _recorded(run, "deploy")
-    verdict = analysis.verdict if analysis else None
+        return f"FAILED {_failure(run) or error or f'its state is {state}, and no step said why'}, run {run}"
+    analysis, deployed, settled = (_recorded(run, name) for name in ("analyse", "deploy", SETTLED))
+    if isinstance(settled, Settled):
+        return f"{settled.outcome}, run {run}"
+    verdict = analysis.verdict if isinstance(analysis, Finished) else None
     reason = verdict.reason if verdict else "its verdict was not recorded"
-    return f"SUCCESS {deployed.version}: {reason}, run {run}" if deployed else f"REJECTED {reason}, run {run}"
+    if isinstance(deployed, Finished):
+        return f"SUCCESS {deployed.version}: {reason}, run {run}"
+    return f"REJECTED {reason}, run {run}"
 
 
-def _recorded(run: str, step: str) -> Finished | None:
-    """What a step of the run said at its end. An earlier version recorded it without `event` and `step`."""
+def _failure(run: str) -> str:
+    """The step that failed, with its sentence; or the one that started and said no more, as when it is killed."""
+    names = [path.stem for path in record_path(run, "").parent.glob("[!.]*.json")] if run else []
+    for event in (_recorded(run, name) for name in sorted(names)):
+        if isinstance(event, Failed):
+            return f"{event.step}: {event.error}"
+        if isinstance(event, Started):
+            return (
+                f"{event.step}: it ended without a word, as a step that is killed or needs more memory than its limit"
+            )
+    return ""
+
+
+def _recorded(run: str, name: str) -> Event | None:
+    """What a step of the run said last. An earlier version recorded the end without `event` and `step`."""
     try:
-        said = json.loads((model_volume() / "runs" / run / f"{step}.json").read_text())
-        event = parse(json.dumps({"event": "finished", "step": step, **said}))
+        said = json.loads(record_path(run, name).read_text())
+        return parse(json.dumps({"event": "finished", "step": name, **said}))
     except (OSError, ValueError, TypeError):
         return None
-    return event if isinstance(event, Finished) else None

@@ -1,12 +1,15 @@
 """A stand-in for a Kubeflow Pipelines server, on loopback. It is as strict as the API's definition.
 
 Written from the published definition of the Kubeflow Pipelines API, v2beta1, version 2.17.0: paths, methods, query
-parameters, fields of bodies, and the path of the pods' logs. It shares no code with the client.
+parameters, fields of bodies; and from what a real server of this version answered: the tree of a run's tasks, its logs
+and their path, the end of a run that is terminated or loses its schedule. It shares no code with the client.
 """
 
+import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -35,7 +38,9 @@ class Kfp:
         self.trouble: list[int] = []  # statuses of the next answers; 0 closes the connection
         self.late: list[int] = []  # the same for POST, which takes effect nevertheless
         self.script: list[Json] = []  # states of a new run, one for each GET; the last one stays
-        self.logs: dict[str, str] = {}  # by pod
+        self.logs: dict[str, str] = {}  # by node
+        self.has_pages = True  # as behind ml-pipeline-ui or a gateway; ml-pipeline serves the API alone
+        self.behind_pages = False  # the server of the pages is in front, and passes v2beta1 on, but no node's log
         self.images: set[str] | None = None  # in the registry at the same address; None: every image
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
@@ -45,6 +50,8 @@ class Kfp:
         if parts.path.startswith("/v2/"):
             there = self.images is None or parts.path.split("/")[-3] in self.images
             return (200 if there else 404), ""
+        if parts.path == "/" and self.has_pages:
+            return 200, "<!doctype html><title>Kubeflow Pipelines</title>"
         if self.trouble:
             return self._said(self.trouble.pop(0), "trouble")
         try:
@@ -87,8 +94,12 @@ class Kfp:
         yield "POST", f"{v2}/runs/{id}:terminate", {"experiment_id"}, self._terminate
         yield "GET", f"{v2}/recurringruns", LISTS | {"experiment_id"}, self._lister("recurringRuns", self.recurring)
         yield "POST", f"{v2}/recurringruns", set(), self._create_recurring
+        yield "POST", f"{v2}/recurringruns/{id}:disable", set(), self._disable_recurring
         yield "DELETE", f"{v2}/recurringruns/{id}", {"propagation_policy"}, self._delete_recurring
-        yield "GET", f"/apis/v1alpha1/runs/{id}/nodes/{id}/log", set(), self._log
+        if self.behind_pages:
+            yield "GET", "/k8s/pod/logs", {"podname", "runid", "podnamespace", "createdat"}, self._page_log
+        else:
+            yield "GET", f"/apis/v1alpha1/runs/{id}/nodes/{id}/log", set(), self._log
 
     def _lister(self, field: str, rows: list[Json]) -> Callable[..., Json]:
         def work(query: Json, **_: Any) -> Json:
@@ -174,7 +185,7 @@ class Kfp:
         run = self._one(self.runs, "run_id", run_id)
         if run["state"] not in ("PENDING", "RUNNING", "PAUSED"):
             raise Refused(400, f"a run that is {run['state']} cannot be terminated")
-        run["state"], run["script"] = "CANCELING", [{"state": "CANCELING"}, {"state": "CANCELED"}]
+        run["state"], run["script"] = "CANCELING", [{"state": "CANCELING"}, {"state": "FAILED"}]
         return {}
 
     def _create_recurring(self, query: Json, content: Content) -> Json:
@@ -187,15 +198,42 @@ class Kfp:
         status = "ENABLED" if one["mode"] == "ENABLE" else "DISABLED"
         return self._kept(self.recurring, "recurring_run_id", {**one, "namespace": place, "status": status})
 
-    def _delete_recurring(self, id: str, **_: Any) -> Json:
-        self.recurring.remove(self._one(self.recurring, "recurring_run_id", id))
+    def _disable_recurring(self, id: str, **_: Any) -> Json:
+        self._one(self.recurring, "recurring_run_id", id)["status"] = "DISABLED"
         return {}
 
-    def _log(self, run_id: str, pod: str, **_: Any) -> str:
+    def _delete_recurring(self, id: str, **_: Any) -> Json:
+        """Delete it; Kubernetes deletes the workflows that it owns, and their runs keep their state for ever."""
+        self.recurring.remove(self._one(self.recurring, "recurring_run_id", id))
+        for run in self.runs:
+            if run.get("recurring_run_id") == id:
+                run["script"] = [{"state": run["state"]}]
+        return {}
+
+    def fire(self, recurring: Json, *script: Json) -> Json:
+        """Start a run of a recurring run, as its schedule does at its time; with states, one for each GET."""
+        copied = ("display_name", "experiment_id", "runtime_config", "pipeline_version_reference")
+        one = {key: recurring[key] for key in copied} | {"recurring_run_id": recurring["recurring_run_id"]}
+        looks = list(script) or [{"state": "RUNNING"}]
+        return self._kept(self.runs, "run_id", {**one, "script": looks, "state": looks[0]["state"]})
+
+    def _page_log(self, query: Json, **_: Any) -> str:
+        """A pod's log, by the name that Argo gives a pod whose step is retried."""
+        if self.namespaces and query.get("podnamespace") not in self.namespaces:
+            raise Refused(422, "podnamespace argument is required")
+        logs = {
+            name.replace("-x7k2p-", "-x7k2p-retry-system-container-impl-"): text for name, text in self.logs.items()
+        }
+        if query.get("podname") not in logs:
+            raise Refused(500, "Could not get main container logs")
+        return logs[query["podname"]]
+
+    def _log(self, run_id: str, node: str, **_: Any) -> str:
+        """An archived log, whose reader takes a line that is a JSON object for `{"log": "..."}`."""
         self._one(self.runs, "run_id", run_id)
-        if pod not in self.logs:
-            raise Refused(500, "the pod's log does not exist")
-        return self.logs[pod]
+        if node not in self.logs:
+            raise Refused(500, "Failed to read logs from archive: NoSuchKey: The specified key does not exist.")
+        return "".join(_unwrapped(line) for line in self.logs[node].splitlines(keepends=True))
 
     @staticmethod
     def _shown(run: Json) -> Json:
@@ -219,21 +257,46 @@ class Kfp:
         return rows[-1]
 
 
+def _unwrapped(line: str) -> str:
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return line
+    return f"{content.get('log', '')}\n" if isinstance(content, dict) else line
+
+
+def node(step: str, attempt: int = 0) -> str:
+    """Argo's id of the node of a step's pod."""
+    return f"continuous-training-x7k2p-{zlib.crc32(f'{step}({attempt})'.encode())}"
+
+
 def look(state: str, error: str = "", **steps: str) -> Json:
-    """One state of a run.
+    """One state of a run, with the tasks that the server tells of each step.
 
     Args:
         state: The run's state.
         error: The run's error message.
-        steps: The state of each step's task; `TASK/POD` where its pod's state differs.
+        steps: The state of each step's task; `TASK/POD` where its pod's state differs, `TASK/POD/POD` for two pods.
     """
-    began, tasks = datetime(2026, 1, 1, tzinfo=UTC), []
+    began, tasks = datetime(2026, 1, 1, tzinfo=UTC), list[Json]()
+
+    def task(name: str, state: str, children: Iterable[str] = ()) -> None:
+        one: Json = {"task_id": str(uuid.uuid4()), "display_name": name, "state": state}
+        one |= {"start_time": began.isoformat(), "end_time": (began + timedelta(seconds=7)).isoformat()}
+        tasks.append(one | ({"child_tasks": [{"pod_name": child} for child in children]} if children else {}))
+
     for name, states in steps.items():
-        task_state, _, pod_state = states.partition("/")
-        task: Json = {"task_id": f"id-{name}", "display_name": name, "state": task_state}
-        task |= {"start_time": began.isoformat(), "end_time": (began + timedelta(seconds=7)).isoformat()}
-        inner = {"task_id": f"id-{name}-x", "display_name": "executor", "pod_name": f"pod-{name}"}
-        inner["state"] = pod_state or task_state
-        tasks += [{**task, "child_tasks": [{"pod_name": f"pod-{name}"}]}, inner]
+        whole, *pods = states.split("/")
+        if whole == "SKIPPED":
+            task(name, whole)
+            continue
+        pods = pods or [whole]
+        task(f"{name}-driver", "SUCCEEDED", [node(f"{name}-driver")])
+        task(f"{name}-driver(0)", "SUCCEEDED", [node(name)])
+        task(name, whole, [f"{node(name)}-attempt"])
+        task(f"{name}(0)", whole, [f"{node(name)}-executor"])
+        task("executor", whole, [node(name, attempt) for attempt in range(len(pods))])
+        for attempt, pod in enumerate(pods):
+            task(f"executor({attempt})", pod)
     failed = {"error": {"code": 2, "message": error}} if error else {}
     return {"state": state, "run_details": {"task_details": tasks}, **failed}

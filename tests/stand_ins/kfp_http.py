@@ -56,6 +56,12 @@ class Content:
         raise Refused(400, f"no file {name} in a multipart body")
 
 
+def _kind(content: Any) -> str:
+    if not isinstance(content, str):
+        return "application/json"
+    return "text/html" if content.startswith("<!doctype html>") else "text/plain"
+
+
 class Answering(Protocol):
     """A stand-in that Server can serve."""
 
@@ -75,7 +81,7 @@ class Server:
                     return
                 data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "text/plain" if isinstance(content, str) else "application/json")
+                self.send_header("Content-Type", _kind(content))
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 if self.command != "HEAD":

@@ -1,7 +1,9 @@
 """A stand-in for the Kubernetes API, on loopback: one Deployment, whose rollout goes one step further with each GET.
 
 Written from the reference of the Kubernetes API, apps/v1 and core/v1: paths, verbs, query parameters, content types of
-patches, the fields of a Deployment's status. It allows what a given Role allows. It shares no code with the client.
+patches, the fields of a Deployment's status; and from what Kubernetes 1.33.5 said of a Deployment whose pods are
+refused, and of one that goes back to an existing ReplicaSet. It allows what a given Role allows. It shares no code with
+the client.
 """
 
 import copy
@@ -80,11 +82,16 @@ class Cluster:
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": {"name": "torchserve", "namespace": namespace, "generation": 1, "resourceVersion": "1"},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+            "spec": {
+                **{"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+                "progressDeadlineSeconds": 1,
+            },
         }
-        self._names, self._looks, self._seen, self._stuck = count(1), 0, 1, 0
+        self._replica_sets = [copy.deepcopy(template)]  # the templates of before
+        self._names, self._looks, self._seen, self._stuck, self._goes_back = count(1), 0, 1, 0, False
         self.pods = [self._pod(ready=True) for _ in range(replicas)]
         self.broken: dict[str, Json] = {}  # by version: the trouble of all its pods
+        self.refused: dict[str | None, str] = {}  # by version: why a quota or a policy refuses its pods
         self.hangs: set[str] = set()  # versions whose pods never become ready, without an exceeded deadline
         self.patience = 3  # GETs until the deadline is exceeded
         self.trouble: list[int] = []  # statuses of the next answers; 0 closes the connection
@@ -178,6 +185,8 @@ class Cluster:
         changed = _merged(one, patch, strategic=kind == PATCHES[0])
         _check(changed)
         if changed["spec"] != one["spec"]:
+            self._goes_back = changed["spec"]["template"] in self._replica_sets
+            self._replica_sets.append(copy.deepcopy(changed["spec"]["template"]))
             changed["metadata"]["generation"] += 1
             self._looks = self._stuck = 0
         changed["metadata"]["resourceVersion"] = str(int(one["metadata"]["resourceVersion"]) + 1)
@@ -215,6 +224,8 @@ class Cluster:
                 self._stuck += 1
             elif self.stamp not in self.hangs:
                 waiting[0].ready = True
+        elif len(new) < self.replicas and self.stamp in self.refused:
+            self._stuck += 1
         elif len(new) < self.replicas:
             self.pods.append(self._pod())
         if len([pod for pod in self.pods if pod.ready]) > self.replicas and old:
@@ -224,11 +235,17 @@ class Cluster:
         new, available = self._new(), [pod for pod in self.pods if pod.ready]
         if self._seen < self.deployment["metadata"]["generation"]:
             new = self.pods  # the status is still that of the former template
-        exceeded = self._stuck > self.patience
+        exceeded = self._stuck > self.patience and not self._goes_back
         progressing = {"type": "Progressing", "status": "False" if exceeded else "True"}
-        progressing["reason"] = "ProgressDeadlineExceeded" if exceeded else "ReplicaSetUpdated"
+        moving = "NewReplicaSetAvailable" if self._goes_back else "ReplicaSetUpdated"
+        progressing["reason"] = "ProgressDeadlineExceeded" if exceeded else moving
+        conditions = [progressing]
+        if message := self.refused.get(self.stamp):
+            conditions.append(
+                {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+            )
         numbers = {"replicas": len(self.pods), "updatedReplicas": len(new), "availableReplicas": len(available)}
-        return {"observedGeneration": self._seen, **numbers, "conditions": [progressing]}
+        return {"observedGeneration": self._seen, **numbers, "conditions": conditions}
 
 
 def _merged(one: Any, patch: Any, *, strategic: bool) -> Any:
@@ -252,7 +269,7 @@ def _merged(one: Any, patch: Any, *, strategic: bool) -> Any:
 def _check(deployment: Json) -> None:
     """Refuse unknown fields, incomplete containers, and annotations that are no strings."""
     template = deployment["spec"]["template"]
-    fields = {"replicas", "selector", "template", "paused"}
+    fields = {"replicas", "selector", "template", "paused", "progressDeadlineSeconds"}
     if (
         set(deployment["spec"]) - fields
         or set(template) - {"metadata", "spec"}

@@ -33,9 +33,15 @@ def git(folder: Path, *words: str) -> str:
 
 
 def log(step: str, event: str = "finished", **fields: Any) -> str:
-    """The log of a step's pod, with lines of the launcher before and after."""
+    """The log of a step's pod, with lines of Kubeflow's launcher before and after."""
     content = {"event": event, "step": step, "made": "things", "unchanged": False, **SAID.get(step, {}), **fields}
-    return f"I0101 launcher.go:1] start\n[KFP Executor] {json.dumps(content)}\nI0101 done\n"
+    given = json.dumps({"inputs": {"parameterValues": {"name": "digits"}}}, indent=4)
+    return (
+        f"I0101 00:00:00.000000      16 main.go:67] Setting log level to: '1'\n"
+        f"[KFP Executor 2026-01-01 00:00:00,000 INFO]: Got executor_input:\n{given}\n"
+        f"event {json.dumps(content)}\n"
+        f"I0101 00:00:01.000000      16 launcher_v2.go:206] publish success.\n"
+    )
 
 
 def environment(server: Server, **more: str) -> dict[str, str]:

@@ -42,6 +42,12 @@ def lineage(history: Iterable[Change]) -> list[str]:
     return path
 
 
+def deployed_in_this_run(history: Iterable[Change], version: str) -> bool:
+    """Whether this run on Kubeflow has deployed the version, in an earlier try of the step that was killed."""
+    run = Environment().run_id
+    return any((one.event, one.version, one.by) == (Event.DEPLOYED, version, run) for one in history if run)
+
+
 def failure_in_this_run(history: tuple[Change, ...], version: str) -> str | None:
     """Why the last rollout, of this version, was undone, if an earlier try of this run on Kubeflow did that."""
     run, last = Environment().run_id, history[-1] if history else None

@@ -2,17 +2,22 @@
 
 import gzip
 import os
+import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.events import Progress, emit
+from contract.events import Progress, Waiting, emit
 from steps.common.errors import StepError
 
 _CHUNK_BYTES = 1 << 16  # at most lost when a transfer breaks
 _TIMEOUT_SECONDS = 30
+# Seconds before the next tries of a transfer that broke: Kubeflow does not try a failed step again.
+PAUSES = (1.0, 5.0, 20.0)
+_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def fetch(name: str, sha256: str, base_url: str, folder: Path) -> Path:
@@ -34,13 +39,30 @@ def fetch(name: str, sha256: str, base_url: str, folder: Path) -> Path:
     import requests
 
     url = base_url.rstrip("/") + "/" + name
-    try:
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=_resume))
-    except (requests.RequestException, ValueError) as error:
-        raise StepError(
-            f"{url} could not be fetched ({error}): run again to go on where it broke off, name another mirror in "
-            f"data.mnist_url, or put the file into {folder}"
-        ) from error
+    pauses = iter(PAUSES)
+    while True:
+        try:
+            return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=_resume))
+        except (requests.RequestException, ValueError) as error:
+            pause = next(pauses, None) if _may_pass(error) else None
+            if pause is None:
+                raise StepError(
+                    f"{url} could not be fetched ({error}): run again to go on where it broke off, name another mirror "
+                    f"in data.mnist_url, or put the file into {folder}"
+                ) from error
+            emit(Waiting(f"{url} could not be fetched ({error}): once more in {pause:g} s", "preprocess"))
+            time.sleep(pause)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the next try may succeed: the connection broke, or the server says later."""
+    import requests
+
+    if isinstance(error, requests.HTTPError):
+        return error.response is not None and (
+            error.response.status_code in _LATER or error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        )
+    return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
 
 
 def _resume(url: str, output_file: str, _: Any) -> None:

@@ -95,7 +95,8 @@ def test_a_new_step_has_its_image_its_pod_and_its_job(project: Path, tmp_path: P
     assert "census" in json.loads(python(project, "-c", names))
     python(project, "-m", "pipeline", "compile", "--output", str(tmp_path / "pipeline.yaml"))
     pipeline, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
-    tasks = pipeline["root"]["dag"]["tasks"]
+    dags = [component["dag"] for component in pipeline["components"].values() if "dag" in component]
+    [tasks] = [dag["tasks"] for dag in dags if "census" in dag["tasks"]]
     assert tasks["census"]["taskInfo"]["name"] == "count classes"
     container = pipeline["deploymentSpec"]["executors"]["exec-census"]["container"]
     assert re.fullmatch(r".*-census:[0-9a-f]{16}", container["image"])

@@ -255,3 +255,15 @@ def test_in_a_cluster_every_pod_is_asked_for_what_the_archive_holds(
         assert len(log()) == 1
         deploy_model(model, verdict)
         assert '"unchanged": true' in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_deploy_that_was_killed_and_is_tried_again_has_deployed(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first try switched and was killed before it could say so; the second finds everything done."""
+    monkeypatch.setenv("RUN_ID", "r1")
+    verdict = judged(model)
+    for run, unchanged in (("r1", "false"), ("r1", "false"), ("r2", "true")):
+        monkeypatch.setenv("RUN_ID", run)
+        deploy_model(model, verdict)
+        assert f'"unchanged": {unchanged}' in capsys.readouterr().out.splitlines()[-1]

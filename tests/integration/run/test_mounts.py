@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from steps.analyse.analyse import analyse
+from steps.common.settled import recall, remember
 from steps.deploy.deploy import deploy
 from steps.embed.embed import embed
 from steps.index.index import index
@@ -61,8 +62,13 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
     for name in ("data", "model", "deploy-model"):
         (volumes / name).mkdir(parents=True)
     data = PARAMS["data"]
+    monkeypatch.setenv("RUN_ID", "run-1")  # so that each step records for the report
+    monkeypatch.setenv("VOLUMES", str(volumes))
+    remember("work", "UNCHANGED", {})
     with mounted("preprocess", volumes, monkeypatch):
         ids = preprocess(data)
+        recall("work", "preprocess")
+    (volumes / "model/runs/run-1/settled.json").unlink()
     with mounted("validate", volumes, monkeypatch):
         others = {"embedding_size": PARAMS["train"]["embedding_size"], "factory": PARAMS["index"]["factory"]}
         validate(ids, data, PARAMS["validate"], source=data["source"], allow_lost_classes=[], **others)
@@ -72,7 +78,6 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
         embeddings = embed(ids["gallery"], network, PARAMS["embed"])
     with mounted("index", volumes, monkeypatch):
         faiss = index(embeddings, PARAMS["index"])
-    monkeypatch.setenv("RUN_ID", "run-1")
     with mounted("analyse", volumes, monkeypatch):
         settings = judging()
         verdict = analyse(ids["test"], network, faiss, ids["validation"], **settings)

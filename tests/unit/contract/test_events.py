@@ -1,4 +1,4 @@
-"""The events of a step: written as one JSON object a line, read from any line that holds one."""
+"""The events of a step: written as one line each, read from any line that holds one."""
 
 import json
 from typing import Any
@@ -19,6 +19,7 @@ from contract.events import (
     emit,
     line,
     parse,
+    to_json,
 )
 
 BEFORE: dict[str, Any] = {
@@ -79,10 +80,17 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("event", "content"), LINES, ids=lambda value: type(value).__name__)
 def test_an_event_is_a_line_with_the_keys_that_it_always_had(event: Event, content: dict[str, Any]) -> None:
-    text = line(event)
+    text = to_json(event)
     assert json.loads(text) == content
     assert "\n" not in text
     assert parse(text) == event
+
+
+def test_a_word_stands_before_the_json() -> None:
+    """Kubeflow Pipelines 2.17.0 returns a line of an archived log blank that is a JSON object and nothing else."""
+    text = line(Started("train"))
+    assert text == 'event {"event": "started", "step": "train"}'
+    assert parse(text) == Started("train")
 
 
 def test_a_verdict_of_an_earlier_version_is_read() -> None:

@@ -17,12 +17,13 @@ from tests.support.settings import PROJECT_FILE
 
 PROJECT = load_project(PROJECT_FILE)
 SERVING = "infra/torchserve/kustomization.yaml"
+VOLUMES = "infra/pv-pvc/kustomization.yaml"
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the kustomizations."""
-    for file in KUSTOMIZATIONS:
+    for file in (*KUSTOMIZATIONS, VOLUMES):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     return tmp_path
@@ -54,6 +55,35 @@ def test_pinning_changes_the_image_and_nothing_else(tree: Path) -> None:
     lines = zip(before.splitlines(), (tree / SERVING).read_text().splitlines(), strict=True)
     changed = [(old.split()[0], new.split()[0]) for old, new in lines if old != new]
     assert changed == [("newName:", "newName:")]
+
+
+def test_pinning_writes_the_names_of_claims_and_account(tree: Path) -> None:
+    """They are chosen in project.yaml alone."""
+    pin(PROJECT, tree)
+    before = (tree / VOLUMES).read_text()
+    kubeflow = PROJECT.kubeflow.model_copy(update={"claim_prefix": "digits-", "service_account": "digits-pipeline"})
+    digits = PROJECT.model_copy(update={"kubeflow": kubeflow})
+    rollback = KUSTOMIZATIONS["deploy"]
+    assert set(pin(digits, tree)) == {tree / SERVING, tree / rollback, tree / VOLUMES}
+    wanted = {"data-claim=digits-data-pvc", "model-claim=digits-train-model-pvc", "account=digits-pipeline"}
+    wanted |= {"deploy-model-claim=digits-deploy-model-pvc"}
+    assert wanted <= literals(tree / VOLUMES)
+    assert wanted - {"data-claim=digits-data-pvc"} <= literals(tree / rollback)
+    assert {"claim=digits-deploy-model-pvc", "account=digits-pipeline"} <= literals(tree / SERVING)
+    assert pin(digits, tree) == []
+    pin(PROJECT, tree)
+    assert (tree / VOLUMES).read_text() == before
+
+
+def test_the_claim_of_serving_in_its_own_namespace_stays(tree: Path) -> None:
+    path = tree / SERVING
+    path.write_text(path.read_text().replace("- claim=deploy-model-pvc", "- claim=serving-model-pvc"))
+    pin(PROJECT, tree)
+    assert "claim=serving-model-pvc" in literals(path)
+
+
+def literals(path: Path) -> set[str]:
+    return set(yaml.safe_load(path.read_text())["configMapGenerator"][0]["literals"])
 
 
 def test_an_old_tag_is_replaced_whatever_its_form(tree: Path) -> None:

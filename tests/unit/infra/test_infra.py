@@ -79,6 +79,30 @@ def test_the_namespace_setting_is_used_everywhere(tmp_path: Path) -> None:
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "train-pipeline", "namespace": "elsewhere"}]
 
 
+def test_the_names_of_claims_and_account_are_used_everywhere(tmp_path: Path) -> None:
+    """As `make pin` writes them where projects share a namespace."""
+    shutil.copytree(FOLDER, tmp_path / "pv-pvc")
+    path = tmp_path / "pv-pvc/kustomization.yaml"
+    text = path.read_text().replace("account=train-pipeline", "account=digits-train-pipeline")
+    for claim in CLAIMS.values():
+        text = text.replace(f"-claim={claim}", f"-claim=digits-{claim}")
+    path.write_text(text)
+    made = built(path.parent)
+    for volume, claim in CLAIMS.items():
+        pv, pvc = (
+            made["PersistentVolume", f"{project_name()}-{volume}"],
+            made["PersistentVolumeClaim", f"digits-{claim}"],
+        )
+        assert pv["spec"]["claimRef"]["name"] == f"digits-{claim}"
+        assert pvc["spec"]["volumeName"] == f"{project_name()}-{volume}"
+        assert pvc["spec"]["resources"]["requests"]["storage"] == setting(f"{volume}-size")
+    account = "digits-train-pipeline"
+    binding = made["RoleBinding", account]
+    assert ("ServiceAccount", account) in made
+    assert (binding["roleRef"]["name"], binding["subjects"][0]["name"]) == (account, account)
+    assert not [name for _, name in made if name in (*CLAIMS.values(), "train-pipeline")]
+
+
 def test_pods_have_only_the_rights_that_kubeflow_needs() -> None:
     role = next(one for (kind, _), one in built(FOLDER).items() if kind == "Role")
     allowed = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 from pathlib import Path
 
 import kubernetes_validate
@@ -200,6 +201,27 @@ def test_serving_in_its_own_namespace(tmp_path: Path) -> None:
     assert volumes["deploy-model"]["persistentVolumeClaim"]["claimName"] == "serving-model-pvc"
     alert = made["PrometheusRule", "torchserve"]["spec"]["groups"][0]["rules"][0]["expr"]
     assert set(re.findall(r'namespace="(\w+)"', alert)) == {"serving"}
+
+
+def test_account_and_claims_are_those_that_the_project_names(tmp_path: Path) -> None:
+    """`make pin` writes them where projects share a namespace."""
+    made = changed(tmp_path, account="digits-pipeline", claim="digits-deploy-model-pvc")
+    assert made["RoleBinding", "rollout"]["subjects"][0]["name"] == "digits-pipeline"
+    (claim,) = [
+        volume["persistentVolumeClaim"]["claimName"] for volume in pod(made)["volumes"] if "emptyDir" not in volume
+    ]
+    assert claim == "digits-deploy-model-pvc"
+    target = shutil.copytree(FOLDER / "rollback", tmp_path / "rollback")
+    path = target / "kustomization.yaml"
+    text = path.read_text().replace("account=train-pipeline", "account=digits-pipeline")
+    path.write_text(
+        text.replace("claim=deploy-model", "claim=digits-deploy-model").replace("claim=train", "claim=digits-train")
+    )
+    for folder, prefix in ((FOLDER / "rollback", ""), (target, "digits-")):
+        spec = built(folder)["Job", "rollback"]["spec"]["template"]["spec"]
+        assert spec["serviceAccountName"] == (f"{prefix}pipeline" if prefix else ACCOUNT)
+        claims = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in spec["volumes"][:2]}
+        assert claims == {"deploy-model": f"{prefix}deploy-model-pvc", "model": f"{prefix}train-model-pvc"}
 
 
 def test_images_are_this_projects(base: Objects) -> None:

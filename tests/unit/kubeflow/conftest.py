@@ -12,7 +12,7 @@ import yaml
 
 from contract.paths import ROOT
 from steps.registry import STEP_NAMES
-from tests.stand_ins.kfp import Kfp
+from tests.stand_ins.kfp import Kfp, node
 from tests.stand_ins.kfp_http import Server
 from tests.support.forked import Forked
 from tests.support.kubeflow_project import DEPLOYED, IMPORTS, Run, environment, git, log
@@ -22,7 +22,7 @@ from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 @pytest.fixture
 def kfp() -> Kfp:
     made = Kfp()
-    made.script, made.logs = list(DEPLOYED), {f"pod-{step}": log(step) for step in STEP_NAMES}
+    made.script, made.logs = list(DEPLOYED), {node(step): log(step) for step in STEP_NAMES}
     return made
 
 

@@ -73,6 +73,12 @@ def test_each_step_mounts_the_volumes_it_uses_and_no_others(compiled: tuple[Spec
         assert mounts == {f"/{volume}": CLAIMS[volume] for volume in TASKS[step].volumes}
 
 
+def test_a_prefix_is_part_of_every_claim(tmp_path: Path) -> None:
+    _, executors = package(tmp_path / "p.yaml", claim_prefix="digits-")
+    claims = {mount["constant"] for executor in executors.values() for mount in executor["pvcMount"]}
+    assert claims == {f"digits-{claim}" for claim in CLAIMS.values()}
+
+
 def test_the_claims_are_those_of_infra() -> None:
     claims = {path.stem for path in (ROOT / "infra/pv-pvc/base").glob("*-pvc.yaml")}
     assert claims == set(CLAIMS.values())
@@ -130,6 +136,35 @@ def numbers(given: dict[str, str]) -> dict[str, float]:
         **{"cpuRequest": number(given["cpu"]), "cpuLimit": number(given["cpu_limit"])},
         **{"memoryRequest": number(given["memory"]), "memoryLimit": number(given["memory_limit"])},
     }
+
+
+def test_every_pod_may_run_where_podsecurity_is_restricted(tmp_path: Path) -> None:
+    _, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
+    assert set(executors) == {f"exec-{task}" for task in TASKS}
+    for executor in executors.values():
+        context = executor["securityContext"]
+        assert context == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
+
+
+def test_every_request_fits_a_node_of_two_processors_beside_others(compiled: tuple[Spec, Spec]) -> None:
+    for executor in compiled[0]["deploymentSpec"]["executors"].values():
+        assert executor["container"]["resources"]["cpuRequest"] <= 0.5
+
+
+def test_the_package_names_what_runs(compiled: tuple[Spec, Spec], tmp_path: Path) -> None:
+    """The first step ends a run of the same code, parameters and data; so the code's name changes with any image."""
+
+    def code(pipeline: Spec) -> str:
+        return str(
+            pipeline["root"]["dag"]["tasks"]["preprocess"]["inputs"]["parameters"]["code"]["runtimeValue"]["constant"]
+        )
+
+    first = code(compiled[0])
+    assert first == code(package(tmp_path / "p.yaml")[0])
+    assert first != code(package(tmp_path / "p.yaml", serving_namespace=None)[0])
+    elsewhere = PROJECT.model_copy(update={"registry": "elsewhere.example"})
+    write_package(elsewhere, tmp_path / "q.yaml")
+    assert first != code(next(yaml.safe_load_all((tmp_path / "q.yaml").read_text())))
 
 
 def test_every_step_is_retried(compiled: tuple[Spec, Spec]) -> None:
@@ -201,9 +236,9 @@ def test_a_webhook_gets_a_report_of_every_run(tmp_path: Path) -> None:
     assert secret["secretName"] == "slack"
     assert secret["keyToEnv"] == [{"envVar": "WEBHOOK_URL", "secretKey": "url"}]
     named = {name: [one["name"] for one in executor.get("fieldPathAsEnv", [])] for name, executor in executors.items()}
-    assert {name for name, fields in named.items() if fields == ["RUN_ID"]} == {
-        *("exec-analyse", "exec-deploy", "exec-report")
-    }
+    assert {name for name, fields in named.items() if fields == ["RUN_ID"]} == {f"exec-{task}" for task in tasks}
+    mounts = {name: {mount["mountPath"] for mount in executor["pvcMount"]} for name, executor in executors.items()}
+    assert all("/model" in paths for paths in mounts.values()), "where the run keeps what its steps said"
     assert (
         pipeline["deploymentSpec"]["executors"]["exec-report"]["container"]["image"] == references(PROJECT)["validate"]
     )

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
-from pipeline.kubeflow.schedule import schedule, unschedule
+from pipeline.kubeflow.schedule import ScheduledRunError, schedule, unschedule
 from pipeline.kubeflow.submit import submit
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
@@ -104,6 +104,54 @@ def test_there_is_at_most_one_recurring_run(server: Server, kfp: Kfp) -> None:
     assert (kfp.recurring, kfp.runs) == ([], [])
 
 
+def test_a_schedule_is_not_removed_under_its_run(server: Server, kfp: Kfp) -> None:
+    """Kubernetes would delete the workflow of the run with it, and the run would say RUNNING for ever."""
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *")
+    running = kfp.fire(kfp.recurring[0], look("RUNNING", train="RUNNING"))
+    kfp.fire(kfp.recurring[0], look("SUCCEEDED"))
+    with pytest.raises(ScheduledRunError, match=f"details/{running['run_id']}; make unschedule again .* NOW=1"):
+        unschedule(connected, PROJECT)
+    assert [one["status"] for one in kfp.recurring] == ["DISABLED"]
+    assert running["state"] == "RUNNING"
+    running["state"], running["script"] = "SUCCEEDED", [{"state": "SUCCEEDED"}]
+    assert unschedule(connected, PROJECT) == 1
+    assert kfp.recurring == []
+
+
+def test_a_schedule_is_removed_now_after_its_run_was_stopped(
+    server: Server, kfp: Kfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *")
+    running, states = kfp.fire(kfp.recurring[0], look("RUNNING", train="RUNNING")), []
+    delete = kfp._delete_recurring
+
+    def seen(id: str, **more: Any) -> Any:
+        states.append(running["state"])
+        return delete(id, **more)
+
+    kfp._delete_recurring = seen  # type: ignore[method-assign]
+    monkeypatch.setattr("pipeline.kubeflow.schedule._POLL_SECONDS", 0.01)
+    ended = threading.Timer(0.3, lambda: running.update(state="FAILED"))
+    ended.start()
+    assert unschedule(connected, PROJECT, now=True) == 1
+    ended.join()
+    assert (kfp.recurring, states) == ([], ["FAILED"])
+
+
+def test_a_changed_schedule_leaves_the_run_of_the_former_one_alone(server: Server, kfp: Kfp) -> None:
+    connected = Kubeflow(f"http://{server.address}", "right", None)
+    changed = (connected, PROJECT, PARAMS, "revision", "0 0 4 * * *")
+    schedule(connected, PROJECT, PARAMS, "revision", "0 0 3 * * *")
+    running = kfp.fire(kfp.recurring[0], look("RUNNING", train="RUNNING"))
+    assert schedule(*changed) == "updated"
+    assert [one["status"] for one in kfp.recurring] == ["DISABLED", "ENABLED"]
+    running["state"] = "SUCCEEDED"
+    assert schedule(*changed) == "unchanged"
+    assert [one["status"] for one in kfp.recurring] == ["ENABLED"]
+
+
 def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
     assert run("schedule", "--cron", "0 3 * * *").stdout.startswith("schedule created: ")
     assert [one["trigger"]["cron_schedule"]["cron"] for one in kfp.recurring] == ["0 0 3 * * *"]
@@ -124,6 +172,18 @@ def test_status_lists_the_last_runs_with_their_verdicts(run: Run, kfp: Kfp, serv
     assert [line.split("  ")[2] for line in lines] == ["RUNNING", "FAILED", "REJECTED", "DEPLOYED"]
     assert lines[1].endswith("no node")
     assert lines[3].endswith("abc: good enough")
+
+
+def test_the_page_of_a_run_is_one_that_exists(server: Server, kfp: Kfp) -> None:
+    """Behind `kubectl port-forward svc/ml-pipeline` there is the API alone."""
+    host = f"http://{server.address}"
+    assert Kubeflow(host, "right", None).ui("r1") == f"{host}/#/runs/details/r1"
+    kfp.has_pages = False
+    told = Kubeflow(host, "right", None).ui("r1")
+    assert told.startswith(
+        "run r1; kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80 shows it at http://local"
+    )
+    assert host not in told
 
 
 def test_a_server_that_is_down_is_named() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.images.tag import tag
-from tests.stand_ins.kfp import Kfp, look
+from tests.stand_ins.kfp import Kfp, look, node
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, Run, environment, git, log, made
 
@@ -63,7 +63,7 @@ def test_the_same_revision_reuses_pipeline_and_version(run: Run, kfp: Kfp) -> No
         (look("SUCCEEDED", **GATED, deploy="SKIPPED"), {}, "REJECTED good enough"),
         (
             look("SUCCEEDED", **GATED, deploy="SUCCEEDED"),
-            {"pod-deploy": log("deploy", unchanged=True)},
+            {node("deploy"): log("deploy", unchanged=True)},
             "UNCHANGED abc",
         ),
     ],
@@ -76,6 +76,16 @@ def test_every_successful_run_has_its_outcome(run: Run, kfp: Kfp, script: Any, l
     assert done.stdout.splitlines()[-1].startswith(word)
 
 
+def test_a_run_with_nothing_to_do_says_so(run: Run, kfp: Kfp) -> None:
+    """It ends after preprocess, which says how; without its log, the word follows from the states of the steps."""
+    kfp.script = [look("SUCCEEDED", preprocess="SUCCEEDED", **{"condition-1": "SKIPPED"})]
+    said = "UNCHANGED abc: good enough"
+    kfp.logs[node("preprocess")] += f'event {{"event": "settled", "step": "preprocess", "outcome": "{said}"}}\n'
+    assert run("submit", "--wait", "--poll", "0.1").stdout.splitlines()[-1] == said
+    kfp.logs.clear()
+    assert run("submit", "--wait", "--poll", "0.1").stdout.splitlines()[-1].startswith("UNCHANGED there was nothing to")
+
+
 def test_without_logs_the_outcome_is_known_and_the_reason_is_not(run: Run, kfp: Kfp) -> None:
     kfp.logs.clear()
     done = run("submit", "--wait", "--poll", "0.1")
@@ -84,12 +94,30 @@ def test_without_logs_the_outcome_is_known_and_the_reason_is_not(run: Run, kfp: 
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, state: str) -> None:
+def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, tmp_path: Path, state: str) -> None:
     kfp.script = [look(state, preprocess="SUCCEEDED", train="FAILED")]
-    kfp.logs["pod-train"] = log("train", "failed", error="the loss is NaN: lower train.learning_rate")
-    done = run("submit", "--wait", "--poll", "30")
+    kfp.logs[node("train")] = log("train", "failed", error="the loss is NaN: lower train.learning_rate")
+    done = run("submit", "--wait", "--poll", "30", GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
     assert done.returncode == 1
     assert f"the run ended as {state}: train failed: the loss is NaN: lower train.learning_rate" in done.stderr
+    summary = (tmp_path / "summary.md").read_text()
+    assert "train failed: the loss is NaN" in summary
+    assert "| preprocess | SUCCEEDED | 7 | things |" in summary
+
+
+def test_behind_the_pages_logs_are_read_from_them(run: Run, kfp: Kfp) -> None:
+    """As with the address of a multi-user server, whose gateway leads to the pages."""
+    kfp.behind_pages, kfp.namespaces = True, ("mine",)
+    done = run("submit", "--wait", "--poll", "0.1", KFP_NAMESPACE="mine")
+    assert done.stdout.splitlines()[-1] == "DEPLOYED abc: good enough"
+    assert "train         things\n" in done.stdout
+
+
+def test_a_step_that_was_tried_again_has_the_log_of_its_last_pod(run: Run, kfp: Kfp) -> None:
+    kfp.script = [look("SUCCEEDED", **{**GATED, "train": "SUCCEEDED/FAILED/SUCCEEDED"}, deploy="SUCCEEDED")]
+    kfp.logs[node("train", 1)] = log("train", made="60 epochs")
+    kfp.logs[node("train")] = log("train", "failed", error="killed")
+    assert "train         60 epochs\n" in run("submit", "--wait", "--poll", "0.1").stdout
 
 
 def test_a_run_goes_on_after_the_deadline(run: Run, kfp: Kfp) -> None:

@@ -124,7 +124,55 @@ def test_a_run_whose_pods_never_start_is_stopped_at_the_deadline(run: Run, kfp: 
     done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no pod of the run has started within 0.01 minutes, so it was stopped")
-    assert f"see that the claims {', '.join(CLAIMS)} are bound (kubectl get pvc -n kubeflow;" in done.stderr
+    assert "see that the project's claims are bound (kubectl get pvc -n kubeflow;" in done.stderr
+    assert kfp.runs[0]["state"] == "CANCELING"
+
+
+FULL = "0/1 nodes are available: 1 Insufficient cpu."
+REFUSED = 'pods "train-1" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+
+
+def cluster_with(folder: Path, *, pods: list[Any] | None = None, nodes: dict[str, Any] | None = None) -> str:
+    """A PATH with a kubectl that knows bound claims, and these pods and Argo nodes of a run."""
+    path = kubectl(folder, dict.fromkeys(CLAIMS, "Bound"))
+    (folder / "pods.json").write_text(json.dumps({"items": pods or []}))
+    (folder / "workflows.json").write_text(json.dumps({"items": [{"status": {"nodes": nodes or {}}}]}))
+    asked = f'case "$*" in *"get pods"*) cat {folder}/pods.json;; *"get workflows"*) cat {folder}/workflows.json;;'
+    (folder / "kubectl").write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/asked\n{asked} *) cat {folder}/answer.json;; esac\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("done_before", [{}, {"preprocess": "SUCCEEDED", "validate": "SUCCEEDED"}])
+def test_a_pod_that_fits_no_node_ends_the_wait_with_its_cause(
+    run: Run, kfp: Kfp, tmp_path: Path, done_before: dict[str, Any]
+) -> None:
+    kfp.script = [look("RUNNING", **done_before, train="RUNNING/PENDING")]
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": FULL}
+    path = cluster_with(tmp_path / "bin", pods=[{"status": {"conditions": [unschedulable]}}])
+    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01", PATH=path)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"so it was stopped: Unschedulable: {FULL}\n")
+    assert ("no pod of train" if done_before else "no pod of the run") in done.stderr
+    assert "train: pending\n" in done.stdout
+    assert kfp.runs[0]["state"] == "CANCELING"
+    asked = (tmp_path / "bin/asked").read_text()
+    assert f"get pods -n kubeflow -l pipeline/runid={kfp.runs[0]['run_id']} " in asked
+
+
+def test_a_pod_that_is_always_refused_ends_the_wait_before_the_deadline(run: Run, kfp: Kfp, tmp_path: Path) -> None:
+    """Argo retries each level of the workflow: after the step's own retries, the step as a whole."""
+    refused_once = look("RUNNING", train="RUNNING/FAILED/FAILED/FAILED")
+    again = look("RUNNING", train="RUNNING/FAILED/FAILED/FAILED")
+    tasks = again["run_details"]["task_details"]
+    tasks.append({**next(task for task in tasks if task["display_name"] == "train(0)"), "display_name": "train(1)"})
+    kfp.script = [refused_once, again]
+    node = {"1": {"type": "Pod", "displayName": "executor(0)", "phase": "Error", "message": REFUSED}}
+    done = run("submit", "--wait", "--poll", "0.1", PATH=cluster_with(tmp_path / "bin", nodes=node))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no pod of train starts, though it was tried as often as")
+    assert done.stderr.endswith(f"so it was stopped: {REFUSED}\n")
     assert kfp.runs[0]["state"] == "CANCELING"
 
 

@@ -1,4 +1,4 @@
-"""The graph: each step in its image, no cache of kfp, and a gate of two conditions."""
+"""The graph: each step in its image, no cache of kfp, a condition on work to do, and the gate."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ import yaml
 from kfp import compiler, dsl
 
 from contract.events import Event, Resumed, Started
+from pipeline import components
 from pipeline.local.display import EventLog
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
@@ -53,14 +54,21 @@ def test_no_step_installs_anything(compiled: dict[str, Any]) -> None:
     assert "pip install" not in yaml.safe_dump(compiled)
 
 
-def test_deploy_depends_on_both_conditions(compiled: dict[str, Any]) -> None:
-    assert "deploy" not in compiled["root"]["dag"]["tasks"]
+def test_deploy_depends_on_the_condition_on_accuracy(compiled: dict[str, Any]) -> None:
+    """Each condition is a pod on Kubeflow, so there are two: whether there is work, and the gate."""
+    assert set(compiled["root"]["dag"]["tasks"]) == {"preprocess", "condition-1"}
     conditions = [task["triggerPolicy"]["condition"] for _, task in tasks(compiled) if "triggerPolicy" in task]
-    assert conditions == [
-        "inputs.parameter_values['pipelinechannel--analyse-accuracy'] > "
+    assert sorted(conditions) == [
+        "inputs.parameter_values['pipelinechannel--analyse-accepted_accuracy'] > "
         "inputs.parameter_values['pipelinechannel--baseline']",
-        "inputs.parameter_values['pipelinechannel--analyse-better'] == true",
+        "inputs.parameter_values['pipelinechannel--preprocess-settled'] == false",
     ]
+    (gated,) = [
+        set(dag["dag"]["tasks"])
+        for dag in compiled["components"].values()
+        if "deploy" in str(dag.get("dag")) and "deploy" in dag["dag"]["tasks"]
+    ]
+    assert gated == {"deploy"}
 
 
 def test_thresholds_and_scores_are_numbers(compiled: dict[str, Any]) -> None:
@@ -68,13 +76,33 @@ def test_thresholds_and_scores_are_numbers(compiled: dict[str, Any]) -> None:
     assert inputs["baseline"]["parameterType"] == "NUMBER_DOUBLE"
     outputs = compiled["components"]["comp-analyse"]["outputDefinitions"]
     assert outputs["parameters"]["accuracy"]["parameterType"] == "NUMBER_DOUBLE"
-    assert outputs["parameters"]["better"]["parameterType"] == "BOOLEAN"
+    assert outputs["parameters"]["accepted_accuracy"]["parameterType"] == "NUMBER_DOUBLE"
     kinds = {name: artifact["artifactType"]["schemaTitle"] for name, artifact in outputs["artifacts"].items()}
     assert kinds == {"metrics": "system.Metrics", "confusion": "system.ClassificationMetrics", "report": "system.HTML"}
 
 
 def test_training_waits_for_validation(compiled: dict[str, Any]) -> None:
-    assert "validate" in compiled["root"]["dag"]["tasks"]["train"]["dependentTasks"]
+    assert "validate" in dict(tasks(compiled))["train"]["dependentTasks"]
+
+
+def test_preprocess_knows_every_parameter_of_a_run(compiled: dict[str, Any]) -> None:
+    """It ends a run whose parameters are those of the last one, so none may be unknown to it."""
+    given = compiled["root"]["dag"]["tasks"]["preprocess"]["inputs"]["parameters"]
+    known = {value["componentInputParameter"] for value in given.values() if "componentInputParameter" in value}
+    assert known == set(compiled["root"]["inputDefinitions"]["parameters"])
+
+
+def test_preprocess_compares_every_parameter(volumes: Path) -> None:
+    def work(**change: Any) -> str:
+        given = {**arguments(PROJECT, PARAMS), **change}
+        return str(components.preprocess(**given, code="code")[4])
+
+    first = work()
+    assert first == work()
+    for name, value in arguments(PROJECT, PARAMS).items():
+        if name != "data":  # which decides the ids
+            other: Any = {**value, "other": 1} if isinstance(value, dict) else f"{value}1"
+            assert work(**{name: other}) != first, name
 
 
 def test_every_parameter_has_a_value_and_none_a_default(compiled: dict[str, Any]) -> None:

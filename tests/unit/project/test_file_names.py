@@ -37,7 +37,7 @@ PRODUCTS = {
         "report.html",
     ),  # verdicts
     *("*.mar", "model.json", "network.onnx", "provenance.json", "MAR-INF/MANIFEST.json"),  # archives
-    *("current.json", "audit.jsonl", "versions/*.json"),  # releases
+    *("current.json", "audit.jsonl", "versions/*.json", "settled.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
     *("journal.log", "trials.png"),  # make tune
     "pipeline.yaml",  # make compile

@@ -26,6 +26,7 @@ def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv("SERVING_URL", before.url)
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         monkeypatch.setattr(rollout, "POLL_SECONDS", 0.002)
+        monkeypatch.setattr(rollout, "LATER_SECONDS", 0.2)
         monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 10)  # where it waits for what never comes, a test fails
         monkeypatch.setattr(deployment, "BACKOFF_SECONDS", 0.001)
         monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)

@@ -1,12 +1,13 @@
 """The cluster's half of a switch: pods are rolled and asked before it counts, and whatever fails is taken back."""
 
-import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contract.events import Progress, parse
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
@@ -15,7 +16,7 @@ from steps.deploy.release.journal import read_status
 from steps.deploy.release.switch import SwitchError
 from tests.stand_ins.kubernetes import Cluster, crashed, unschedulable, waiting
 from tests.stand_ins.kubernetes_http import Server, Service
-from tests.support.switching import answers, log, serve
+from tests.support.switching import answers, log, pointed, serve
 
 
 def test_all_pods_serve_the_version_before_the_run_ends(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,9 +25,9 @@ def test_all_pods_serve_the_version_before_the_run_ends(cluster: Cluster, capsys
     assert [pod.version for pod in cluster.pods] == ["v1", "v1"]
     assert log() == [("deployed", "v1")]
     assert read_status().finished
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [event["doing"] for event in events].count("asking the Service") == 1
-    counts = [event["done"] for event in events if event["doing"] == "rolling out"]
+    events = [event for line in capsys.readouterr().out.splitlines() if isinstance(event := parse(line), Progress)]
+    assert [event.doing for event in events].count("asking the Service") == 1
+    counts = [event.done for event in events if event.doing == "rolling out"]
     assert counts == sorted(counts)
     assert cluster.used == {
         ("apps", "deployments", "torchserve", "get"),
@@ -84,6 +85,32 @@ def test_the_first_model_that_does_not_come_up_leaves_no_pointer_and_no_stamp(cl
         serve("v1")
     assert (cluster.stamp, cluster.image, read_pointer()) == (None, "serving:old", None)
     assert log() == [("deployed", "v1"), ("undone", None)]
+
+
+QUOTA = 'pods "torchserve-1" is forbidden: exceeded quota: small, requested: cpu=1, used: cpu=2, limited: cpu=2'
+
+
+def test_pods_that_a_quota_or_a_policy_refuses_are_explained(cluster: Cluster) -> None:
+    serve("v1")
+    cluster.refused["v2"] = QUOTA
+    with pytest.raises(SwitchError, match=f"became ready within its progressDead.*: FailedCreate: {QUOTA}"):
+        serve("v2")
+    assert (cluster.stamp, pointed().version) == ("v1", "v1")
+
+
+def test_the_way_back_to_a_replica_set_that_exists_has_a_deadline_too(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kubernetes then never says ProgressDeadlineExceeded."""
+    monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 60)
+    serve("v1")
+    serve("v2")
+    cluster.refused["v1"] = QUOTA
+    began = time.monotonic()
+    assert main(["rollback"]) == 1
+    assert time.monotonic() - began < 20
+    assert f"FailedCreate: {QUOTA}" in capsys.readouterr().err
+    assert (cluster.stamp, pointed().version) == ("v2", "v2")
 
 
 def test_pods_that_never_come_are_not_waited_for_without_end(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,6 @@ def serving(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ),
         (["predict", "{tmp}/image.png", "--url", "ftp://x"], "error: --url ftp://x is no address of a server: give"),
         (["predict", "{tmp}/image.png", "--url", "http://x:y"], "error: --url http://x:y is no address of a server"),
-        (["predict", "{tmp}/image.png"], "error: nothing is deployed yet, {tmp}/deploy-model/current.json does not"),
         (["start"], "error: nothing is deployed yet, {tmp}/deploy-model/current.json does not exist: run make run"),
     ],
 )
@@ -134,6 +133,23 @@ def labels() -> Iterator[str]:
     """The address of a server with predictions."""
     with listening(Labels) as url:
         yield url
+
+
+def test_the_name_is_the_projects_where_nothing_was_deployed(
+    image: Path, labels: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As behind a tunnel to a cluster; in an image, which has no project.yaml, the pointer is missed."""
+    (image.parent / "project.yaml").write_text("name: x\n")
+    host = labels.removesuffix("/predictions/x")
+    words = ("predict", image, "--url", host, "--volumes", image.parent)
+    monkeypatch.setattr("serving.commands.ROOT", image.parent / "nowhere")
+    status, error = serving(monkeypatch, capsys, *words)
+    assert status == 2
+    assert error.startswith(f"error: nothing is deployed yet, {image.parent}/deploy-model/current.json does not exist")
+    monkeypatch.setattr("serving.commands.ROOT", image.parent)
+    monkeypatch.setattr(sys, "argv", [str(word) for word in ("serving", *words)])
+    assert main() == 0
+    assert "label       7" in capsys.readouterr().out
 
 
 def test_the_other_images_are_predicted_beside_a_bad_file(

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contract.events import Warned, parse
+from contract.events import Progress, Waiting, Warned, parse
 from contract.paths import ROOT
 from steps.common.errors import StepError
 from steps.common.images import shards
 from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.dataset import read_split
-from steps.preprocess import collect, content
+from steps.preprocess import collect, content, download
 from steps.preprocess.preprocess import preprocess
 from steps.preprocess.sources import mnist, scan
 from steps.preprocess.sources.sample import SAMPLE
@@ -256,8 +256,9 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_mnist_is_fetched_resumed_and_fetched_once(
-    volumes: Path, mirror: str, capsys: pytest.CaptureFixture[str]
+    volumes: Path, mirror: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(download, "PAUSES", ())
     data: dict[str, Any] = {**DATA, "source": "mnist", "mnist_url": mirror}
     with pytest.raises(StepError, match="run again to go on where it broke off"):
         preprocess(data)
@@ -271,8 +272,36 @@ def test_mnist_is_fetched_resumed_and_fetched_once(
     count = len(Mirror.requests)
     assert preprocess(data) == ids
     assert len(Mirror.requests) == count
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert any(event.get("doing") == "fetch t10k-labels-idx1-ubyte.gz" for event in events)
+    events = [parse(line) for line in capsys.readouterr().out.splitlines()]
+    assert "fetch t10k-labels-idx1-ubyte.gz" in [one.doing for one in events if isinstance(one, Progress)]
+
+
+def test_a_transfer_that_breaks_is_tried_again_by_the_step_itself(
+    volumes: Path, mirror: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kubeflow Pipelines 2.17 does not try a failed step again."""
+    monkeypatch.setattr(download, "PAUSES", (0.01,))
+    preprocess({**DATA, "source": "mnist", "mnist_url": mirror})
+    assert str(Mirror.requests[1]).startswith("bytes="), "and goes on where it broke off"
+    waits = [one for line in capsys.readouterr().out.splitlines() if isinstance(one := parse(line), Waiting)]
+    assert len(waits) == 1
+    assert "could not be fetched" in waits[0].message
+
+
+def test_a_file_that_is_not_there_is_not_asked_for_again(
+    volumes: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PAUSES", (60.0,))
+    asked: list[str] = []
+
+    def missing(self: Any) -> None:
+        asked.append(self.path)
+        self.send_error(404)
+
+    monkeypatch.setattr(Mirror, "do_GET", missing)
+    with pytest.raises(StepError, match="404"):
+        preprocess({**DATA, "source": "mnist", "mnist_url": mirror})
+    assert len(asked) == 1
 
 
 def test_a_file_with_another_checksum_is_refused(volumes: Path, mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:

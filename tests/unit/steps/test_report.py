@@ -11,6 +11,7 @@ import pytest
 
 from contract.events import Verdict
 from steps.common import progress
+from steps.common.errors import StepError
 from steps.report import report as reporter
 from steps.report.report import report
 from tests.support.web import Said, Web
@@ -53,14 +54,62 @@ def finish(*steps: str) -> None:
     [
         (("analyse", "deploy"), "SUCCEEDED", "digits: SUCCESS abc: because, run r1"),
         (("analyse",), "SUCCEEDED", "digits: REJECTED because, run r1"),
-        (("analyse",), "FAILED", "digits: FAILED (FAILED) no memory, run r1"),
-        ((), "CANCELLED", "digits: FAILED (CANCELLED) no memory, run r1"),
+        (("analyse",), "FAILED", "digits: FAILED no memory, run r1"),
+        ((), "CANCELLED", "digits: FAILED no memory, run r1"),
     ],
 )
 def test_every_end_has_its_word(webhook: Told, steps: tuple[str, ...], state: str, text: str) -> None:
     finish(*steps)
     report("digits", state, "no memory")
     assert webhook == [{"text": text}]
+
+
+def test_a_failed_run_names_the_step_and_its_sentence(webhook: Told) -> None:
+    """Kubeflow Pipelines 2.17.0 gives the exit handler `"error": {}`, which kfp makes None."""
+    finish("preprocess")
+    with pytest.raises(StepError), progress.running("train"):
+        raise StepError("the loss is NaN: lower train.learning_rate")
+    report("digits", "FAILED", None)
+    assert webhook == [{"text": "digits: FAILED train: the loss is NaN: lower train.learning_rate, run r1"}]
+
+
+def test_a_killed_step_is_named(webhook: Told) -> None:
+    """It wrote that it started, and nothing after that."""
+    finish("preprocess")
+    running = progress.running("train")
+    running.__enter__()
+    report("digits", "FAILED", None)
+    assert webhook[0]["text"].startswith("digits: FAILED train: it ended without a word, as a step that is killed")
+
+
+def test_a_step_that_succeeds_when_tried_again_has_not_failed(webhook: Told) -> None:
+    with pytest.raises(StepError), progress.running("analyse"):
+        raise StepError("the volume is away")
+    finish("analyse", "deploy")
+    report("digits", "SUCCEEDED", None)
+    assert webhook == [{"text": "digits: SUCCESS abc: because, run r1"}]
+
+
+def test_a_run_that_nothing_recorded_has_its_state(webhook: Told) -> None:
+    report("digits", "FAILED", None)
+    assert webhook == [{"text": "digits: FAILED its state is FAILED, and no step said why, run r1"}]
+
+
+def test_a_run_with_nothing_to_do_says_how_it_ends(webhook: Told) -> None:
+    finish("preprocess")
+    progress.settled("preprocess", "UNCHANGED abc: because")
+    report("digits", "SUCCEEDED", None)
+    assert webhook == [{"text": "digits: UNCHANGED abc: because, run r1"}]
+
+
+def test_a_record_that_cannot_be_written_hides_no_failure(
+    webhook: Told, volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (volumes / "model").mkdir(parents=True)
+    (volumes / "model/runs").write_text("in the way")
+    with pytest.raises(StepError, match="no images"), progress.running("preprocess"):
+        raise StepError("no images")
+    assert '"error": "no images"' in capsys.readouterr().out
 
 
 def test_another_run_is_another_matter(webhook: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from contract.events import Epoch, parse
 from contract.paths import ROOT
 from steps.common.errors import StepError
 from steps.common.models.embedding import embed_images, load_network
@@ -149,13 +150,12 @@ def test_training_reports_each_epoch(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     id = train(*splits, QUICK)
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    epochs = [event for event in events if event["event"] == "epoch"]
-    assert [(event["epoch"], event["epochs"]) for event in epochs] == [(1, 2), (2, 2)]
+    epochs = [event for line in capsys.readouterr().out.splitlines() if isinstance(event := parse(line), Epoch)]
+    assert [(event.epoch, event.epochs) for event in epochs] == [(1, 2), (2, 2)]
     history = json.loads((volumes / "model/network" / id / "history.json").read_text())
     for told, kept in zip(epochs, history, strict=True):
-        assert told["loss"] == kept["loss"]
-        assert 0 <= told["validation_accuracy"] == kept["validation_accuracy"] <= 1
+        assert told.loss == kept["loss"]
+        assert 0 <= told.validation_accuracy == kept["validation_accuracy"] <= 1
 
 
 KILLED = f"""

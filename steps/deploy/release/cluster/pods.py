@@ -10,6 +10,12 @@ def deadline_exceeded(status: Any) -> bool:
     )
 
 
+def refusal(status: Any) -> str:
+    """Why the API refuses the Deployment's pods, as a quota or a policy does; nothing if it does not."""
+    failures = [one for one in status.conditions or () if one.type == "ReplicaFailure" and one.status == "True"]
+    return f"{failures[0].reason}: {failures[0].message}" if failures else ""
+
+
 def reason(pod: Any) -> str:
     """Why a pod is not ready, in Kubernetes' words; nothing if it is ready, or starts."""
     for condition in pod.status.conditions or ():

@@ -10,11 +10,14 @@ from contract.events import Progress, emit
 from contract.journal import Template
 from serving.golden import Golden, GoldenError, read_golden
 from steps.deploy.release.cluster.deployment import NAME, Deployment, RolloutError, UnreachableError
-from steps.deploy.release.cluster.pods import deadline_exceeded
+from steps.deploy.release.cluster.pods import deadline_exceeded, refusal
 from steps.deploy.release.cluster.service import ask
 
 POLL_SECONDS = 2.0
-ROLLOUT_SECONDS = 1800.0  # the Deployment's own deadline, progressDeadlineSeconds, is what ends a stuck rollout
+ROLLOUT_SECONDS = 1800.0  # in all; a rollout that is stuck ends after the Deployment's progressDeadlineSeconds
+# How much later than Kubernetes we say so ourselves: it sets no such condition on the way to a ReplicaSet that exists.
+LATER_SECONDS = 30.0
+_DEFAULT_DEADLINE_SECONDS = 600  # Kubernetes' own
 
 
 class Rollout:
@@ -91,6 +94,7 @@ class Rollout:
             UnreachableError: the API does not answer.
         """
         end, said, stuck = time.monotonic() + ROLLOUT_SECONDS, "", 0
+        moved, last = time.monotonic(), (-1, -1, -1)
         while True:
             try:
                 deployment = self._deployment.read()
@@ -110,10 +114,14 @@ class Rollout:
             ready = max(0, (status.available_replicas or 0) - left)
             if seen and updated >= wanted and left <= 0 and ready >= updated:
                 return int(updated)
-            why = self._deployment.reasons(version, deployment.spec.selector.match_labels) if seen else ""
+            if (counts := (updated, left, ready)) != last:
+                moved, last = time.monotonic(), counts
+            told = self._deployment.reasons(version, deployment.spec.selector.match_labels) if seen else ""
+            why = "; ".join(filter(None, (refusal(status) if seen else "", told)))
             # Twice in a row, since the first may be of the template before.
             stuck = stuck + 1 if seen and deadline_exceeded(status) else 0
-            exceeded = stuck > 1
+            limit_seconds = (deployment.spec.progress_deadline_seconds or _DEFAULT_DEADLINE_SECONDS) + LATER_SECONDS
+            exceeded = stuck > 1 or time.monotonic() - moved > limit_seconds
             if exceeded or time.monotonic() > end:
                 limit = "within its progressDeadlineSeconds" if exceeded else f"in {ROLLOUT_SECONDS:g} s"
                 raise RolloutError(
