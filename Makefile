@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits serve predict rollback versions gc images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run splits tune serve predict rollback versions gc images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,6 +32,9 @@ run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker
 
 splits: install  ## show how the images are split, and why: make splits [VOLUMES=folder]
 	@$(RUN) pipeline splits
+
+tune: install  ## search for better parameters: make tune [TRIALS=20] [MINUTES=30]
+	@$(RUN) pipeline tune $(if $(TRIALS),--trials '$(TRIALS)') $(if $(MINUTES),--minutes '$(MINUTES)')
 
 serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # refuses an unknown runner

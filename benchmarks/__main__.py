@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, runs, scale, serving, training, unknown, verdicts
+from benchmarks import images, index, runs, scale, serving, training, unknown, verdicts
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "verdicts": verdicts.measure,
+    "index": index.measure,
     "runs": runs.measure,
     "serving": serving.measure,
     "images": images.measure,

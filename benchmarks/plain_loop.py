@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from steps.common.images.dataset import Split
+from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
-from steps.train.network import Network
 from steps.train.parameters import Train
 
 

@@ -22,15 +22,16 @@ from typing import Any
 import faiss
 import torch
 
-from benchmarks.formats import importable, measure_formats, script
+from benchmarks.formats import measure_formats, script
 from contract.paths import ROOT
 from serving import client
-from serving.model import payload
+from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from serving.torchserve import launch
 from steps.common.digest import file_sha256
 from steps.common.images import decode as images
+from steps.common.models.embedding import load_network
 
 CLIENTS = (1, 32)
 IMAGE = ROOT / "samples/7.png"
@@ -116,7 +117,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
     store = volumes / "plain"
     if not store.exists():
         store.mkdir()
-        script(importable(unpacked), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
+        script(load_network(unpacked).cpu(), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
         command: list[Any] = [
             sys.executable,
             "-m",
@@ -191,7 +192,7 @@ def _until_answered(url: str, process: Any, version: str | None = None) -> float
 def _loop_without_server(unpacked: Path) -> float:
     """Images per second of the predictor alone, in one process and one thread, from files to answers."""
     faiss.omp_set_num_threads(1)
-    predictor = Predictor(unpacked, images, payload)
+    predictor = Predictor(unpacked, images, payload, deadline)
     requests = [Request(IMAGE.read_bytes())] * _BATCH
     predictor.answer(requests)
     rates = []

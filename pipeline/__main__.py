@@ -59,6 +59,16 @@ COMMANDS = (
         "counts of each class. Nothing is trained, and no draw is kept.",
     ),
     _here(
+        "tune",
+        "search for better parameters of training, on validation",
+        _VOLUMES,
+        _PARAMS,
+        argument("--trials", type=int, default=20, help="trials in all, with those of earlier calls (default: 20)"),
+        argument("--minutes", type=positive, default=30, help="no trial begins later than this (default: 30)"),
+        description="Try values of the parameters of training between the ranges in steps/train/parameters.py, and "
+        "print the best. Only the validation split is looked at. Ended at any time, the next call goes on.",
+    ),
+    _here(
         "gc",
         "show or delete what nothing on the volumes needs any more",
         _VOLUMES,

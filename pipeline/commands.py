@@ -46,6 +46,16 @@ def gc(options: Namespace) -> int:
     return 0
 
 
+def tune(options: Namespace) -> int:
+    """Search for better parameters of training."""
+    params = load_params(options.params)
+
+    from pipeline.local.tune import tune
+
+    tune(params, options.volumes, _console(), trials=options.trials, minutes=options.minutes)
+    return 0
+
+
 def images(options: Namespace) -> int:
     """Build the images that this machine's Docker lacks."""
     project, console = load_project(options.project), _console()

@@ -5,3 +5,7 @@ from contract.errors import InputError
 
 class StepError(InputError):
     """A step cannot go on; the message says why, and what to do."""
+
+
+class DivergedError(StepError):
+    """Training diverged, which other parameters may not."""

@@ -26,6 +26,15 @@ class NoEffect:
     """Marks a parameter that cannot change the step's result, such as a limit of memory: it is not part of an id."""
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """Marks a parameter that `make tune` varies between two values; `log`: evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
 class Parameters(BaseModel):
     """The parameters of a step: each field has a type, a range and a description, and stands nowhere else."""
 
@@ -51,9 +60,7 @@ class ImageFormat(Parameters, extra="ignore"):
 class Batches(Parameters, extra="ignore"):
     """How images are embedded; other keys of the section `embed` are ignored."""
 
-    batch_size: Annotated[Count, NoEffect()] = Field(
-        description="images embedded at a time; does not change the result"
-    )
+    batch_size: Annotated[Count, NoEffect()] = Field(description="images read at a time; does not change the result")
 
 
 class Neighbours(Parameters, extra="ignore"):

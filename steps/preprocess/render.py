@@ -4,6 +4,7 @@ An image is decoded once for all three. Only a JPEG that is decoded for its pixe
 though it is in colour, is decoded a second time, at that fraction of the time: it is served that way, too.
 """
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,5 +111,6 @@ def _is_drafted(data: bytes, size: int, mode: str, max_pixels: int) -> bool:
     """Whether a JPEG is decoded at a fraction of its size, or without its colours."""
     image = read_header(data, max_pixels)
     before = image.mode, image.size
-    image.draft(mode, (2 * size, 2 * size))
+    with suppress(Exception):  # Pillow raises nearly anything for damaged data; `pixels` says it in words
+        image.draft(mode, (2 * size, 2 * size))
     return (image.mode, image.size) != before

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import pickle
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
@@ -23,19 +22,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contract.environment import Environment
 from contract.events import Epoch, Resumed, Warned, emit
-from steps.common.errors import StepError
+from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
 from steps.common.images.facts import mean_and_deviation
 from steps.common.images.mapped import MappedImages, read_ahead
-from steps.train import network as network_module
+from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
 from steps.train.machine import chosen_device, has_bfloat16
-from steps.train.network import Network
 from steps.train.parameters import Train
 
-_PIECE_BYTES = 4 << 20  # pixels that are read, or looked at for validation, at a time
+_PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,9 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             total += loss.detach()
         mean_loss = total.item() / batches
         if not np.isfinite(mean_loss):
-            raise StepError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
+            raise DivergedError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
         if rank == 0:
-            accuracy = _validation_accuracy(learner, split, validation, device)
+            accuracy = _validation_accuracy(learner, split, validation, device, batch_size)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
             emit(Epoch(epoch + 1, parameters.epochs, mean_loss, accuracy, "train"))
@@ -229,14 +227,13 @@ def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, parameters.learning_rate, total_steps=steps, pct_start=warmup)
 
 
-def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device) -> float:
+def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device, step: int) -> float:
     """Return the share of validation images whose nearest class centre is that of their class."""
     number = {label: i for i, label in enumerate(split.classes)}
     labels = np.array([number[validation.classes[label]] for label in validation.labels])
     learner.eval()
     right = 0
     with torch.inference_mode():
-        step = max(1, min(1024, _PIECE_BYTES // int(np.prod(validation.images.shape[1:]))))
         for start, found in zip(range(0, len(labels), step), validation.batches(step), strict=True):
             images = torch.from_numpy(found).to(device)
             nearest = learner.arcface.cosines(learner.network(images)).argmax(1).cpu().numpy()
@@ -286,7 +283,6 @@ def _save(network: Network, parameters: Train, channels: int, history: list[dict
     config = {"channels": channels, "widths": parameters.widths, "embedding_size": parameters.embedding_size}
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
-    shutil.copyfile(network_module.__file__, folder / "network.py")
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -41,8 +41,8 @@ def check_labels(splits: Splits, min_images_per_class: int, max_class_ratio: flo
         if len(wrong):
             yield _broken(name, f"labels are 0 to {len(split.classes) - 1}", wrong[:_NAMED].tolist(), file)
     train = splits["train"]
-    numbers = Counter(train.labels.tolist())
-    counts = {label: numbers[i] for i, label in enumerate(train.classes)}
+    found = Counter(train.labels.tolist())
+    counts = {label: found[i] for i, label in enumerate(train.classes)}
     file = train.path / "labels.npy"
     if len(counts) < 2:
         yield _broken("train", "at least two classes", sorted(counts), file)

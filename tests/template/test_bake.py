@@ -139,8 +139,8 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
         ("x" * (NAME_LENGTH - 1) + " y", "x" * (NAME_LENGTH - 1)),
     ],
 )
-def test_any_name_gives_a_valid_one(tool: Run, out: Path, answer: str, name: str) -> None:
-    done = tool("cookiecutter", ROOT, "--no-input", f"project_slug={answer}")
+def test_any_name_gives_a_valid_one(bake: Run, out: Path, answer: str, name: str) -> None:
+    done = bake(ROOT, "--no-input", f"project_slug={answer}")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / name / "project.yaml").name == name
     assert [path.name for path in out.iterdir()] == [name]
@@ -161,8 +161,8 @@ TITLES = [
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_any_title_is_kept(tool: Run, out: Path, title: str) -> None:
-    done = tool("cookiecutter", ROOT, answers=f"{title}\nsome-name\n{title}\n")
+def test_any_title_is_kept(bake: Run, out: Path, title: str) -> None:
+    done = bake(ROOT, answers=f"{title}\nsome-name\n{title}\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / "some-name/project.yaml").title == title
     assert (out / "some-name/README.md").read_text().splitlines()[0] == f"# {title}"
@@ -181,14 +181,14 @@ def test_any_title_is_kept(tool: Run, out: Path, title: str) -> None:
         ("x" * (TITLE_LENGTH - 1) + " y", "x" * (TITLE_LENGTH - 1)),
     ],
 )
-def test_a_title_becomes_one_line_of_text(tool: Run, out: Path, answer: str, title: str) -> None:
-    done = tool("cookiecutter", ROOT, "--no-input", f"project_title={answer}", "project_slug=x", f"author={answer}")
+def test_a_title_becomes_one_line_of_text(bake: Run, out: Path, answer: str, title: str) -> None:
+    done = bake(ROOT, "--no-input", f"project_title={answer}", "project_slug=x", f"author={answer}")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / "x/project.yaml").title == title
 
 
-def test_name_follows_from_the_title(tool: Run, out: Path) -> None:
-    done = tool("cookiecutter", ROOT, answers="Bird songs of 2026!\n\n\n")
+def test_name_follows_from_the_title(bake: Run, out: Path) -> None:
+    done = bake(ROOT, answers="Bird songs of 2026!\n\n\n")
     assert done.returncode == 0
     project = load_project(out / "bird-songs-of-2026/project.yaml")
     assert (project.name, project.title) == ("bird-songs-of-2026", "Bird songs of 2026!")
@@ -206,9 +206,9 @@ def test_at_most_eight_questions_each_with_a_default() -> None:
     assert set(asked["__prompts__"]) == set(questions)
 
 
-def test_an_existing_folder_is_left_alone(tool: Run, out: Path) -> None:
+def test_an_existing_folder_is_left_alone(bake: Run, out: Path) -> None:
     (out / NAME).mkdir()
-    done = tool("cookiecutter", ROOT, "--no-input")
+    done = bake(ROOT, "--no-input")
     assert done.returncode == 1
     assert done.stdout == f'Error: "{NAME}" directory already exists\n'
     assert files(out) == []

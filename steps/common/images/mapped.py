@@ -17,10 +17,11 @@ from steps.common.errors import StepError
 from steps.common.images.facts import packed
 from steps.common.images.shards import PIXELS, ROWS, Shards, Table
 
-_RESIDENT_BYTES = 64 << 20
+_RESIDENT_BYTES = 16 << 20
 _FAULT_BYTES = 64 << 10  # Linux maps the pages around one that is touched
-_AHEAD = 3  # pieces that are read while one is used
+_AHEAD = 2  # pieces that are read while one is used
 _TRIES = 3
+_ITERATED = 64  # images that are read at a time where they are taken one by one
 
 Rows = TypeVar("Rows")
 Rows_contra = TypeVar("Rows_contra", contravariant=True)
@@ -35,7 +36,7 @@ class ByRows(Protocol[Rows_contra]):
 class MappedImages:
     """Images uint8 [N, H, W, C] of these keys, like an array: by a number, a slice, or an array of rows.
 
-    At most some 64 MiB of what was read stay in this process; the operating system keeps more where it has room.
+    At most some 16 MiB of what was read stay in this process; the operating system keeps more where it has room.
 
     Args:
         shards: Where they are.
@@ -114,6 +115,10 @@ class MappedImages:
             for mapped in self._maps:
                 mapped.madvise(mmap.MADV_DONTNEED)
         return found
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        pieces = (slice(start, start + _ITERATED) for start in range(0, len(self), _ITERATED))
+        return (image for piece in pieces for image in self[piece])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:] if dtype is None else self[:].astype(dtype)

@@ -129,6 +129,7 @@ def test_clients_that_send_single_bytes_delay_no_other_client(server: TorchServe
     assert asked >= 20
 
 
+@pytest.mark.slow
 def test_many_of_the_largest_requests_at_once_are_answered(server: TorchServe) -> None:
     before = [process.pid for process in processes(server)]
     body = os.urandom(LIMIT)

@@ -55,11 +55,11 @@ import sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
-import decode, payload, predictor
+import deadline, decode, payload, predictor
 opened = []
 sys.addaudithook(lambda event, found: opened.append(Path(str(found[0])).name) if event == "open" else None)
 sys.addaudithook(lambda event, _: sys.exit(f"it unpickles: {event}") if event.startswith("pickle.") else None)
-predictor.Predictor(folder, decode, payload)
+predictor.Predictor(folder, decode, payload, deadline)
 sys.exit(None if opened == ["model.json", "labels.json"] and "torch" not in sys.modules else f"it opened {opened}")
 """
 

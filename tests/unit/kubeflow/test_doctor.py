@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from contract.paths import ROOT
 from pipeline.kubeflow.cluster import claims_namespace
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
+from tests.support.forked import Forked
+from tests.support.kubeflow_project import IMPORTS
 from tests.support.settings import PROJECT_FILE
 
 CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
@@ -30,7 +31,14 @@ def kubectl(folder: Path, answer: dict[str, Any] | None) -> None:
     (folder / "kubectl").chmod(0o755)
 
 
-def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: Any) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def here() -> Iterator[Forked]:
+    """This repository's own commands."""
+    with Forked(ROOT, "pipeline", IMPORTS, os.environ) as commands:
+        yield commands
+
+
+def doctor(tmp_path: Path, here: Forked, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: Any) -> dict[str, str]:
     """The lines of the doctor, by the name of the check."""
     kubectl(tmp_path / "bin", answer)
     settings = yaml.safe_load(PROJECT_FILE.read_text())
@@ -43,8 +51,7 @@ def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: 
             **{"KFP_HOST": f"http://{server.address}", "KFP_TOKEN": "right"},
             "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         }
-        command = [sys.executable, "-m", "pipeline", "doctor", "--project", path]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = here.run("doctor", "--project", path, environment=environment)
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert all(line.startswith(("ok      ", "NOT OK  ")) for line in lines)
@@ -52,8 +59,8 @@ def doctor(tmp_path: Path, kfp: Kfp, answer: dict[str, Any] | None, **kubeflow: 
     return {line[8:].split(": ")[0]: line for line in lines}
 
 
-def test_every_check_can_pass(tmp_path: Path) -> None:
-    said = doctor(tmp_path, Kfp(), BOUND)
+def test_every_check_can_pass(tmp_path: Path, here: Forked) -> None:
+    said = doctor(tmp_path, here, Kfp(), BOUND)
     said.pop("revision")  # this working tree's
     assert "names other images than those of 127.0.0.1" in said.pop("manifests"), "which have a real registry's"
     checked = {"params.yaml", "torch", "images", "Kubeflow", "claims", "serving"}
@@ -61,10 +68,10 @@ def test_every_check_can_pass(tmp_path: Path) -> None:
     assert [line for line in said.values() if not line.startswith("ok ")] == []
 
 
-def test_every_failed_check_says_what_to_do(tmp_path: Path) -> None:
+def test_every_failed_check_says_what_to_do(tmp_path: Path, here: Forked) -> None:
     kfp = Kfp(token="another")
     kfp.images = set()
-    said = doctor(tmp_path, kfp, None, gpus=1)
+    said = doctor(tmp_path, here, kfp, None, gpus=1)
     assert "answers; it lacks preprocess" in said["images"]
     assert said["Kubeflow"].startswith("NOT OK  Kubeflow: http")
     assert "set KFP_TOKEN" in said["Kubeflow"]
@@ -80,37 +87,43 @@ def test_every_failed_check_says_what_to_do(tmp_path: Path) -> None:
         ([*BOUND["items"][:2], {"metadata": {"name": CLAIMS[2]}, "status": {}}], "deploy-model-pvc in namespace"),
     ],
 )
-def test_a_missing_or_unbound_claim_is_named(tmp_path: Path, items: list[dict[str, Any]], message: str) -> None:
-    said = doctor(tmp_path, Kfp(), {"items": items})
+def test_a_missing_or_unbound_claim_is_named(
+    tmp_path: Path, here: Forked, items: list[dict[str, Any]], message: str
+) -> None:
+    said = doctor(tmp_path, here, Kfp(), {"items": items})
     assert said["claims"].startswith("NOT OK")
     assert message in said["claims"]
 
 
 @pytest.mark.parametrize(("there", "well"), [("2", True), ("1", False), (None, False)])
-def test_gpus_are_counted_if_the_settings_request_any(tmp_path: Path, there: str | None, well: bool) -> None:
+def test_gpus_are_counted_if_the_settings_request_any(
+    tmp_path: Path, here: Forked, there: str | None, well: bool
+) -> None:
     allocatable = {"nvidia.com/gpu": there} if there else {}
     said = doctor(
-        tmp_path, Kfp(), {"items": [{"metadata": {"name": "n"}, "status": {"allocatable": allocatable}}]}, gpus=2
+        tmp_path, here, Kfp(), {"items": [{"metadata": {"name": "n"}, "status": {"allocatable": allocatable}}]}, gpus=2
     )
     assert said["GPU"].startswith("ok") is well
 
 
-def test_a_wrong_setting_ends_the_checks(tmp_path: Path) -> None:
-    said = doctor(tmp_path, Kfp(), BOUND, retries="many")
+def test_a_wrong_setting_ends_the_checks(tmp_path: Path, here: Forked) -> None:
+    said = doctor(tmp_path, here, Kfp(), BOUND, retries="many")
     assert list(said) == [str(tmp_path / "project.yaml"), "params.yaml"]
     assert "kubeflow.retries: is 'many'" in said[str(tmp_path / "project.yaml")]
 
 
-def test_a_cluster_without_the_deployment_says_how_to_create_it(tmp_path: Path) -> None:
-    said = doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]})
+def test_a_cluster_without_the_deployment_says_how_to_create_it(tmp_path: Path, here: Forked) -> None:
+    said = doctor(tmp_path, here, Kfp(), {"items": BOUND["items"][:3]})
     assert said["serving"].startswith("NOT OK  serving: namespace kubeflow has no Deployment torchserve")
     assert "kubectl apply -k infra/torchserve, or kubeflow.serving_namespace: null" in said["serving"]
-    assert "serving" not in doctor(tmp_path, Kfp(), {"items": BOUND["items"][:3]}, serving_namespace=None)
+    assert "serving" not in doctor(tmp_path, here, Kfp(), {"items": BOUND["items"][:3]}, serving_namespace=None)
 
 
-def test_the_namespace_of_the_runs_must_be_that_of_the_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_namespace_of_the_runs_must_be_that_of_the_claims(
+    tmp_path: Path, here: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KFP_NAMESPACE", "mine")
-    said = doctor(tmp_path, Kfp(namespaces=("mine",)), BOUND)
+    said = doctor(tmp_path, here, Kfp(namespaces=("mine",)), BOUND)
     assert f"in namespace mine, and infra/pv-pvc makes their claims in {claims_namespace()}: set" in said["Kubeflow"]
 
 

@@ -16,11 +16,11 @@ from tests.support.kubeflow_project import DEPLOYED, GATED, Run, environment, gi
 
 
 def test_submit_creates_everything_and_waits_for_the_outcome(
-    run: Run, kfp: Kfp, committed: Path, tmp_path: Path
+    run_anew: Run, kfp: Kfp, committed: Path, tmp_path: Path
 ) -> None:
     kfp.token = "a-token-of-the-test"
     more = {"KFP_TOKEN": kfp.token, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
-    done = run("submit", "--wait", "--poll", "0.1", **more)
+    done = run_anew("submit", "--wait", "--poll", "0.1", **more)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "DEPLOYED abc: good enough"
     assert "preprocess: running\npreprocess: succeeded\n" in done.stdout
@@ -122,9 +122,9 @@ def test_an_expired_token_ends_the_wait(run: Run, kfp: Kfp) -> None:
     assert "the run goes on: http" in done.stderr
 
 
-@pytest.mark.parametrize(("answer", "stopped"), [("y", True), ("n", False)])
+@pytest.mark.parametrize(("answer", "stopped"), [("y", True), pytest.param("n", False, marks=pytest.mark.slow)])
 def test_ctrl_c_asks_whether_to_stop_the_run(
-    run: Run, kfp: Kfp, server: Server, committed: Path, answer: str, stopped: bool
+    registered: Path, kfp: Kfp, server: Server, answer: str, stopped: bool
 ) -> None:
     kfp.script = [look("RUNNING", train="RUNNING")]
     terminal, other = pty.openpty()
@@ -132,7 +132,7 @@ def test_ctrl_c_asks_whether_to_stop_the_run(
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(
         command,
-        cwd=committed,
+        cwd=registered,
         env=environment(server),
         stdin=other,
         text=True,
