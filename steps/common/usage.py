@@ -62,10 +62,10 @@ def exclusive(volume: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def stamp(manifest: Path) -> None:
-    """Renew the stamp of an artefact; without effect on a volume that is mounted read-only."""
+def stamp(path: Path) -> None:
+    """Renew the stamp of an artefact, by its manifest, or of another file; without effect on a read-only volume."""
     with suppress(OSError):
-        os.utime(manifest)
+        os.utime(path)
 
 
 def is_locked(path: Path) -> bool:

@@ -17,6 +17,7 @@ from contract.events import Warned, emit
 from steps.common.code import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.models.contents import NETWORK_FILES
+from steps.common.usage import stamp
 from steps.common.volumes import model_volume
 
 FOLDER = "vectors"
@@ -112,6 +113,7 @@ def opened(name: str, keys: Sequence[str]) -> Iterator[Vectors]:
             vectors = Vectors(keys, file)
             try:
                 file.execute(_TABLE)
+                stamp(path)  # what is used stays, also if nothing is added
                 vectors.load()
             except sqlite3.OperationalError as error:  # out of reach, which is no damage
                 _say(error)

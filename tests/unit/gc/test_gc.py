@@ -19,6 +19,7 @@ from steps.common.errors import StepError
 from steps.common.images.content_key import key_of_pixels
 from steps.common.images.dataset import Rows, open_split, store_images, write_split
 from steps.common.images.facts import packed
+from steps.common.models.kept import opened
 from steps.common.store import produce
 from steps.deploy.__main__ import main
 from steps.deploy.gc import delete as deletion
@@ -351,3 +352,13 @@ def test_the_pixels_that_no_split_names_any_more_go(volumes: Path) -> None:
     assert not (volumes / "data/dataset" / old).exists()
     assert sum(path.stat().st_size for path in volumes.glob("data/pixels/*/*.pixels")) == 4 * 64
     assert told()["delete"] == []
+
+
+def test_embeddings_that_no_run_has_asked_for_go(volumes: Path) -> None:
+    for name in ("old", "asked"):
+        with opened(name, ["key"]) as vectors:
+            vectors.add(np.array([0]), np.ones((1, 4), np.float32))
+    pass_days(volumes, 40)
+    with opened("asked", ["key"]) as vectors:
+        assert vectors.known.all()
+    assert [item["path"] for item in told(yes=True)["delete"]] == [str(volumes / "model/vectors/old.sqlite")]
