@@ -25,6 +25,8 @@ WRONG = [
     ("model", "serving/model/payload.py", "from serving import client"),
     ("model", "serving/model/handler.py", "from contract.paths import ROOT"),
     ("torchserve", "serving/torchserve/server.py", "import serving.follow"),
+    ("torchserve", "serving/torchserve/server.py", "import serving.front.door"),
+    ("front", "serving/front/door.py", "import serving.torchserve.server"),
     ("steps", "steps/embed/embed.py", "from steps.train.arcface import ArcFace"),
     ("steps", "steps/common/store.py", "def late():\n    from steps.train import train"),
     ("circles", "steps/train/arcface.py", "import steps.train.train"),
