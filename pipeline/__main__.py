@@ -93,6 +93,7 @@ COMMANDS = (
         "write the pipeline's package for Kubeflow",
         argument("--output", type=Path, default="pipeline.yaml", help="the package (default: pipeline.yaml)"),
         _PROJECT,
+        _PARAMS,
     ),
     _here(
         "login",

@@ -89,11 +89,12 @@ def serve(options: Namespace) -> int:
 
 def compile(options: Namespace) -> int:
     """Write the pipeline's package."""
-    project = load_project(options.project)
+    project, params = load_project(options.project), load_params(options.params)
 
     from pipeline.kubeflow.compile import write_package
+    from pipeline.pipeline import arguments
 
-    write_package(project, options.output)
+    write_package(project, options.output, arguments(project, params))
     print(f"{options.output}: the pipeline {project.name}")
     return 0
 

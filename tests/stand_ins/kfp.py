@@ -130,7 +130,11 @@ class Kfp:
         documents = list(yaml.load_all(content.file("uploadfile"), yaml.CSafeLoader))
         spec = {"pipeline_spec": documents[0], "platform_spec": documents[1] if len(documents) > 1 else {}}
         one = {"pipeline_id": query["pipelineid"], "name": query["name"], "pipeline_spec": spec}
-        return self._kept(self.versions, "pipeline_version_id", {**one, "display_name": query.get("display_name", "")})
+        return self._kept(
+            self.versions,
+            "pipeline_version_id",
+            {**one, "display_name": query.get("display_name", ""), "description": query.get("description", "")},
+        )
 
     def _create_experiment(self, query: Json, content: Content) -> Json:
         one = content.json("experiment", "display_name")

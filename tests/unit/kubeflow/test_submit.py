@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.images.tag import tag
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, Run, environment, git, log, made
 
 
 def test_submit_creates_everything_and_waits_for_the_outcome(
-    run_anew: Run, kfp: Kfp, committed: Path, tmp_path: Path
+    run_anew: Run, kfp: Kfp, server: Server, committed: Path, tmp_path: Path
 ) -> None:
     kfp.token = "a-token-of-the-test"
     more = {"KFP_TOKEN": kfp.token, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
@@ -25,7 +27,11 @@ def test_submit_creates_everything_and_waits_for_the_outcome(
     assert done.stdout.splitlines()[-1] == "DEPLOYED abc: good enough"
     assert "preprocess: running\npreprocess: succeeded\n" in done.stdout
     commit = git(committed, "rev-parse", "HEAD")
-    assert [version["name"] for version in kfp.versions] == [commit]
+    (version,) = kfp.versions
+    assert re.fullmatch(rf"{commit}-[0-9a-f]{{16}}", version["name"])
+    branch = git(committed, "branch", "--show-current")
+    assert version["description"].startswith(f"commit {commit}, branch {branch}, images {server.address}/")
+    assert f"-train:{tag('train')}, " in version["description"]
     (started,) = kfp.runs
     assert commit[:12] in started["display_name"]
     assert started["service_account"] == "train-pipeline"
