@@ -41,7 +41,7 @@ class Docker:
             DockerMissingError: None is installed, or none answers.
         """
         silent = ""
-        for self._program in filter(shutil.which, _PROGRAMS):
+        for self.program in filter(shutil.which, _PROGRAMS):
             done = self._docker("version", "--format", "{{.Client.Version}}")
             if done.returncode == 0:
                 self._client_version = done.stdout.strip()
@@ -74,7 +74,7 @@ class Docker:
             return True
         if any(words in done.stderr.lower() for words in _UNKNOWN):
             return False
-        raise DockerError(f"{self._program} manifest inspect failed: {_last_line(done.stderr)}")
+        raise DockerError(f"{self.program} manifest inspect failed: {_last_line(done.stderr)}")
 
     def is_insecure(self, host: str) -> bool:
         """Whether the engine is told that a registry speaks plain HTTP.
@@ -106,7 +106,7 @@ class Docker:
         labels: Mapping[str, str],
         caches: Iterable[str],
         on_line: Callable[[str], None],
-        platform: str | None = None,
+        platform: str = "",
     ) -> None:
         """Build an image from the root of the repository.
 
@@ -118,7 +118,7 @@ class Docker:
             labels: The labels of the image.
             caches: Images in a registry whose layers BuildKit may reuse.
             on_line: Called with each line of the output.
-            platform: Another platform than that of the engine, such as `linux/arm64`.
+            platform: Another platform than that of the engine, such as `linux/arm64`; empty for that of the engine.
 
         Raises:
             DockerError: The build failed.
@@ -205,22 +205,22 @@ class Docker:
         return ["--tls-verify=false"] if self._is_podman and is_loopback(image.partition("/")[0]) else []
 
     def _docker(self, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [self._program, *words]
+        command = [self.program, *words]
         try:
             return subprocess.run(command, input=text, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:  # what has this name is no program
-            return subprocess.CompletedProcess(command, 126, "", f"{self._program}: {error.strerror}")
+            return subprocess.CompletedProcess(command, 126, "", f"{self.program}: {error.strerror}")
 
     def _follow(
         self, words: list[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
     ) -> None:
-        if environment is None:
+        if environment is None and not self._is_podman:
             # The builder named default is the engine's own: another one does not have the base images built here.
             environment = {"DOCKER_BUILDKIT": str(int(self._has_buildkit)), "BUILDX_BUILDER": "default"}
         output: list[str] = []
         with subprocess.Popen(
-            [self._program, *words],
-            env={**os.environ, **environment},
+            [self.program, *words],
+            env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -231,7 +231,7 @@ class Docker:
                     output.append(line)
                     on_line(line)
         if process.returncode:
-            raise DockerError(f"{self._program} {words[0]} failed:\n" + "\n".join(output[-15:]))
+            raise DockerError(f"{self.program} {words[0]} failed:\n" + "\n".join(output[-15:]))
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,9 @@
 What needs more than a user and a password, such as a credential helper or an identity token, is left to the engine.
 """
 
+import base64
 import re
+import warnings
 from http import HTTPStatus
 from typing import Any
 
@@ -49,7 +51,6 @@ class Registry:
         self._login = _login(self._host)
         self._policy: dict[str, Any] = {"retries": retries, "backoff": backoff, "seconds": seconds}
         self._http = Http(**self._policy)
-        self._headers = {"Accept": _MANIFESTS}
 
     def has(self, image: str) -> bool:
         """Ask whether the registry holds an image.
@@ -63,10 +64,9 @@ class Registry:
         Raises:
             RegistryError: The registry does not answer, refuses the login, or fails.
         """
-        answer = self._head(image)
+        answer = self._head(image, {})
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            self._log_in(answer.headers.get("WWW-Authenticate", ""))
-            answer = self._head(image)
+            answer = self._head(image, self._authorization(answer.headers.get("WWW-Authenticate", "")))
         if is_elsewhere(answer) or "html" in answer.headers.get("Content-Type", ""):
             raise self._foreign(described(answer))
         if answer.status_code in _DENIED:
@@ -77,15 +77,15 @@ class Registry:
             )
         return answer.status_code == HTTPStatus.OK
 
-    def _head(self, image: str) -> httpx.Response:
+    def _head(self, image: str, authorization: dict[str, str]) -> httpx.Response:
         repository, _, tag = image.removeprefix(f"{self._host}/").rpartition(":")
         where = f"://{self._address}/v2/{repository}/manifests/{tag}"
         try:
-            return self._http.request("HEAD", self._scheme + where, headers=self._headers)
+            return self._http.request("HEAD", self._scheme + where, headers={"Accept": _MANIFESTS, **authorization})
         except NoAnswerError as error:
             if self._scheme == "https" and self._is_insecure():
                 self._scheme = "http"
-                return self._head(image)
+                return self._head(image, authorization)
             raise RegistryError(
                 f"the registry {self._host} does not answer ({error}): start it, or set another `registry` in "
                 "project.yaml; one that speaks plain HTTP must be among the engine's insecure registries"
@@ -111,28 +111,27 @@ class Registry:
             "user who may read and write there"
         )
 
-    def _log_in(self, challenge: str) -> None:
-        """Answer the registry's challenge: with Docker's login, or with a token from its token server."""
+    def _authorization(self, challenge: str) -> dict[str, str]:
+        """The header that answers a registry's challenge: Docker's login, or a token of the registry's token server."""
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() != "bearer":
-            self._http = Http(login=self._login, **self._policy)
-            return
+            text = base64.b64encode(":".join(self._login or ("", "")).encode()).decode()
+            return {"Authorization": f"Basic {text}"} if self._login else {}
         parameters = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = parameters.pop("realm", "")
         if not realm.startswith(("https://", f"{self._scheme}://")):
             raise RegistryError(f"the registry {self._host} asks for the login at {shown(realm)!r}, which is not safe")
-        asked = Http(login=self._login, **self._policy)
         try:
-            answer = asked.request("GET", realm, params=parameters)
-            if answer.is_success:
-                given = content(answer)
-                self._headers["Authorization"] = f"Bearer {given.get('token') or given.get('access_token')}"
+            answer = Http(login=self._login, **self._policy).request("GET", realm, params=parameters)
+            given = content(answer) if answer.is_success else {}
         except NoAnswerError as error:
             raise RegistryError(
                 f"the login server {shown(realm)} of the registry {self._host} does not answer ({error}): try again"
             ) from error
         except ForeignAnswerError as error:
             raise self._foreign(error) from error
+        token = given.get("token") or given.get("access_token")
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _foreign(self, what: object) -> RegistryError:
         return RegistryError(
@@ -144,7 +143,8 @@ class Registry:
 def _login(host: str) -> tuple[str, str] | None:
     """User and password of Docker's settings or of its credential helper; None if there are none that can be read."""
     try:
-        found = auth.load_config().resolve_authconfig(host) or {}
+        with warnings.catch_warnings(action="ignore"):  # a helper that is not installed
+            found = auth.load_config().resolve_authconfig(host) or {}
     except (DockerException, OSError, ValueError):  # the engine's command line may know more
         return None
     user, password = (found.get(key) or found.get(key.title()) for key in ("username", "password"))

@@ -26,6 +26,21 @@ class LoginError(KubeflowError):
     """The server rejects the token, or the token may not do this, or a login page answers in its place."""
 
 
+_REFUSALS: dict[int, tuple[type[KubeflowError], str]] = {
+    HTTPStatus.UNAUTHORIZED: (LoginError, "does not accept the token ({said}): set KFP_TOKEN to a valid one"),
+    HTTPStatus.FORBIDDEN: (
+        LoginError,
+        "does not let this token use the namespace {namespace} ({said}): set KFP_NAMESPACE to one that exists, or ask "
+        "for access to it",
+    ),
+    HTTPStatus.NOT_FOUND: (
+        KubeflowError,
+        "answers Not Found ({said}): see that --host or KFP_HOST is the address of a Kubeflow Pipelines server",
+    ),
+    HTTPStatus.CONFLICT: (AlreadyExistsError, "has it already ({said}): give the project another name"),
+}
+
+
 def unanswered(host: str, cause: object) -> TransientError:
     """The error of a request without an answer.
 
@@ -76,30 +91,8 @@ def refusal(host: str, namespace: str | None, answer: httpx.Response) -> Kubeflo
         after = answer.headers.get("Retry-After", "").strip()
         error.retry_after = float(after) if after.isdecimal() else 0.0
         return error
-    kind: type[KubeflowError]
-    match answer.status_code:
-        case HTTPStatus.UNAUTHORIZED:
-            kind, told = LoginError, f"does not accept the token ({said}): set KFP_TOKEN to a valid one"
-        case HTTPStatus.FORBIDDEN:
-            kind, told = (
-                LoginError,
-                (
-                    f"does not let this token use the namespace {namespace!r} ({said}): set KFP_NAMESPACE to one that "
-                    "exists, or ask for access to it"
-                ),
-            )
-        case HTTPStatus.NOT_FOUND:
-            kind, told = (
-                KubeflowError,
-                (
-                    f"answers Not Found ({said}): see that --host or KFP_HOST is the address of a Kubeflow Pipelines server"
-                ),
-            )
-        case HTTPStatus.CONFLICT:
-            kind, told = AlreadyExistsError, f"has it already ({said}): give the project another name"
-        case _:
-            kind, told = KubeflowError, f"refuses the request ({said})"
-    return kind(f"{host} {told}")
+    kind, told = _REFUSALS.get(answer.status_code, (KubeflowError, "refuses the request ({said})"))
+    return kind(f"{host} {told.format(said=said, namespace=repr(namespace))}")
 
 
 def _message(answer: httpx.Response) -> str:

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 import kfp_server_api as api
 from rich.console import Console
 
-from pipeline.images.build import needed, references
-from pipeline.images.registry import Registry
+from pipeline.images.build import missing, needed, references
 from pipeline.kubeflow import cluster, watch
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.compile import write_package
@@ -44,9 +43,10 @@ def check_images(project: Project) -> None:
         SettingsError: An image is missing.
         RegistryError: The registry gives no answer.
     """
-    registry, images = Registry(project.registry), references(project)
-    if missing := [images[name] for name in needed(project) if not registry.has(images[name])]:
-        raise SettingsError(f"the registry lacks {', '.join(missing)}: push what is missing with make push")
+    if lacking := missing(project):
+        images = references(project)
+        names = ", ".join(images[name] for name in lacking)
+        raise SettingsError(f"the registry lacks {names}: push what is missing with make push")
 
 
 def check_claims(server: Kubeflow) -> None:

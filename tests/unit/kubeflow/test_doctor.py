@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
+from pipeline.kubeflow import doctor as checks
 from pipeline.kubeflow.cluster import claims_namespace
 from tests.stand_ins.kfp import Kfp
 from tests.stand_ins.kfp_http import Server
 from tests.support.forked import Forked
 from tests.support.kubeflow_project import IMPORTS
-from tests.support.settings import PROJECT_FILE
+from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 CLAIMS = ("data-pvc", "train-model-pvc", "deploy-model-pvc")
 THERE = [*CLAIMS, "torchserve"]  # whatever kubectl is asked for
@@ -63,7 +66,7 @@ def test_every_check_can_pass(tmp_path: Path, here: Forked) -> None:
     said = doctor(tmp_path, here, Kfp(), BOUND)
     said.pop("revision")  # this working tree's
     assert "names other images than those of 127.0.0.1" in said.pop("manifests"), "which have a real registry's"
-    checked = {"params.yaml", "torch", "images", "Kubeflow", "claims", "serving"}
+    checked = {"params.yaml", "torch", "engine", "images", "Kubeflow", "claims", "processors", "serving"}
     assert set(said) == {str(tmp_path / "project.yaml"), *checked}
     assert [line for line in said.values() if not line.startswith("ok ")] == []
 
@@ -125,6 +128,38 @@ def test_the_namespace_of_the_runs_must_be_that_of_the_claims(
     monkeypatch.setenv("KFP_NAMESPACE", "mine")
     said = doctor(tmp_path, here, Kfp(namespaces=("mine",)), BOUND)
     assert f"in namespace mine, and infra/pv-pvc makes their claims in {claims_namespace()}: set" in said["Kubeflow"]
+
+
+@pytest.mark.parametrize(
+    ("processors", "message"),
+    [
+        (["amd64", "amd64"], "ok      processors: images and nodes are linux/amd64"),
+        (["arm64"], "NOT OK  processors: nodes are linux/arm64, and the images are for linux/amd64: set kubeflow."),
+        (["arm64", "amd64"], "keep the pods from linux/arm64 by kubeflow.node_selector: {kubernetes.io/arch: ...}"),
+    ],
+)
+def test_the_processors_of_images_and_nodes_are_compared(tmp_path: Path, processors: list[str], message: str) -> None:
+    nodes = [{"metadata": {"name": "n"}, "status": {"nodeInfo": {"architecture": each}}} for each in processors]
+    assert message in doctor(tmp_path, here, Kfp(), {"items": nodes})["processors"]
+
+
+def test_checks_that_hang_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kubectl").write_text("#!/bin/sh\nexec sleep 5\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(checks, "_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = yaml.safe_load(PROJECT_FILE.read_text())
+        (tmp_path / "project.yaml").write_text(yaml.safe_dump({**settings, "registry": address}))
+        began = time.monotonic()
+        found = {
+            check.name: check.found
+            for check in checks.examine(tmp_path / "project.yaml", PARAMS_FILE, f"http://{address}", None, None)
+        }
+        assert time.monotonic() - began < 4  # one after the other they take four times as long
+    hanging = {name for name, text in found.items() if text.startswith("no answer within 1 seconds")}
+    assert hanging >= {"images", "Kubeflow", "claims", "processors", "serving"}
 
 
 def test_the_build_of_torch_is_named_with_what_chose_it() -> None:
