@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune serve predict rollback versions gc images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
+.PHONY: help install run splits tune serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,8 +60,15 @@ image: install  ## build one image: make image STEP=train
 push: install  ## push the images that are missing in the registry: make push [STEP=train]
 	@$(RUN) pipeline push $(STEP)
 
-matrix: install  ## print the images as JSON, for CI's matrix
-	@$(RUN) pipeline matrix
+# The few packages that asking a registry needs, without torch.
+.venv-images/done: pipeline/images/requirements.txt
+	@python3 -m venv --clear .venv-images
+	@.venv-images/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --requirement $<
+	@touch $@
+
+missing: .venv-images/done  ## print the images that the registry lacks, as JSON, for CI; needs no make install
+	@.venv-images/bin/python -m pipeline login >&2
+	@.venv-images/bin/python -m pipeline missing
 
 login: install  ## log in to the registry, if REGISTRY_USER and REGISTRY_PASSWORD are set
 	@$(RUN) pipeline login

@@ -102,9 +102,11 @@ COMMANDS = (
         description="Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD.",
     ),
     _here(
-        "matrix",
-        "print the names of the images, for CI",
-        description="Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step.",
+        "missing",
+        "print the images that the registry lacks, for CI",
+        _PROJECT,
+        description="Print the names of the images that the registry lacks, as JSON; in GitHub Actions, write them to "
+        "the outputs of the step, too.",
     ),
     _here(
         "compare",

@@ -109,11 +109,14 @@ def login(options: Namespace) -> int:
     return 0
 
 
-def matrix(_: Namespace) -> int:
-    """Print the names of the images, for CI."""
+def missing(options: Namespace) -> int:
+    """Print the names of the images that the registry lacks, for CI."""
+    project = load_project(options.project)
+
+    from pipeline.images.build import missing
     from pipeline.images.matrix import write_matrix
 
-    write_matrix()
+    write_matrix(missing(project))
     return 0
 
 

@@ -40,8 +40,12 @@ def copied(project: Path) -> Path:
     return project
 
 
-def prepared(project: Path, registry: str) -> Path:
-    """Give a project another registry, one small test and this interpreter's packages, and commit it."""
+def prepared(project: Path, registry: str, repository: Path | None = None, branch: str = "master") -> Path:
+    """Give a project another registry, one small test and this interpreter's packages, and commit it.
+
+    With a repository, the project is a folder of it, and its workflows move to the repository's root as
+    docs/kubeflow.md says.
+    """
     settings = yaml.safe_load((project / "project.yaml").read_text())
     (project / "project.yaml").write_text(yaml.safe_dump({**settings, "registry": registry}))
     shutil.rmtree(project / "tests", ignore_errors=True)
@@ -55,8 +59,15 @@ def prepared(project: Path, registry: str) -> Path:
         (project / ".venv" / name).symlink_to(Path(sys.prefix, name))
     stamp = {"folder": str((project / ".venv").resolve()), "locks": locks_digest(), "choice": "auto", "build": "cpu"}
     (project / ".venv/installed.json").write_text(json.dumps(stamp))
-    git(project, "init", "-q", "-b", "master")
-    commit(project)
+    shutil.copytree(project / ".venv", project / ".venv-images", symlinks=True)
+    (project / ".venv-images/done").touch()
+    if repository:
+        (project / ".github").rename(repository / ".github")
+        for workflow in (repository / ".github/workflows").iterdir():
+            folder = f"working-directory: {project.relative_to(repository)}"
+            workflow.write_text(workflow.read_text().replace("working-directory: .", folder))
+    git(repository or project, "init", "-q", "-b", branch)
+    commit(repository or project)
     return project
 
 

@@ -118,6 +118,47 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
     assert (project / "project.yaml").read_text() == before
 
 
+def test_cruft_updates_a_title_with_braces(tool: Run, out: Path, clone: Path) -> None:
+    """It renders the stored answers once more."""
+    title, author = "{{ 7 * 7 }} {% if %} {# no #} {", "{{ cookiecutter.nothing }}"
+    done = tool("cruft", "create", clone, answers=f"{title}\nbraces\n{author}\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = out / "braces"
+    before = {name: (project / name).read_text() for name in ("project.yaml", "README.md", "LICENSE")}
+    assert load_project(project / "project.yaml").title == title
+    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "-m", "One")):
+        assert tool("git", *words, cwd=project).returncode == 0
+    for number in range(2):  # the second with the answers that the first has stored
+        (clone / "params.yaml").write_text((clone / "params.yaml").read_text() + f"# newer {number}\n")
+        assert tool("git", "commit", "--quiet", "-am", "Two", cwd=clone).returncode == 0
+        done = tool("cruft", "update", "--skip-apply-ask", cwd=project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert different(["params.yaml"], project, clone) == []
+        assert {name: (project / name).read_text() for name in before} == before
+        assert tool("git", "commit", "--quiet", "-am", "Updated", cwd=project).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("branch", "branches"), [("main", ["master", "main"]), ("trunk/1", ["master", "main", "trunk/1"])]
+)
+def test_the_default_branch_is_that_of_git(tool: Run, out: Path, branch: str, branches: list[str]) -> None:
+    assert tool("git", "config", "--global", "init.defaultBranch", branch).returncode == 0
+    assert tool("cookiecutter", ROOT, "--no-input").returncode == 0
+    readme = (out / NAME / "README.md").read_text()
+    assert f"a push to `{branch}` runs the tests" in " ".join(readme.split())
+    assert "`master`" not in readme
+    workflow = yaml.load((out / NAME / ".github/workflows/ct.yml").read_text(), yaml.BaseLoader)
+    assert workflow["on"]["push"]["branches"] == branches
+
+
+def test_in_a_repository_the_default_branch_is_that_of_its_origin(tool: Run, out: Path, clone: Path) -> None:
+    assert tool("git", "branch", "--move", "main", cwd=clone).returncode == 0
+    assert tool("git", "clone", "--quiet", clone, "larger").returncode == 0
+    done = tool("cookiecutter", ROOT, "--no-input", cwd=out / "larger")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a push to `main` runs" in " ".join((out / "larger" / NAME / "README.md").read_text().split())
+
+
 @pytest.mark.parametrize(
     ("answer", "name"),
     [
