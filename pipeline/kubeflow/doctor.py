@@ -130,7 +130,7 @@ def _engine() -> str:
     try:
         return f"{Docker().program} answers"
     except DockerMissingError as error:
-        return f"none here, which only make images, make push and RUNNER=docker need ({str(error).split('. ')[0]})"
+        return f"{str(error).split('. ')[0]}, by make images, make push and RUNNER=docker alone"
 
 
 def _images(project: Project) -> str:
