@@ -69,7 +69,7 @@ class Docker:
         Raises:
             DockerError: The registry refuses or does not answer.
         """
-        done = self._docker("manifest", "inspect", f"docker://{image}" if self._is_podman else image)
+        done = self._docker("manifest", "inspect", image)
         if done.returncode == 0:
             return True
         if any(words in done.stderr.lower() for words in _UNKNOWN):
