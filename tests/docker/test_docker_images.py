@@ -17,7 +17,6 @@ from pipeline.images.tag import NAMES, source_files, sources, tag
 from pipeline.settings import load_project
 from steps.common.code import deciding_code
 from steps.registry import STEP_NAMES
-from tests.docker.conftest import Run
 from tests.support.engine_tools import copy_out, docker, table
 
 pytestmark = pytest.mark.docker
@@ -39,7 +38,7 @@ def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str],
 
 @pytest.mark.parametrize("modes", [(0o700, 0o600), (0o777, 0o777)], ids=["umask 077", "a file system without modes"])
 def test_the_modes_of_a_checkout_are_not_those_of_an_image(
-    pipeline: Run, project: Path, tmp_path: Path, modes: tuple[int, int]
+    pipeline: Callable, project: Path, tmp_path: Path, modes: tuple[int, int]
 ) -> None:
     tree = tmp_path / "tree"
     for name in ("contract", "pipeline", "steps", "serving", ".dockerignore"):

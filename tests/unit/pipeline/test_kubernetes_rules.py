@@ -87,7 +87,7 @@ def test_a_namespace_has_no_dots(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"a b": "x"}, "has the label 'a b', which must be a name"),
+        ({"a b": "x"}, "has the label 'a b', which must be at most 63"),
         ({"UPPER.example/x": "y"}, "has the label 'UPPER.example/x'"),
         ({"/x": "y"}, "has the label '/x'"),
         ({"a/b/c": "y"}, "has the label 'a/b/c'"),
