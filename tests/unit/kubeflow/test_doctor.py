@@ -138,7 +138,9 @@ def test_the_namespace_of_the_runs_must_be_that_of_the_claims(
         (["arm64", "amd64"], "keep the pods from linux/arm64 by kubeflow.node_selector: {kubernetes.io/arch: ...}"),
     ],
 )
-def test_the_processors_of_images_and_nodes_are_compared(tmp_path: Path, processors: list[str], message: str) -> None:
+def test_the_processors_of_images_and_nodes_are_compared(
+    tmp_path: Path, here: Forked, processors: list[str], message: str
+) -> None:
     nodes = [{"metadata": {"name": "n"}, "status": {"nodeInfo": {"architecture": each}}} for each in processors]
     assert message in doctor(tmp_path, here, Kfp(), {"items": nodes})["processors"]
 
