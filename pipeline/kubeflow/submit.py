@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import kfp_server_api as api
+import yaml
 from rich.console import Console
 
 from pipeline.images.build import missing, needed, references
@@ -86,7 +87,9 @@ def upload(server: Kubeflow, project: Project, params: Params, revision: str) ->
         write_package(project, package, arguments(project, params))  # first, since it may fail
         experiment = server.experiment(project.name)
         pipeline = server.pipeline(project.name, project.title)
-        name = f"{revision}-{digest(package.read_text(encoding='utf-8'))}"
+        # As values: the order of keys, in which kfp writes defaults, differs from process to process.
+        documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+        name = f"{revision}-{digest(documents)}"
         version = server.version(pipeline, name, package, _description(project, revision))
     return Uploaded(experiment, api.V2beta1PipelineVersionReference(pipeline, version))
 

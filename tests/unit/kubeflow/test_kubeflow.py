@@ -251,3 +251,10 @@ def test_a_version_is_what_runs(connected: Kubeflow, kfp: Kfp, monkeypatch: pyte
     assert len(set(names)) == len(names) == 6
     assert [name.partition("-")[0] for name in names] == ["revision"] * 5 + ["later"]
     assert "commit revision, branch " in kfp.versions[0]["description"]
+
+
+@pytest.mark.slow
+def test_the_same_package_of_another_process_is_the_same_version(run_anew: Run, kfp: Kfp) -> None:
+    done = [run_anew("submit", PYTHONHASHSEED=seed).returncode for seed in ("1", "2")]
+    assert done == [0, 0]
+    assert made(kfp) == [1, 1, 1, 2, 0]

@@ -37,14 +37,9 @@ PRODUCTS = {
         "report.html",
     ),  # verdicts
     *("*.mar", "model.json", "network.onnx", "provenance.json", "MAR-INF/MANIFEST.json"),  # archives
-<<<<<<< HEAD
     *("current.json", "audit.jsonl", "versions/*.json", "settled.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
-=======
-    *("current.json", "audit.jsonl", "versions/*.json"),  # releases
-    *("run-*.log", "torchserve.log", "torchserve.json", "response.json"),  # logs and answers
     *("access.log", "error.log", "key_file.json"),  # of a running server
->>>>>>> door
     *("journal.log", "trials.png"),  # make tune
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
