@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune serve predict rollback versions images image push matrix login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +48,9 @@ rollback: install  ## serve an earlier version: make rollback [VERSION=version];
 versions: install  ## list the versions, and when each was served: make versions [REBUILD=1]
 	@$(RUN) steps.deploy versions $(if $(REBUILD),--rebuild)
 
+gc: install  ## show what nothing on the volumes needs any more, or delete it: make gc [YES=1] [VOLUMES=folder]
+	@$(RUN) pipeline gc $(if $(filter 1,$(YES)),--yes)
+
 images: install  ## build the images that are missing here
 	@$(RUN) pipeline images
 
@@ -57,8 +60,15 @@ image: install  ## build one image: make image STEP=train
 push: install  ## push the images that are missing in the registry: make push [STEP=train]
 	@$(RUN) pipeline push $(STEP)
 
-matrix: install  ## print the images as JSON, for CI's matrix
-	@$(RUN) pipeline matrix
+# The few packages that asking a registry needs, without torch.
+.venv-images/done: pipeline/images/requirements.txt
+	@python3 -m venv --clear .venv-images
+	@.venv-images/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --requirement $<
+	@touch $@
+
+missing: .venv-images/done  ## print the images that the registry lacks, as JSON, for CI; needs no make install
+	@.venv-images/bin/python -m pipeline login >&2
+	@.venv-images/bin/python -m pipeline missing
 
 login: install  ## log in to the registry, if REGISTRY_USER and REGISTRY_PASSWORD are set
 	@$(RUN) pipeline login
@@ -114,7 +124,7 @@ fix: install  ## correct style where that can be done automatically
 lock: install  ## resolve each requirements.in into its requirements.txt
 	@$(RUN) pipeline lock
 
-pin: install  ## write the tags of this revision's images into infra/torchserve
+pin: install  ## write the tags of this revision's images into infra/
 	@$(RUN) pipeline pin
 
 bench: install  ## measure the figures of benchmarks/README.md

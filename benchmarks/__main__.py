@@ -1,14 +1,16 @@
 """`python -m benchmarks [NAME ...]`: measures, and prints a table for each benchmark."""
 
 import argparse
+import itertools
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, runs, serving, training, unknown, verdicts
+from benchmarks import images, index, runs, scale, serving, training, unknown, verdicts
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
@@ -17,22 +19,39 @@ BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "verdicts": verdicts.measure,
+    "index": index.measure,
     "runs": runs.measure,
     "serving": serving.measure,
     "images": images.measure,
 }
+# These print tables in Markdown, one after the other as they are measured.
+PARTS: dict[str, Callable[[list[int]], Iterator[str]]] = {
+    "sizes": scale.measure,
+    "decoding": lambda _: scale.decoding(),
+    "large": lambda _: scale.large_images(),
+    "classes": lambda _: scale.many_classes(),
+}
+NAMES = (*BENCHMARKS, "unchanged", "scale")
 
 
 def main() -> int:
     """Run the named benchmarks, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
-    names = parser.parse_args().names or list(BENCHMARKS)
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--sizes", nargs="+", type=int, default=scale.SIZES, help="of scale: numbers of images")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="of scale: some of its tables")
+    options = parser.parse_args()
+    names = options.names or NAMES
     console = Console()
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}", highlight=False)
     for name in names:
         if name == "images" and (missing := _docker_missing()):
             console.print(f"{name}: {missing}", highlight=False, soft_wrap=True)
+            continue
+        if name not in BENCHMARKS:
+            parts = [PARTS[part](sorted(options.sizes)) for part in options.parts] if name == "scale" else []
+            for line in itertools.chain(*parts or [scale.unchanged()]):
+                print(line, flush=True)
             continue
         table = Table("measured", "value", title=name, title_justify="left", box=None)
         for row in BENCHMARKS[name]():

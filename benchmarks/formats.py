@@ -1,6 +1,5 @@
 """Compares the file formats in which a network can be served: load time, and inference time in one thread."""
 
-import importlib.util
 import shutil
 import tempfile
 import time
@@ -53,7 +52,7 @@ def measure_formats(network: Path, image_size: int, channels: int) -> list[tuple
 
 
 def _formats(network: Path, folder: Path, image_size: int, channels: int) -> Iterator[Format]:
-    module = importable(network)
+    module = load_network(network).cpu()
     example = torch.zeros(BATCHES[-1], image_size, image_size, channels, dtype=torch.uint8)
     yield "state_dict", lambda: load_network(network).cpu()
     script(module, example, folder / "frozen.pt")
@@ -66,27 +65,6 @@ def _formats(network: Path, folder: Path, image_size: int, channels: int) -> Ite
         yield "AOTInductor", lambda: torch._inductor.aoti_load_package(package)
     export_network(network, folder / "network.onnx", image_size=image_size, channels=channels)
     yield "ONNX Runtime", lambda: _onnx(folder / "network.onnx")
-
-
-def importable(network: Path) -> torch.nn.Module:
-    """Load a network as a class that TorchScript can name.
-
-    Args:
-        network: The folder of a stored network, with its `network.py`.
-
-    Returns:
-        The network in evaluation mode.
-
-    Raises:
-        RuntimeError: There is no `network.py`.
-    """
-    spec = importlib.util.spec_from_file_location("network", network / "network.py")
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"{network} has no network.py")
-    definition = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(definition)
-    module: torch.nn.Module = definition.load(network)
-    return module
 
 
 def script(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:

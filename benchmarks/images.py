@@ -16,6 +16,7 @@ from pathlib import Path
 
 from contract.paths import ROOT
 from pipeline.images.build import references
+from pipeline.images.platforms import here
 from pipeline.images.tag import NAMES
 from pipeline.settings import load_project
 
@@ -39,7 +40,7 @@ def measure() -> list[tuple[str, str]]:
     _docker("commit", "--change", f"LABEL benchmark={base}", container, base)
     _docker("rm", container)
     before, os.environ["BASE_IMAGE"] = os.environ.get("BASE_IMAGE"), base
-    names = references(load_project(ROOT / "project.yaml"))
+    names = references(load_project(ROOT / "project.yaml"), here())
     changed = ""
     try:
         cold, built = _build(ROOT)

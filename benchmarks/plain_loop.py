@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from steps.common.images.dataset import Split
+from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
-from steps.train.network import Network
 from steps.train.parameters import Train
 
 
@@ -42,8 +42,8 @@ def train_plainly(split: Split, parameters: Train, epochs: int) -> tuple[Network
     """
     torch.manual_seed(parameters.seed)
     network = Network(split.images.shape[-1], parameters.widths, parameters.embedding_size)
-    network.mean.fill_(float(split.images.mean()))
-    network.std.fill_(float(split.images.std()))
+    network.mean.fill_(float(split.images[:].mean()))
+    network.std.fill_(float(split.images[:].std()))
     arcface = ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin)
     optimizer = torch.optim.SGD([*network.parameters(), *arcface.parameters()], lr=0.01, momentum=0.9)
     loader = DataLoader(Images(split), batch_size=16, shuffle=True, num_workers=2)

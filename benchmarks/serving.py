@@ -4,6 +4,7 @@ Needs wrk: one thread of C, which takes little processor time from the server.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,31 +13,37 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import faiss
 import torch
 
-from benchmarks.formats import importable, measure_formats, script
+from benchmarks.formats import measure_formats, script
 from contract.paths import ROOT
 from serving import client
-from serving.model import payload
+from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from serving.torchserve import launch
 from steps.common.digest import file_sha256
 from steps.common.images import decode as images
+from steps.common.models.embedding import load_network
 
 CLIENTS = (1, 32)
 IMAGE = ROOT / "samples/7.png"
 _ROUNDS = 3
 _SECONDS = 5
 _BATCH = 32
+_ASKING, _CROWD = 6, 400  # clients
 _LUA = """
 local file = io.open("{image}", "rb")
 wrk.method, wrk.body = "PUT", file:read("*a")
@@ -72,6 +79,7 @@ def measure() -> list[tuple[str, str]]:
                 _ask(url, volumes, ours)
         bound = _loop_without_server(unpacked)
         switch = _switch(volumes, pointer)
+        crowd = _crowd(volumes)
         network = volumes / "model/network" / pointer["network"]
         model = json.loads((unpacked / "model.json").read_text())
         formats = measure_formats(network, model["image_size"], model["channels"])
@@ -85,7 +93,7 @@ def measure() -> list[tuple[str, str]]:
     rows.append((f"loop without a server, batches of {_BATCH}: images/s", f"{bound:.0f}"))
     rows.append(("this, 32 clients, of the loop without a server", f"{_median(ours[32])[0] / bound:.2f}"))
     rows.append(("cold start to the first answer, s", f"{statistics.median(starts):.1f}"))
-    rows.append(("a switch, from the pointer's to the new version's first answer, s", f"{switch:.1f}"))
+    rows += [*switch, *crowd]
     return [*rows, *formats]
 
 
@@ -116,7 +124,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
     store = volumes / "plain"
     if not store.exists():
         store.mkdir()
-        script(importable(unpacked), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
+        script(load_network(unpacked).cpu(), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
         command: list[Any] = [
             sys.executable,
             "-m",
@@ -129,7 +137,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
         command += ["--serialized-file", store / "network.pt", "--handler", ROOT / "benchmarks/plain_handler.py"]
         command += ["--extra-files", f"{unpacked / 'index.faiss'},{unpacked / 'labels.json'}", "--export-path", store]
         subprocess.run(command, check=True)
-    port, management, metrics, *grpc = launch.free_ports("127.0.0.1", 0)
+    port, management, metrics, *grpc = launch.free_ports()
     config = store / "config.properties"
     config.write_text(_PLAIN.format(port=port, management=management, metrics=metrics))
     java = Path(launch._java())
@@ -148,7 +156,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
 @contextmanager
 def _ours(volumes: Path) -> Iterator[tuple[str, float, Any]]:
     """`python -m serving start`: yields the prediction URL, the seconds to the first answer, and the process."""
-    port = launch.free_ports("127.0.0.1", 0)[0]
+    port = launch.free_ports()[0]
     command: list[Any] = [sys.executable, "-m", "serving", "start", "--volumes", volumes, "--port", str(port)]
     name = json.loads((volumes / "deploy-model/current.json").read_text())["name"]
     url = f"http://127.0.0.1:{port}/predictions/{name}"
@@ -191,7 +199,7 @@ def _until_answered(url: str, process: Any, version: str | None = None) -> float
 def _loop_without_server(unpacked: Path) -> float:
     """Images per second of the predictor alone, in one process and one thread, from files to answers."""
     faiss.omp_set_num_threads(1)
-    predictor = Predictor(unpacked, images, payload)
+    predictor = Predictor(unpacked, images, payload, deadline)
     requests = [Request(IMAGE.read_bytes())] * _BATCH
     predictor.answer(requests)
     rates = []
@@ -204,8 +212,8 @@ def _loop_without_server(unpacked: Path) -> float:
     return statistics.median(rates)
 
 
-def _switch(volumes: Path, pointer: dict[str, Any]) -> float:
-    """Seconds from a change of the pointer to the first answer of the new version."""
+def _switch(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
+    """How long a switch takes, and what it does to clients that ask all the time."""
     store = volumes / "deploy-model/model-store"
     second = store / "second.mar"
     version = f"{pointer['version']}2"
@@ -219,7 +227,66 @@ def _switch(volumes: Path, pointer: dict[str, Any]) -> float:
         changed = {**pointer, "version": version, "mar": second.name, "sha256": file_sha256(second)}
         (volumes / "new.json").write_text(json.dumps(changed))
         os.replace(volumes / "new.json", volumes / "deploy-model/current.json")
-        return _until_answered(url, process, version)
+        stop = threading.Event()
+        with ThreadPoolExecutor(_ASKING) as clients:
+            asked = [clients.submit(_ask_until, stop, url) for _ in range(_ASKING)]
+            seconds = _until_answered(url, process, version)
+            time.sleep(2)
+            stop.set()
+        times = [each for one in asked for each in one.result()]
+    return [
+        ("a switch, from the pointer's to the new version's first answer, s", f"{seconds:.1f}"),
+        (f"meanwhile {_ASKING} clients: requests, of them lost", f"{len(times)} {times.count(math.inf)}"),
+        ("the longest that one of them waited, ms", f"{1000 * max(times):.0f}"),
+    ]
+
+
+def _ask_until(stop: threading.Event, url: str) -> list[float]:
+    """The seconds of each request; infinity for one that failed."""
+    image, times = IMAGE.read_bytes(), []
+    while not stop.is_set():
+        began = time.perf_counter()
+        try:
+            status, _ = client.predict(url, image, timeout=30)
+        except OSError:
+            status = 0
+        times.append(time.perf_counter() - began if status == HTTPStatus.OK else math.inf)
+    return times
+
+
+def _crowd(volumes: Path) -> list[tuple[str, str]]:
+    """What 400 clients get that send 4 MiB at once, and how a lone client fares before, and five seconds later."""
+
+    def lone() -> float:
+        return statistics.median(_ask_for(url, 100))
+
+    def send(_: int) -> int:
+        try:
+            return client.predict(url, body, timeout=60)[0]
+        except OSError:
+            return 0
+
+    body = os.urandom(4 << 20)
+    with _ours(volumes) as (url, _, _), ThreadPoolExecutor(_CROWD) as clients:
+        before = lone()
+        found = Counter(clients.map(send, range(_CROWD)))
+        time.sleep(5)
+        after = lone()
+    said = ", ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(found.items()))
+    return [
+        (f"{_CROWD} clients that send 4 MiB at once get", said),
+        ("a lone client's median before, and 5 s later, ms", f"{1000 * before:.1f} {1000 * after:.1f}"),
+    ]
+
+
+def _ask_for(url: str, count: int) -> list[float]:
+    """The seconds of so many requests, one after the other."""
+    image, times = IMAGE.read_bytes(), []
+    for _ in range(count):
+        began = time.perf_counter()
+        client.predict(url, image, timeout=30)
+        times.append(time.perf_counter() - began)
+    return times
 
 
 def _median(measured: list[tuple[float, float]]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.training import volumes
 from pipeline.settings import Params
 from steps.analyse.calibrate import unknown_distance
-from steps.analyse.evaluate import nearest
+from steps.analyse.evaluate import nearest, stored_network
 from steps.common.images.dataset import read_split
 from steps.common.volumes import model_volume
 from steps.embed.embed import embed
@@ -34,13 +34,14 @@ def measure(params: Params) -> list[tuple[str, str]]:
         splits = preprocess(params.data)
         network = train(splits["train"], splits["validation"], params.train)
         gallery = index(embed(splits["gallery"], network, params.embed), params.index)
-        stored = (model_volume() / "network" / network, model_volume() / "index" / gallery)
+        embedder = stored_network(model_volume() / "network" / network, [], params.embed.batch_size)
+        folder_of_index, neighbours = model_volume() / "index" / gallery, params.deploy.neighbours
         validation, test = read_split(splits["validation"]), read_split(splits["test"])
-        calibrated, _ = nearest(*stored, validation.images, params.embed.batch_size)
+        calibrated, _ = nearest(embedder, folder_of_index, validation.images, neighbours)
         limits = [unknown_distance(calibrated, quantile) for quantile in QUANTILES]
         rows = []
-        for kind, images in {"test digits": np.array(test.images), **_others(test.images)}.items():
-            distances, _ = nearest(*stored, images, params.embed.batch_size)
+        for kind, images in {"test digits": np.array(test.images), **_others(np.array(test.images))}.items():
+            distances, _ = nearest(embedder, folder_of_index, images, neighbours)
             shares = [float(np.mean(distances > limit)) for limit in limits if limit is not None]
             rows.append((f"{kind} ({len(images)})", ", ".join(f"{share:.1%}" for share in shares)))
     return [("unknown at analyse.unknown_quantile", json.dumps(QUANTILES).strip("[]")), *rows]

@@ -41,6 +41,20 @@ class Environment(BaseSettings):
     metrics_address: str | None = Field(
         default=None, description="Where the server answers Prometheus, as `host:port`; by default `127.0.0.1:8082`."
     )
+    serving_keys: Path | None = Field(
+        default=None, description="A file with one API key a line, of which requests for predictions then need one."
+    )
+    serving_tls: Path | None = Field(
+        default=None, description="A folder with `tls.crt` and `tls.key`, with which the server then speaks HTTPS."
+    )
+    serving_rate: int = Field(
+        default=0,
+        ge=0,
+        description="Requests a second that a key, or without keys an address, may send; 0: any number.",
+    )
+    serving_origins: str = Field(
+        default="", description="Web origins, with spaces between them, whose pages may ask for predictions."
+    )
     world_size: int = Field(default=1, description="The number of training processes; torch's launcher sets it.")
     rank: int = Field(default=0, description="The number of this training process, from 0; torch's launcher sets it.")
 

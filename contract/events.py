@@ -100,8 +100,9 @@ class Finished:
     id: str = ""  # of what it made
     ids: Mapping[str, str] = field(default_factory=dict)  # preprocess: of the splits
     verdict: Verdict | None = None  # analyse
-    classes: list[str] = field(default_factory=list)  # analyse: of the confusion matrix
+    classes: list[str] = field(default_factory=list)  # analyse: of the confusion matrix, as far as it can be read
     confusion: list[list[int]] = field(default_factory=list)  # analyse: a row for each true class
+    confused: list[list[Any]] = field(default_factory=list)  # analyse: pairs, most first: true label, answer, images
     report: str = ""  # analyse: the path of the report page
     version: str = ""  # deploy
     mar: str = ""  # deploy: the path of the archive that is served

@@ -68,6 +68,16 @@ COMMANDS = (
         description="Try values of the parameters of training between the ranges in steps/train/parameters.py, and "
         "print the best. Only the validation split is looked at. Ended at any time, the next call goes on.",
     ),
+    _here(
+        "gc",
+        "show or delete what nothing on the volumes needs any more",
+        _VOLUMES,
+        _PARAMS,
+        argument("--yes", action="store_true", help="delete it"),
+        argument("--json", action="store_true", help="print every item with its reason, as JSON"),
+        description="Show what no version and no run of the last gc.keep_days needs, and what deleting it frees; with "
+        "--yes, delete it. What a running run uses is kept.",
+    ),
     _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),
     _here(
@@ -83,6 +93,7 @@ COMMANDS = (
         "write the pipeline's package for Kubeflow",
         argument("--output", type=Path, default="pipeline.yaml", help="the package (default: pipeline.yaml)"),
         _PROJECT,
+        _PARAMS,
     ),
     _here(
         "login",
@@ -91,9 +102,11 @@ COMMANDS = (
         description="Log Docker in to the registry, as $REGISTRY_USER with $REGISTRY_PASSWORD.",
     ),
     _here(
-        "matrix",
-        "print the names of the images, for CI",
-        description="Print the names of all images as JSON; in GitHub Actions, write them to the outputs of the step.",
+        "missing",
+        "print the images that the registry lacks, for CI",
+        _PROJECT,
+        description="Print the names of the images that the registry lacks, as JSON; in GitHub Actions, write them to "
+        "the outputs of the step, too.",
     ),
     _here(
         "compare",
@@ -140,9 +153,9 @@ COMMANDS = (
     _here("lock", "resolve every requirements.in into its lock"),
     _here(
         "pin",
-        "write the images into infra/torchserve",
+        "write the images into infra/",
         _PROJECT,
-        description="Write this revision's images into infra/torchserve, whose manifests name each image by its tag.",
+        description="Write this revision's images into infra/, whose manifests name each image by its tag.",
     ),
 )
 

@@ -1,5 +1,6 @@
 """The commands that need no Kubeflow: they read the settings, call the module with the work, and print its result."""
 
+import os
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
@@ -44,6 +45,17 @@ def tune(options: Namespace) -> int:
     return 0
 
 
+def gc(options: Namespace) -> int:
+    """Show or delete what nothing on the volumes needs any more."""
+    params = load_params(options.params)
+
+    from steps.deploy.gc.command import gc as collect
+
+    os.environ["VOLUMES"] = str(options.volumes.absolute())
+    print(collect(params.gc.keep_days, yes=options.yes, as_json=options.json))
+    return 0
+
+
 def images(options: Namespace) -> int:
     """Build the images that this machine's Docker lacks."""
     project, console = load_project(options.project), _console()
@@ -77,11 +89,12 @@ def serve(options: Namespace) -> int:
 
 def compile(options: Namespace) -> int:
     """Write the pipeline's package."""
-    project = load_project(options.project)
+    project, params = load_project(options.project), load_params(options.params)
 
     from pipeline.kubeflow.compile import write_package
+    from pipeline.pipeline import arguments
 
-    write_package(project, options.output)
+    write_package(project, options.output, arguments(project, params))
     print(f"{options.output}: the pipeline {project.name}")
     return 0
 
@@ -96,11 +109,14 @@ def login(options: Namespace) -> int:
     return 0
 
 
-def matrix(_: Namespace) -> int:
-    """Print the names of the images, for CI."""
+def missing(options: Namespace) -> int:
+    """Print the names of the images that the registry lacks, for CI."""
+    project = load_project(options.project)
+
+    from pipeline.images.build import missing
     from pipeline.images.matrix import write_matrix
 
-    write_matrix()
+    write_matrix(missing(project))
     return 0
 
 
@@ -121,7 +137,7 @@ def lock(_: Namespace) -> int:
 
 
 def pin(options: Namespace) -> int:
-    """Write the images into infra/torchserve."""
+    """Write the images into infra/."""
     project = load_project(options.project)
 
     from pipeline.images.kustomization import pin

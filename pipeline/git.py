@@ -29,3 +29,15 @@ def git(*words: str) -> str:
     if done.returncode:
         raise GitError(f"git {' '.join(words)} failed in {ROOT}: {done.stderr.strip() or 'it gave no reason'}")
     return done.stdout.rstrip("\n")
+
+
+def folder_in_repository() -> str:
+    """The project's folder in its repository.
+
+    Returns:
+        Its path from the repository's root, with a slash at its end; empty if it is the root.
+
+    Raises:
+        GitError: The project is in no repository.
+    """
+    return git("rev-parse", "--show-prefix")

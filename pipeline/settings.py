@@ -1,5 +1,6 @@
 """Reads `project.yaml` and `params.yaml`, strictly: an error names file, key, value and rule."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -7,8 +8,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from contract.errors import InputError
+from pipeline.kubernetes_names import Labels, Name, Namespace
 from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
+from steps.deploy.gc.parameters import Gc
 from steps.deploy.parameters import Deploy
 from steps.embed.parameters import Embed
 from steps.index.parameters import Index
@@ -19,8 +22,6 @@ from steps.validate.parameters import Validate
 
 # A host, which Docker recognises by a dot, a port or the name localhost; then folders.
 _REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"
-
-_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
 
 class SettingsError(InputError):
@@ -46,19 +47,29 @@ def _of_every_step(changes: Any) -> Any:
     }
 
 
+# Those that every package has wheels for.
+Platform = Literal["linux/amd64", "linux/arm64"]
+DEFAULT_PLATFORM: Platform = "linux/amd64"
+
+
+def _as_tuple(values: Any) -> Any:
+    return tuple(values) if isinstance(values, list) else values
+
+
 class Kubeflow(_Section):
     """The settings of the steps' pods."""
 
-    service_account: Annotated[str, Field(pattern=_KUBERNETES_NAME)]
+    service_account: Name
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"]
-    image_pull_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
-    node_selector: dict[str, str]
+    image_pull_secret: Name | None
+    node_selector: Labels
     gpus: Annotated[int, Field(ge=0)]
     retries: Annotated[int, Field(ge=0, le=10)]
     timeout_minutes: Count
-    webhook_secret: Annotated[str, Field(pattern=_KUBERNETES_NAME)] | None
+    webhook_secret: Name | None
     claim_prefix: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]*)?$", max_length=40)] = ""
-    serving_namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None
+    serving_namespace: Namespace | None
+    platforms: Annotated[tuple[Platform, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (DEFAULT_PLATFORM,)
     resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
         default_factory=dict, validate_default=True
     )
@@ -79,7 +90,7 @@ class Project(_Section):
 
 
 class Params(_Section):
-    """`params.yaml`: how the model is made, a section for each step, in the classes that the steps read."""
+    """`params.yaml`: how the model is made, a section for each step, in the classes that the steps read; and `gc`."""
 
     data: Data
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -89,6 +100,7 @@ class Params(_Section):
     gate: Gate
     analyse: Analyse
     deploy: Deploy
+    gc: Gc = Gc()
 
     @model_validator(mode="after")
     def _network_fits_the_images(self) -> "Params":
@@ -149,4 +161,7 @@ def _explain(path: Path, problem: Any) -> str:
             return f"{path}: {key}: is {problem['input']!r}; it must hold keys with values"
         case "value_error":
             return f"{path}: {key}: {problem['ctx']['error']}"
-    return f"{path}: {key}: is {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        case "string_type":
+            return f"{path}: {key}: is {problem['input']!r}; it must be a text, quoted if it looks like a number"
+    said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{path}: {key}: is {re.sub(r'[^/@]*@', '', repr(problem['input']))}; {said}"  # without a password

@@ -16,6 +16,7 @@ _COMMON = (
     ),
     argument("--port", type=port, default=8080, help="the port for predictions (default: 8080)"),
 )
+_SOCKET = argument("--socket", type=Path, metavar="PATH", help="a Unix socket instead of a port")
 COMMANDS = (
     Command(
         "start",
@@ -26,8 +27,9 @@ COMMANDS = (
             argument(
                 "--host",
                 default="127.0.0.1",
-                help="the address to listen on; 0.0.0.0 in a container (default: 127.0.0.1)",
+                help="the address to listen on; 0.0.0.0 in a container, :: for IPv6 too (default: 127.0.0.1)",
             ),
+            _SOCKET,
             argument(
                 "--log",
                 type=Path,
@@ -37,8 +39,8 @@ COMMANDS = (
             argument(
                 "--metrics",
                 metavar="HOST:PORT",
-                help="the address of the metrics for Prometheus (default: $METRICS_ADDRESS, or 127.0.0.1:8082, or any "
-                "free port if that is taken)",
+                help="the address of the metrics for Prometheus, or unix:PATH (default: $METRICS_ADDRESS, or "
+                "127.0.0.1:8082, or any free port if that is taken)",
             ),
         ),
         "Serve the model that deploy-model/current.json names, until Ctrl-C or SIGTERM. The server is ready once it "
@@ -51,11 +53,12 @@ COMMANDS = (
         "serving.probe:probe",
         (
             *_COMMON,
-            argument("--live", action="store_true", help="liveness: any answer, or a busy server"),
+            _SOCKET,
+            argument("--live", action="store_true", help="liveness: the server answers, ready or not"),
             argument("--timeout", type=float, default=8.0, help="seconds to wait for the answer (default: 8)"),
         ),
-        "Ask the server on this machine for a prediction with a known answer: exit status 0 if it is right, 1 if not. "
-        "For the health checks of containers.",
+        "Ask the server on this machine whether it is ready: whether a prediction with a known answer is right. Exit "
+        "status 0 if so, 1 if not. For the health checks of containers.",
     ),
     Command(
         "predict",

@@ -27,45 +27,59 @@ def start(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        arguments: `volumes`, `port`, `host`, `log` and `metrics` of the command line.
+        arguments: `volumes`, `port`, `host`, `socket`, `log` and `metrics` of the command line.
 
     Returns:
-        0 after a signal, 1 if TorchServe ended by itself.
+        0 after a signal, 1 if a process ended by itself.
     """
     from contract.environment import Environment
     from serving.follow import POLL_SECONDS, Follower
-    from serving.monitor import Monitor
-    from serving.torchserve.server import TorchServe
+    from serving.front.configuration import Address, parse_address
+    from serving.front.options import Options
+    from serving.server import Server
+    from serving.supervise import Supervisor
 
     environment = Environment()
     volumes, version = arguments.volumes or environment.volumes, environment.model_version or ""
     volume = volumes / "deploy-model"
     pointer = read_pointer(volume, version)
     check_archive(pointer)
+    path = arguments.socket and arguments.socket.absolute()
+    address = Address(path=path) if path else Address(arguments.host, arguments.port)
+    metrics = arguments.metrics or environment.metrics_address
+    where = parse_address(metrics) if metrics else None
     log = _open_log(arguments.log, volumes)
-    server = TorchServe(pointer.mar, pointer.name, arguments.port, arguments.host, log=log, version=pointer.version)
+    options = Options(
+        environment.serving_keys,
+        environment.serving_tls,
+        environment.serving_rate,
+        tuple(environment.serving_origins.split()),
+    )
+    server = Server(pointer.mar, pointer.name, address, where, log=log, version=pointer.version, options=options)
     # A shell starts background processes with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     log.announce(f"starting {pointer.name} {pointer.version}" + (f" (log: {log.path})" if log.path else ""))
     began = time.monotonic()
     try:
-        with Monitor(arguments.metrics or environment.metrics_address) as monitor, server:
-            monitor.add_sources(server.folder / "metrics", server.metrics)
-            monitor.set_model(server.name, server.version)
+        with server:
+            server.monitor.set_model(server.name, server.version)
             log.announce(
                 f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version} at {server.url}"
             )
-            log.announce(f"  curl -T digit.png {server.url}\n  metrics: {monitor.url}\nCtrl-C stops it")
-            follower = Follower(server, volume, log, monitor)
+            by = f"--unix-socket {path} " if path else ""
+            log.announce(f"  curl {by}-T digit.png {server.url}\n  metrics: {server.metrics_url}\nCtrl-C stops it")
+            follower, supervisor = Follower(server, volume, log, server.monitor), Supervisor(server, log)
             try:
-                while (status := server.wait(POLL_SECONDS)) is None:
+                while (ended := server.wait(POLL_SECONDS)) is None:
+                    server.tend()
+                    supervisor.poll()
                     if not version:
                         follower.poll()
             except KeyboardInterrupt:
                 server.drain()
             else:
-                print(f"error: TorchServe ended by itself with status {status}; {log.tail()}", file=sys.stderr)
+                log.announce(f"error: {ended}; {log.tail()}", "ERROR")
                 return 1
     except KeyboardInterrupt:
         pass  # during the start, or a second time during the drain

@@ -62,17 +62,28 @@ def send(
     return Response(response.status_code, response.reason_phrase, response.content)
 
 
-def send_local(address: Path | int, method: str, path: str) -> Response:
-    """As `send`, without a body, to an API of TorchServe that only this machine can reach.
+def send_local(
+    address: Path | int,
+    method: str,
+    path: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+) -> Response:
+    """As `send`, to an address that only this machine can reach.
 
     Args:
         address: The path of a Unix socket, or a port of the loopback address.
         method: The HTTP method.
         path: The path with its query, percent-encoded.
+        body: The request body; none if not given.
+        headers: Headers to add.
+        timeout: Seconds for connecting, and for each read or write.
 
     Returns:
         The response, whatever its status.
     """
-    if isinstance(address, Path):
-        return send(method, f"http://127.0.0.1{path}", unix_socket=address)
-    return send(method, f"http://127.0.0.1:{address}{path}")
+    unix_socket, port = (address, "") if isinstance(address, Path) else (None, f":{address}")
+    url = f"http://127.0.0.1{port}{path}"
+    return send(method, url, body=body, headers=headers, timeout=timeout, unix_socket=unix_socket)

@@ -6,8 +6,8 @@ from pathlib import Path
 from serving.log import Log
 from serving.monitor import Monitor
 from serving.pointer import Pointer, PointerError, check_archive, read_pointer
+from serving.server import Server
 from serving.torchserve.launch import TorchServeError
-from serving.torchserve.server import TorchServe
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 60.0  # after a switch that failed
@@ -23,7 +23,7 @@ class Follower:
         monitor: For metrics.
     """
 
-    def __init__(self, server: TorchServe, volume: Path, log: Log, monitor: Monitor) -> None:
+    def __init__(self, server: Server, volume: Path, log: Log, monitor: Monitor) -> None:
         self._server, self._volume, self._log, self._monitor = server, volume, log, monitor
         self._failed: tuple[Pointer, float] | None = None
         self._error = ""

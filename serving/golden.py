@@ -74,11 +74,12 @@ class Golden:
         self.compare(self.items[0], HTTPStatus.OK, answer)
         return True
 
-    def check(self, url: str) -> list[dict[str, Any]]:
+    def check(self, url: str, ask: Ask | None = None) -> list[dict[str, Any]]:
         """Ask all golden predictions and compare the answers.
 
         Args:
             url: The address for predictions.
+            ask: The client; by default `client.predict`.
 
         Returns:
             The answers, in the order of the items.
@@ -89,7 +90,7 @@ class Golden:
         answers = []
         for item in self.items:
             try:
-                status, answer = _ask(url, item.image, 60.0)
+                status, answer = (ask or _ask)(url, item.image, 60.0)
             except OSError as error:
                 raise GoldenError(f"{url} does not answer ({error})") from error
             self.compare(item, status, answer)

@@ -4,23 +4,53 @@ The graph, its package for Kubeflow, the images, the containers on this machine,
 entries. No image has this file, so an entry decides no result.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 # Each volume with the PersistentVolumeClaim that is mounted at /<volume>; infra/pv-pvc makes them.
 CLAIMS = {"data": "data-pvc", "model": "train-model-pvc", "deploy-model": "deploy-model-pvc"}
 # Sources of every image with torch.
 TORCH = ("steps/torch.txt", "steps/torch-cuda.txt", "steps/torch-dependencies.txt", "steps/torch_build.py")
 
-_Cpu = Annotated[str, Field(pattern=r"^([0-9]*\.)?[0-9]+m?$")]
-_Memory = Annotated[str, Field(pattern=r"^[0-9]+([KMGTPE]i?)?$")]
+# Powers of 1000 and 1024 that Kubernetes and kfp both know; kfp writes no `k`.
+_UNITS = {"": 1, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "T": 10**12, "Ti": 2**40}
+_LEAST_MEMORY = 16 * 2**20  # less starts no container with Python in it
+
+
+def _cpu(text: str) -> str:
+    """Check an amount of CPU: a whole number of thousandths, above 0."""
+    if not re.fullmatch(r"[0-9]+m|[0-9]*\.?[0-9]{1,3}", text) or _cores(text) <= 0:
+        raise ValueError(f"is {text!r}; it must be CPUs above 0, such as '500m', '2' or '1.5'")
+    return text
+
+
+def _memory(text: str) -> str:
+    """Check an amount of memory."""
+    if not re.fullmatch(rf"[0-9]+({'|'.join(_UNITS)})", text) or _bytes(text) < _LEAST_MEMORY:
+        raise ValueError(f"is {text!r}; it must be bytes from 16Mi, such as '512Mi' or '4Gi' ({', '.join(_UNITS)[2:]})")
+    return text
+
+
+def _cores(text: str) -> Decimal:
+    return Decimal(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+
+
+def _bytes(text: str) -> int:
+    number = re.match(r"[0-9]+", text)
+    return int(number[0]) * _UNITS[text[number.end() :]] if number else 0
+
+
+_Cpu = Annotated[str, AfterValidator(_cpu)]
+_Memory = Annotated[str, AfterValidator(_memory)]
 
 
 class Resources(BaseModel):
-    """The requests and limits of a step's pod, as Kubernetes quantities."""
+    """The requests and limits of a step's pod, as Kubernetes quantities; no request is above its limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +58,16 @@ class Resources(BaseModel):
     cpu_limit: _Cpu
     memory: _Memory
     memory_limit: _Memory
+
+    @model_validator(mode="after")
+    def _request_is_within_the_limit(self) -> "Resources":
+        for name, amount in (("cpu", _cores), ("memory", _bytes)):
+            request, limit = getattr(self, name), getattr(self, f"{name}_limit")
+            if amount(request) > amount(limit):
+                raise ValueError(
+                    f"{name} is {request!r}, which is above {name}_limit {limit!r}: lower the one or raise the other"
+                )
+        return self
 
 
 def _never(_: Any) -> bool:

@@ -1,13 +1,13 @@
 """Fixtures for tests of the steps: volumes in a temporary folder, and a small model."""
 
-import os
+import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.support.examples import PARAMS
 
@@ -23,25 +23,64 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A model trained for two epochs on the sample, with its index: ids and volumes. Read only."""
+def few_digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import numpy as np
+
+    from steps.preprocess.sources.sample import SAMPLE
+
+    path = tmp_path_factory.mktemp("few-digits") / "sample.npz"
+    with np.load(SAMPLE) as sample:
+        np.savez(path, images=sample["images"][:800], labels=sample["labels"][:800])
+    return path
+
+
+@pytest.fixture
+def few_digits(few_digits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source `sample` has 800 digits instead of 5,000; for tests that need not look at them all."""
+    from steps.preprocess.sources import sample
+
+    monkeypatch.setattr(sample, "SAMPLE", few_digits_file)
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict's confusion matrix is not drawn, which takes longer than the verdict; for tests of something else."""
+    from PIL import Image
+
+    from steps.analyse import confusion
+
+    monkeypatch.setattr(confusion, "_draw", lambda _labels, _matrix, path: Image.new("L", (1, 1)).save(path))
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Any]:
+    """A model trained for two epochs on the sample, with its index: ids and volumes. Read only.
+
+    The workers of a run share it: the first that needs it makes it.
+    """
+    if worker_id == "master":
+        return make_small_model(tmp_path_factory.mktemp("small-model"))
+    folder = tmp_path_factory.getbasetemp().parent / "small-model"
+    made = folder.with_suffix(".json")
+    with FileLock(folder.with_suffix(".lock")):
+        if not made.exists():
+            made.write_text(json.dumps({**make_small_model(folder), "volumes": str(folder)}))
+        ids: dict[str, Any] = json.loads(made.read_text())
+    return {**ids, "volumes": folder}
+
+
+def make_small_model(volumes: Path) -> dict[str, Any]:
     from steps.embed.embed import embed
     from steps.index.index import index
     from steps.preprocess.preprocess import preprocess
     from steps.train.train import train
 
-    volumes = tmp_path_factory.mktemp("small-model")
-    before = os.environ.get("VOLUMES")
-    os.environ["VOLUMES"] = str(volumes)
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("VOLUMES", str(volumes))
         ids: dict[str, Any] = preprocess(PARAMS["data"])
         ids["network"] = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 2})
         ids["embeddings"] = embed(ids["gallery"], ids["network"], PARAMS["embed"])
         ids["index"] = index(ids["embeddings"], PARAMS["index"])
-    finally:
-        os.environ.pop("VOLUMES")
-        if before is not None:
-            os.environ["VOLUMES"] = before
     return {**ids, "volumes": volumes}
 
 
@@ -51,3 +90,9 @@ def model(small_model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
     shutil.copytree(small_model["volumes"], tmp_path / "volumes")
     monkeypatch.setenv("VOLUMES", str(tmp_path / "volumes"))
     return {**small_model, "volumes": tmp_path / "volumes"}
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """As pytest-xdist's, which is not there with `-p no:xdist`."""
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "master"))

@@ -4,21 +4,37 @@ An image's tag is the digest of its sources, so an image that exists is never bu
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
 
 from pipeline.git import GitError, git
 from pipeline.images.docker import Docker
+from pipeline.images.platforms import here, of_cluster, suffix
 from pipeline.images.progress import ImageProgress
 from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
 from pipeline.settings import Project, SettingsError
 from steps.registry import STEP_NAMES, TASKS
 
 
-def references(project: Project) -> dict[str, str]:
-    """The full name of each image, by its short name: `<registry>/<project>-<name>:<tag>`."""
-    return {name: f"{project.registry}/{project.name}-{name}:{tag(name)}" for name in NAMES}
+def references(project: Project, platforms: Sequence[str] | None = None) -> dict[str, str]:
+    """The full name of each image.
+
+    Args:
+        project: The project, which names registry and images.
+        platforms: Of the images; None for those of the cluster.
+
+    Returns:
+        `<registry>/<project>-<name>:<tag>`, by the image's short name.
+
+    Raises:
+        SettingsError: PLATFORMS or TORCH of the environment is wrong.
+    """
+    ending = suffix(of_cluster(project) if platforms is None else platforms)
+    return {name: f"{project.registry}/{project.name}-{name}:{tag(name)}{ending}" for name in NAMES}
 
 
 def needed(project: Project) -> tuple[str, ...]:
@@ -27,7 +43,7 @@ def needed(project: Project) -> tuple[str, ...]:
 
 
 def build_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
-    """Build the images that the engine lacks.
+    """Build the images that the engine lacks, for this machine.
 
     Args:
         project: The project, which names the images.
@@ -42,10 +58,10 @@ def build_images(project: Project, names: Iterable[str], console: Console) -> Im
         DockerError: A build failed.
         SettingsError: A name is unknown.
     """
-    docker, images, progress = Docker(), references(project), ImageProgress(console)
-    for name in _in_order(names):
-        _ensure(docker, images, name, progress)
-    return progress
+    work = _Work(Docker(), references(project, here()), ImageProgress(console))
+    for name in in_order(names):
+        work.ensure(name)
+    return work.progress
 
 
 def push_images(project: Project, names: Iterable[str], console: Console) -> ImageProgress:
@@ -67,48 +83,97 @@ def push_images(project: Project, names: Iterable[str], console: Console) -> Ima
     """
     from pipeline.images.registry import Registry  # slow to import
 
-    registry, images, progress = Registry(project.registry), references(project), ImageProgress(console)
-    wanted, held = _in_order(names), [name for name in NAMES if registry.has(images[name])]
-    docker = None if set(wanted) <= set(held) else Docker()
+    registry, platforms, progress = Registry(project.registry), of_cluster(project), ImageProgress(console)
+    images = references(project, platforms)
+    wanted, held = in_order(names), [name for name in NAMES if registry.has(images[name])]
+    if len(platforms) > 1:
+        # An image that is built on another one pulls it from the registry.
+        wanted = in_order([*wanted, *(SERVING for name in wanted if _is_on_serving(name))])
+    work = None if set(wanted) <= set(held) else _Work(Docker(), images, progress, held, platforms)
     for name in wanted:
-        if docker is None or name in held:
+        if work is None or name in held:
             progress.record(name, images[name], "there")
-            continue
-        _ensure(docker, images, name, progress, held)
-        with progress.working(name, images[name], "pushed") as show:
-            docker.push(images[name], show)
+        else:
+            work.push(name)
     return progress
 
 
-def _ensure(
-    docker: Docker, images: Mapping[str, str], name: str, progress: ImageProgress, held: Sequence[str] = ()
-) -> None:
-    """Build an image unless the engine has it; layers of the images `held` by the registry are reused."""
-    image = images[name]
-    if (size := docker.size(image)) is not None:
-        progress.record(name, image, "there", size)
-        return
-    arguments = build_arguments(name)
-    if name != SERVING and TASKS[name].on_serving:
-        arguments["SERVING_IMAGE"] = images[SERVING]
-        if SERVING in held and docker.size(images[SERVING]) is None:
-            with progress.working(SERVING, images[SERVING], "pulled") as show:
-                docker.pull(images[SERVING], show)
-        _ensure(docker, images, SERVING, progress)
-    with progress.working(name, image, "built") as show:
-        docker.build(
-            image,
-            file=dockerfile(name),
-            target=name,
-            arguments=arguments,
-            labels=_labels(name),
-            caches=[images[other] for other in held],
-            on_line=show,
-        )
-    progress.record(name, image, "built", docker.size(image))
+def missing(project: Project, *, retries: int = 3, seconds: float = 20.0) -> list[str]:
+    """The images of a run that the registry lacks.
+
+    Args:
+        project: The project, which names registry and images.
+        retries: How often a request is repeated that fails.
+        seconds: The most to wait for an answer.
+
+    Returns:
+        Their short names, in the order of building.
+
+    Raises:
+        RegistryError: The registry gives no answer.
+    """
+    from pipeline.images.registry import Registry  # slow to import
+
+    registry, images = Registry(project.registry, retries=retries, seconds=seconds), references(project)
+    wanted = in_order(needed(project))
+    with ThreadPoolExecutor() as pool:
+        there = pool.map(lambda name: registry.has(images[name]), wanted)
+        return [name for name, is_there in zip(wanted, there, strict=True) if not is_there]
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+@dataclass(frozen=True)
+class _Work:
+    """The building and pushing of images by an engine; layers of the images `held` by the registry are reused."""
+
+    docker: Docker
+    images: Mapping[str, str]
+    progress: ImageProgress
+    held: Sequence[str] = ()
+    platforms: Sequence[str] = ()  # empty for that of the engine
+
+    def push(self, name: str) -> None:
+        """Push an image, built first unless the engine has it."""
+        if len(self.platforms) > 1:
+            self._build_and_push(name)
+            return
+        self.ensure(name)
+        with self.progress.working(name, self.images[name], "pushed") as show:
+            self.docker.push(self.images[name], show)
+
+    def ensure(self, name: str) -> None:
+        """Build an image unless the engine has it."""
+        image = self.images[name]
+        if (size := self.docker.size(image)) is not None:
+            self.progress.record(name, image, "there", size)
+            return
+        if _is_on_serving(name):
+            if SERVING in self.held and self.docker.size(self.images[SERVING]) is None:
+                with self.progress.working(SERVING, self.images[SERVING], "pulled") as show:
+                    self.docker.pull(self.images[SERVING], show)
+            self.ensure(SERVING)
+        others = [each for each in self.platforms if each not in here()]
+        caches = [self.images[other] for other in self.held]
+        with self.progress.working(name, image, "built") as show:
+            self.docker.build(image, **self._source(name), caches=caches, on_line=show, platform="".join(others))
+        self.progress.record(name, image, "built", self.docker.size(image))
+
+    def _build_and_push(self, name: str) -> None:
+        with self.progress.working(name, self.images[name], "pushed") as show:
+            self.docker.build_and_push(self.images[name], **self._source(name), platforms=self.platforms, on_line=show)
+
+    def _source(self, name: str) -> dict[str, Any]:
+        arguments = build_arguments(name)
+        if _is_on_serving(name):
+            arguments["SERVING_IMAGE"] = self.images[SERVING]
+        return {"file": dockerfile(name), "target": name, "arguments": arguments, "labels": _labels(name)}
+
+
+def _is_on_serving(name: str) -> bool:
+    return name != SERVING and TASKS[name].on_serving
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names in the order of building; SettingsError if there is no such image."""
     wanted = set(names)
     if unknown := wanted - set(NAMES):
         raise SettingsError(f"no image is called {', '.join(sorted(unknown))}; the images are {', '.join(NAMES)}")

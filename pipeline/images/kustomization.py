@@ -8,10 +8,11 @@ from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.settings import Project, SettingsError
 
-# The kustomization of each image, by the name of the image in the manifests.
+# Each kustomization with an image, and the name of the image in its manifests.
 KUSTOMIZATIONS = {
-    "serving": "infra/torchserve/kustomization.yaml",
-    "deploy": "infra/torchserve/rollback/kustomization.yaml",
+    "infra/torchserve/kustomization.yaml": "serving",
+    "infra/torchserve/rollback/kustomization.yaml": "deploy",
+    "infra/gc/kustomization.yaml": "deploy",
 }
 _VOLUMES = "infra/pv-pvc/kustomization.yaml"
 _SERVING_CLAIM = "serving-model-pvc"  # of serving in its own namespace: it needs no prefix
@@ -46,7 +47,7 @@ def stale(project: Project, root: Path = ROOT) -> list[Path]:
 def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
     """Each file, its text, and its text with this revision's image and the project's names."""
     images = references(project)
-    for name, file in KUSTOMIZATIONS.items():
+    for file, name in KUSTOMIZATIONS.items():
         repository, _, tag = images[name].rpartition(":")
         for path in (root / file, *sorted(root.glob(f"{{{{*}}}}/{file}"))):
             text = path.read_text(encoding="utf-8")

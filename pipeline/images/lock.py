@@ -24,7 +24,7 @@ def locks() -> list[Path]:
     Returns:
         The paths, relative to the root; the first has every version that the others take.
     """
-    folders = ["serving", "steps/common", *(f"steps/{step}" for step in STEP_NAMES)]
+    folders = ["serving", "pipeline/images", "steps/common", *(f"steps/{step}" for step in STEP_NAMES)]
     torch = [Path("steps/torch-dependencies.txt"), Path("steps/torch-cuda.txt")]
     return [Path(EVERYTHING), *(Path(folder, EVERYTHING) for folder in folders), *torch, KFP]
 

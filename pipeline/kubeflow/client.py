@@ -7,27 +7,29 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+import httpx
 import kfp_server_api as api
-import urllib3
 
-from pipeline.kubeflow.errors import AlreadyExistsError, KubeflowError, LoginError, TransientError, translated
+from pipeline.kubeflow.errors import (
+    AlreadyExistsError,
+    KubeflowError,
+    LoginError,
+    TransientError,
+    foreign,
+    refusal,
+    unanswered,
+)
+from steps.common.http import ForeignAnswerError, Http, NoAnswerError, content, described, is_elsewhere, parted, secret
 
-_TIMEOUT_SECONDS = 30  # of one request
 _PAGE_SIZE = 50
-_READ_RETRIES = 4
-_CREATE_TRIES = 3
 _POD_TEMPLATES = ("retry-system-container-impl", "system-container-impl")  # with retries, and without; in pods' names
 _FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
 _IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
-_TRANSIENT_STATUSES = (
-    *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
-    *(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT),
-)
+_TRIES = 3  # of a request that changes something
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Kubeflow:
@@ -36,41 +38,48 @@ class Kubeflow:
     Every method raises KubeflowError, or a class below it, if the server refuses or does not answer.
     """
 
-    def __init__(self, host: str | None, token: str | None, namespace: str | None, backoff: float = 1.0) -> None:
+    def __init__(
+        self,
+        host: str | None,
+        token: str | None,
+        namespace: str | None,
+        *,
+        backoff: float = 1.0,
+        retries: int = 4,
+        seconds: float = 30.0,
+    ) -> None:
         """Connect to a server, and ask for its health.
 
         Args:
-            host: The server's address.
+            host: The server's address, with user and password if it asks for them and there is no token.
             token: A bearer token; None on a server without authentication.
             namespace: The user's namespace on a multi-user server.
             backoff: Seconds before the first retry; doubled for each further one.
+            retries: How often a request is repeated that reads.
+            seconds: The most to wait for an answer.
 
         Raises:
-            KubeflowError: The address is wrong, the server cannot be used, or it needs a namespace.
+            KubeflowError: The server cannot be used, or it needs a namespace.
+            AddressError: The address or the token is none.
         """
-        self.host = _checked_host(host)
-        configuration = api.Configuration(host=self.host)
-        configuration.retries = urllib3.Retry(
-            _READ_RETRIES,
-            status_forcelist=_TRANSIENT_STATUSES,
-            allowed_methods=("GET",),  # a POST may have succeeded: _create looks before it retries
-            backoff_factor=backoff,
-            redirect=0,
-            raise_on_status=False,
-        )
-        if token:
-            configuration.api_key["authorization"] = token
-            configuration.api_key_prefix["authorization"] = "Bearer"
-        self._client, self._backoff = api.ApiClient(configuration), backoff
-        configuration.retries = urllib3.Retry(0, redirect=0)
-        self._log_client = api.ApiClient(configuration)  # a log that is deleted is a 500, so a retry is useless
-        self._given_namespace = namespace
+        if not (host or "").strip():
+            raise KubeflowError(
+                "there is no Kubeflow host: give its address with --host or KFP_HOST, such as "
+                "https://kubeflow.example/pipeline"
+            )
+        self.host, login = parted("the Kubeflow host", host or "")
+        self._backoff, self._given_namespace = backoff, (namespace or "").strip() or None
+        bearer = secret("KFP_TOKEN", token)
+        self._http = Http(token=bearer, login=login, backoff=backoff, retries=retries, seconds=seconds)
+        # A log that is deleted is a 500, so a retry is useless.
+        self._log_http = Http(token=bearer, login=login, retries=0, seconds=seconds)
+        self._client = _Client(self.host, self._given_namespace, self._http)
         health = self._call(api.HealthzServiceApi(self._client).healthz_service_get_healthz)
-        if health.multi_user and not namespace:
+        if health.multi_user and not self._given_namespace:
             raise KubeflowError(
                 f"{self.host} is a multi-user server, and no namespace is given: set --namespace or KFP_NAMESPACE"
             )
-        self.namespace = namespace if health.multi_user else None  # a single-user server refuses a namespace
+        self.namespace = self._given_namespace if health.multi_user else None  # a single-user server refuses one
 
     def ui(self, run_id: str) -> str:
         """The address of a run's page; or how to reach it, where the host serves the API alone."""
@@ -83,14 +92,10 @@ class Kubeflow:
     def _has_pages(self) -> bool:
         """Whether the host serves Kubeflow's pages; if it does not answer now, the address of one is still the best."""
         try:
-            answer = self._call(
-                self._log_client.call_api, "/", "GET", _preload_content=False, _return_http_data_only=True
-            )
-        except TransientError:
+            answer = self._log_http.request("GET", f"{self.host}/")
+        except NoAnswerError:
             return True
-        except KubeflowError:
-            return False
-        return "html" in answer.headers.get("Content-Type", "")
+        return not answer.is_error and "html" in answer.headers.get("Content-Type", "")
 
     def check(self) -> None:
         """Send a request that needs a valid token and namespace."""
@@ -105,9 +110,9 @@ class Kubeflow:
 
         new = api.V2beta1Pipeline(name=name, display_name=name, description=description, namespace=self.namespace)
         found = find() or self._create(lambda: self._call(service.pipeline_service_create_pipeline, new), find)
-        return str(found.pipeline_id)
+        return self._id(found.pipeline_id)
 
-    def version(self, pipeline_id: str, name: str, package: Path) -> str:
+    def version(self, pipeline_id: str, name: str, package: Path, description: str) -> str:
         """The id of the pipeline's version of this name, created from the package if there is none."""
         lister = api.PipelineServiceApi(self._client).pipeline_service_list_pipeline_versions
         upload = api.PipelineUploadServiceApi(self._client).upload_pipeline_version
@@ -116,9 +121,16 @@ class Kubeflow:
             return next(self._list(lister, "pipeline_versions", name, pipeline_id), None)
 
         def create() -> Any:
-            return self._call(upload, str(package), name=name, display_name=name, pipelineid=pipeline_id)
+            return self._call(
+                upload,
+                str(package),
+                name=name,
+                display_name=name,
+                description=description,
+                pipelineid=pipeline_id,
+            )
 
-        return str((find() or self._create(create, find)).pipeline_version_id)
+        return self._id((find() or self._create(create, find)).pipeline_version_id)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, created if there is none."""
@@ -129,7 +141,7 @@ class Kubeflow:
 
         new = api.V2beta1Experiment(display_name=name, namespace=self.namespace)
         found = find() or self._create(lambda: self._call(create, new), find)
-        return str(found.experiment_id)
+        return self._id(found.experiment_id)
 
     def find_experiment(self, name: str) -> str | None:
         """The id of the experiment of this name; None if there is none."""
@@ -145,7 +157,7 @@ class Kubeflow:
             newest = self.runs(run.experiment_id, _PAGE_SIZE)
             return next((each for each in newest if each.description == run.description), None)
 
-        return str(self._create(lambda: self._call(create, run), find).run_id)
+        return self._id(self._create(lambda: self._call(create, run), find).run_id)
 
     def run(self, run_id: str) -> Any:
         """The present state of a run."""
@@ -160,7 +172,8 @@ class Kubeflow:
 
     def stop(self, run_id: str) -> None:
         """Terminate a run."""
-        self._call(api.RunServiceApi(self._client).run_service_terminate_run, run_id)
+        terminate = api.RunServiceApi(self._client).run_service_terminate_run
+        self._persist(lambda: self._call(terminate, run_id))
 
     def log(self, run_id: str, pod: str) -> str:
         """The log of a run's pod.
@@ -175,21 +188,21 @@ class Kubeflow:
         Raises:
             LoginError: The token is no longer valid.
         """
+        return self._text(f"{self.host}/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log")  # not in the published API
+
+    def _text(self, place: str, query: dict[str, str] | None = None) -> str:
+        """The text at an address; empty if there is none, and LoginError if the token is no longer valid."""
         try:
-            answer = self._call(
-                self._log_client.call_api,
-                "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log",  # not in the published API
-                "GET",
-                path_params={"run_id": run_id, "node_id": pod},
-                auth_settings=["Bearer"],
-                _preload_content=False,
-                _return_http_data_only=True,
-            )
-        except LoginError:
-            raise
-        except KubeflowError:
+            answer = self._log_http.request("GET", place, params=query)
+        except NoAnswerError:
             return ""
-        return str(answer.data.decode("utf-8", "replace"))
+        is_page = is_elsewhere(answer) or "html" in answer.headers.get("Content-Type", "")
+        error: KubeflowError | None = foreign(self.host, described(answer)) if is_page else None
+        if answer.is_error and not is_page:
+            error = refusal(self.host, self._given_namespace, answer)
+        if isinstance(error, LoginError):
+            raise error
+        return "" if error else answer.text
 
     def page_log(self, run_id: str, node: str) -> str:
         """The log of a run's pod from the server of Kubeflow's pages, which passes on no request for a node's log.
@@ -208,21 +221,8 @@ class Kubeflow:
         for template in _POD_TEMPLATES if self._has_pages else ():
             query = {"podname": f"{workflow}-{template}-{number}", "runid": run_id}
             query |= {"podnamespace": self.namespace} if self.namespace else {}
-            try:
-                answer = self._call(
-                    self._log_client.call_api,
-                    "/k8s/pod/logs",
-                    "GET",
-                    query_params=list(query.items()),
-                    auth_settings=["Bearer"],
-                    _preload_content=False,
-                    _return_http_data_only=True,
-                )
-            except LoginError:
-                raise
-            except KubeflowError:
-                continue
-            return str(answer.data.decode("utf-8", "replace"))
+            if log := self._text(f"{self.host}/k8s/pod/logs", query):
+                return log
         return ""
 
     def recurring(self, name: str) -> list[Any]:
@@ -239,7 +239,7 @@ class Kubeflow:
             now = self.recurring(run.display_name)
             return next((each for each in now if each.recurring_run_id not in before), None)
 
-        return str(self._create(lambda: self._call(create, run), find).recurring_run_id)
+        return self._id(self._create(lambda: self._call(create, run), find).recurring_run_id)
 
     def disable_recurring(self, recurring_run_id: str) -> None:
         """Let a recurring run start no further run; its run in progress goes on."""
@@ -262,8 +262,8 @@ class Kubeflow:
 
     def stop_recurring(self, recurring_run_id: str) -> None:
         """Delete a recurring run; Kubernetes deletes the workflow of its run in progress with it."""
-        service = api.RecurringRunServiceApi(self._client)
-        self._call(service.recurring_run_service_delete_recurring_run, recurring_run_id)
+        delete = api.RecurringRunServiceApi(self._client).recurring_run_service_delete_recurring_run
+        self._persist(lambda: self._call(delete, recurring_run_id))
 
     @property
     def _scope(self) -> dict[str, str]:
@@ -286,33 +286,87 @@ class Kubeflow:
 
     def _create(self, create: Callable[[], Any], find: Callable[[], Any]) -> Any:
         """Create an object, with retries; between them, look whether an attempt without an answer has created it."""
-        for pause in (self._backoff * 2**count for count in range(_CREATE_TRIES)):
+        for pause in self._pauses():
             try:
                 return create()
             except (TransientError, AlreadyExistsError) as error:
                 failure = error
-            time.sleep(pause)
+            time.sleep(max(pause, min(failure.retry_after, _LONGEST_PAUSE_SECONDS)))
             if (found := find()) is not None:
                 return found
             if isinstance(failure, AlreadyExistsError):
                 break
         raise failure
 
+    def _persist(self, change: Callable[[], Any]) -> None:
+        """Change an object, with retries; one that is refused after an attempt without an answer is done."""
+        failure: TransientError | None = None
+        for pause in self._pauses():
+            try:
+                change()
+            except TransientError as error:
+                failure = error
+                time.sleep(max(pause, min(failure.retry_after, _LONGEST_PAUSE_SECONDS)))
+                continue
+            except LoginError:
+                raise
+            except KubeflowError:
+                if failure is None:
+                    raise
+            return
+        if failure is not None:
+            raise failure
+
+    def _pauses(self) -> Iterator[float]:
+        return (self._backoff * 2**count for count in range(_TRIES))
+
     def _call(self, function: Callable[..., Any], *values: Any, **options: Any) -> Any:
-        with translated(self.host, self._given_namespace):
-            return function(*values, **options, _request_timeout=_TIMEOUT_SECONDS)
+        try:
+            return function(*values, **options)
+        except (api.OpenApiException, ValueError, TypeError, AttributeError) as error:
+            raise foreign(self.host, "JSON of another form than the API's") from error
+
+    def _id(self, id: str | None) -> str:
+        """The id of an object in an answer; KubeflowError if the answer has none."""
+        if not id:
+            raise foreign(self.host, "JSON without the object that was asked for")
+        return id
 
 
-def _checked_host(host: str | None) -> str:
-    if not host:
-        raise KubeflowError(
-            "there is no Kubeflow host: give its address with --host or KFP_HOST, such as https://kubeflow.example/pipeline"
-        )
-    try:
-        parts = urlsplit(host)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or True)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise KubeflowError(f"the Kubeflow host is {host!r}; it must be an address such as https://kubeflow.example")
-    return host.rstrip("/")
+class _Client(api.ApiClient):  # type: ignore[misc]
+    """The generated client of the API, which sends its requests by `Http`."""
+
+    def __init__(self, host: str, namespace: str | None, http: Http) -> None:
+        super().__init__(api.Configuration(host=host))
+        self._host, self._namespace, self._http = host, namespace, http
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        query_params: Any = None,
+        headers: Any = None,
+        post_params: Any = None,
+        body: Any = None,
+        **_: Any,
+    ) -> "_Answer":
+        # The headers are those of the content, which httpx sets, and Accept.
+        more = {"files": post_params} if post_params else {"json": body} if body is not None else {}
+        try:
+            answer = self._http.request(method, url, params=query_params or None, **more)
+            if answer.is_error or is_elsewhere(answer):
+                raise refusal(self._host, self._namespace, answer)
+            content(answer)
+        except NoAnswerError as error:
+            raise unanswered(self._host, error) from error
+        except ForeignAnswerError as error:
+            raise foreign(self._host, error) from error
+        return _Answer(answer)
+
+
+class _Answer:
+    """An answer as the generated client takes it."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.status, self.reason, self.data = answer.status_code, answer.reason_phrase, answer.content
+        self.getheader, self.getheaders = answer.headers.get, lambda: answer.headers

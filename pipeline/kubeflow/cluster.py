@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,32 @@ def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
             "NVIDIA's device plugin on the node"
         )
     return f"a node has {most}, and kubeflow.gpus is {wanted}"
+
+
+def check_processors(platforms: Sequence[str], labels: Mapping[str, str]) -> str:
+    """Check that the images are for the processors of the nodes.
+
+    Args:
+        platforms: The platforms of the images, such as `linux/amd64`.
+        labels: The labels of the nodes that the pods may run on.
+
+    Returns:
+        A sentence with the platforms.
+
+    Raises:
+        SettingsError: A node has another processor.
+        KubectlError: Kubectl failed.
+    """
+    selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
+    found = {each["status"].get("nodeInfo", {}).get("architecture") for each in _kubectl("get", "nodes", *selector)}
+    nodes = sorted(f"linux/{each}" for each in found if each)
+    if others := [each for each in nodes if each not in platforms]:
+        raise SettingsError(
+            f"nodes are {', '.join(nodes)}, and the images are for {', '.join(platforms)}: set kubeflow.platforms in "
+            f"project.yaml to [{', '.join(nodes)}] and push again, or keep the pods from {', '.join(others)} by "
+            "kubeflow.node_selector: {kubernetes.io/arch: ...}"
+        )
+    return f"images and nodes are {', '.join(platforms)}" if nodes else f"the images are for {', '.join(platforms)}"
 
 
 def check_serving(namespace: str) -> str:

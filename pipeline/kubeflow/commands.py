@@ -2,6 +2,8 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING
 
 from contract.commands import INTERRUPTED
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
 # Each function imports what its command needs: kfp takes half a second, and what is refused first needs none of it.
 
 
+def _points_to_doctor(command: Callable[[Namespace], int]) -> Callable[[Namespace], int]:
+    """Let a command that is refused before it starts anything say what checks all that it needs."""
+
+    @wraps(command)
+    def pointing(options: Namespace) -> int:
+        try:
+            return command(options)
+        except InputError as error:
+            error.args = (f"{error} (make doctor checks all that a run needs)",)
+            raise
+
+    return pointing
+
+
+@_points_to_doctor
 def submit(options: Namespace) -> int:
     """Run the pipeline on Kubeflow, and wait for its end if asked to."""
     project, params = load_project(options.project), load_params(options.params)
@@ -42,6 +59,7 @@ def submit(options: Namespace) -> int:
     return 0
 
 
+@_points_to_doctor
 def schedule(options: Namespace) -> int:
     """Create or change the recurring run."""
     project, params = load_project(options.project), load_params(options.params)

@@ -17,12 +17,13 @@ from steps.registry import REPORT, TASKS
 _GPU = "nvidia.com/gpu"
 
 
-def write_package(project: Project, path: Path) -> None:
+def write_package(project: Project, path: Path, inputs: dict[str, Any] | None = None) -> None:
     """Compile the pipeline.
 
     Args:
         project: The project, with the settings of the pods.
         path: The package to write; its name ends with .yaml.
+        inputs: The default of each of the pipeline's inputs.
 
     Raises:
         SettingsError: The name ends otherwise, or the file cannot be written.
@@ -39,7 +40,7 @@ def write_package(project: Project, path: Path) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        compiler.Compiler().compile(pipeline, str(path))
+        compiler.Compiler().compile(pipeline, str(path), pipeline_parameters=inputs)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
 

@@ -1,14 +1,21 @@
 """Checks what the first push needs: reads the settings, and asks Git, registry, Kubeflow and cluster."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 from contract.errors import ProjectError
 from contract.paths import ROOT
+from pipeline.images.platforms import of_cluster
 from pipeline.kubeflow.client import Kubeflow
-from pipeline.kubeflow.cluster import check_claims, check_gpus, check_serving, claims_namespace
+from pipeline.kubeflow.cluster import check_claims, check_gpus, check_processors, check_serving, claims_namespace
 from pipeline.settings import Project, SettingsError, load_params, load_project
+
+_SECONDS = 9.0  # for all checks, which run at once
+_SECONDS_OF_AN_ANSWER = 6.0
+_RETRIES = 1
 
 
 class Check(NamedTuple):
@@ -30,7 +37,7 @@ def examine(project: Path, params: Path, host: str | None, token: str | None, na
         namespace: The user's namespace on a multi-user server.
 
     Yields:
-        The result of each check, as soon as it is known.
+        The result of each check, in the same order each time.
     """
     settings: list[Project] = []
 
@@ -46,17 +53,48 @@ def examine(project: Path, params: Path, host: str | None, token: str | None, na
     yield _check(str(params), read_params)
     if not settings:
         return
-    kubeflow = settings[0].kubeflow
-    yield _check("torch", _torch)
-    yield _check("revision", _revision)
-    yield _check("images", lambda: _images(settings[0]))
-    yield _check("Kubeflow", lambda: _kubeflow(host, token, namespace))
-    yield _check("claims", lambda: check_claims(claims_namespace(), kubeflow.claims.values()))
+    yield from _at_once(_checks(settings[0], host, token, namespace))
+
+
+def _checks(
+    project: Project, host: str | None, token: str | None, namespace: str | None
+) -> dict[str, Callable[[], str]]:
+    """The checks of a valid project, by name."""
+    kubeflow = project.kubeflow
+    checks = {
+        "torch": _torch,
+        "revision": _revision,
+        "engine": _engine,
+        "images": lambda: _images(project),
+        "Kubeflow": lambda: _kubeflow(host, token, namespace),
+        "claims": lambda: check_claims(claims_namespace(), kubeflow.claims.values()),
+        "processors": lambda: check_processors(of_cluster(project), kubeflow.node_selector),
+    }
     if serving := kubeflow.serving_namespace:
-        yield _check("manifests", lambda: _manifests(settings[0]))
-        yield _check("serving", lambda: check_serving(serving))
+        checks["manifests"] = lambda: _manifests(project)
+        checks["serving"] = lambda: check_serving(serving)
     if kubeflow.gpus:
-        yield _check("GPU", lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector))
+        checks["GPU"] = lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector)
+    return checks
+
+
+def _at_once(checks: Mapping[str, Callable[[], str]]) -> Iterator[Check]:
+    """Run all checks at once, and yield their results in order; one that takes too long has failed."""
+    results: dict[str, Check] = {}
+
+    def run(name: str, find: Callable[[], str]) -> None:
+        results[name] = _check(name, find)
+
+    # As daemons, so that one that hangs holds nobody up.
+    threads = [Thread(target=run, args=pair, daemon=True) for pair in checks.items()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + _SECONDS
+    for name, thread in zip(checks, threads, strict=True):
+        thread.join(max(0.0, end - time.monotonic()))
+        yield results.get(name) or Check(
+            name, f"no answer within {_SECONDS:g} seconds: see that it can be reached", False
+        )
 
 
 def _check(name: str, find: Callable[[], str]) -> Check:
@@ -64,6 +102,8 @@ def _check(name: str, find: Callable[[], str]) -> Check:
         return Check(name, find(), True)
     except ProjectError as error:
         return Check(name, str(error), False)
+    except Exception as error:  # the other checks go on
+        return Check(name, f"could not be checked ({type(error).__name__}: {error})", False)
 
 
 def _torch() -> str:
@@ -84,14 +124,20 @@ def _revision() -> str:
     return f"{revision()[:12]}, with nothing uncommitted"
 
 
-def _images(project: Project) -> str:
-    from pipeline.images.build import needed, references
-    from pipeline.images.registry import Registry
+def _engine() -> str:
+    from pipeline.images.docker import Docker, DockerMissingError
 
-    registry, images = Registry(project.registry), references(project)
-    missing = [name for name in needed(project) if not registry.has(images[name])]
-    if missing:
-        return f"{project.registry} answers; it lacks {', '.join(missing)}, which make push pushes"
+    try:
+        return f"{Docker().program} answers"
+    except DockerMissingError as error:
+        return f"{str(error).split('. ')[0]}, by make images, make push and RUNNER=docker alone"
+
+
+def _images(project: Project) -> str:
+    from pipeline.images.build import missing
+
+    if lacking := missing(project, retries=_RETRIES, seconds=_SECONDS_OF_AN_ANSWER):
+        return f"{project.registry} answers; it lacks {', '.join(lacking)}, which make push pushes"
     return f"{project.registry} has every image"
 
 
@@ -106,7 +152,7 @@ def _manifests(project: Project) -> str:
 
 
 def _kubeflow(host: str | None, token: str | None, namespace: str | None) -> str:
-    server = Kubeflow(host, token, namespace)
+    server = Kubeflow(host, token, namespace, retries=_RETRIES, seconds=_SECONDS_OF_AN_ANSWER)
     server.check()
     if server.namespace and server.namespace != claims_namespace():
         raise SettingsError(

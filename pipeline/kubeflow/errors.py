@@ -1,18 +1,17 @@
-"""The errors of a Kubeflow Pipelines server, made from what its client raises."""
+"""The errors of a Kubeflow Pipelines server, made from its answers."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 
-import kfp_server_api as api
-import urllib3
+import httpx
 
 from contract.errors import InputError
+from steps.common.http import LATER, ForeignAnswerError, content, described, is_elsewhere
 
 
 class KubeflowError(InputError):
     """The server refuses a request, or cannot be reached; the message says what to do."""
+
+    retry_after = 0.0  # seconds that the server asks to wait
 
 
 class TransientError(KubeflowError):
@@ -24,67 +23,81 @@ class AlreadyExistsError(KubeflowError):
 
 
 class LoginError(KubeflowError):
-    """The server rejects the token, or the token may not do this."""
+    """The server rejects the token, or the token may not do this, or a login page answers in its place."""
 
 
-@contextmanager
-def translated(host: str, namespace: str | None) -> Iterator[None]:
-    """Turn what the client raises into a KubeflowError.
+_REFUSALS: dict[int, tuple[type[KubeflowError], str]] = {
+    HTTPStatus.UNAUTHORIZED: (LoginError, "does not accept the token ({said}): set KFP_TOKEN to a valid one"),
+    HTTPStatus.FORBIDDEN: (
+        LoginError,
+        "does not let this token use the namespace {namespace} ({said}): set KFP_NAMESPACE to one that exists, or ask "
+        "for access to it",
+    ),
+    HTTPStatus.NOT_FOUND: (
+        KubeflowError,
+        "answers Not Found ({said}): see that --host or KFP_HOST is the address of a Kubeflow Pipelines server",
+    ),
+    HTTPStatus.CONFLICT: (AlreadyExistsError, "has it already ({said}): give the project another name"),
+}
+
+
+def unanswered(host: str, cause: object) -> TransientError:
+    """The error of a request without an answer.
 
     Args:
-        host: The server's address, for the message.
-        namespace: The user's namespace, for the message.
+        host: The server's address.
+        cause: Why there is none.
 
-    Yields:
-        Nothing.
-
-    Raises:
-        TransientError: No answer, or a status of 500 or more.
-        LoginError: 401 or 403.
-        AlreadyExistsError: 409.
-        KubeflowError: Another status.
+    Returns:
+        The error, to raise.
     """
+    return TransientError(
+        f"{host} does not answer ({cause}): see that the server runs and that --host or KFP_HOST is its address"
+    )
+
+
+def foreign(host: str, what: object) -> LoginError:
+    """The error of an answer that is none of Kubeflow Pipelines.
+
+    Args:
+        host: The server's address.
+        what: What answers.
+
+    Returns:
+        The error, to raise.
+    """
+    return LoginError(
+        f"{host} is not a Kubeflow Pipelines server: it answers with {what}; set --host or KFP_HOST to the address of "
+        "the server, and KFP_TOKEN to a token that the login in front of it accepts"
+    )
+
+
+def refusal(host: str, namespace: str | None, answer: httpx.Response) -> KubeflowError:
+    """The error of an answer whose status is not of success.
+
+    Args:
+        host: The server's address.
+        namespace: The user's namespace.
+        answer: The answer.
+
+    Returns:
+        The error, to raise.
+    """
+    said = f"{answer.status_code}: {_message(answer)}"
+    if is_elsewhere(answer):
+        return foreign(host, described(answer))
+    if answer.status_code in LATER or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        error = TransientError(f"{host} fails ({said}): try again, or look at its log")
+        after = answer.headers.get("Retry-After", "").strip()
+        error.retry_after = float(after) if after.isdecimal() else 0.0
+        return error
+    kind, told = _REFUSALS.get(answer.status_code, (KubeflowError, "refuses the request ({said})"))
+    return kind(f"{host} {told.format(said=said, namespace=repr(namespace))}")
+
+
+def _message(answer: httpx.Response) -> str:
     try:
-        yield
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise TransientError(
-            f"{host} does not answer ({_cause(error)}): see that the server runs and that --host or KFP_HOST is its "
-            "address"
-        ) from error
-    except api.ApiException as error:
-        refusal = _refusal(error, host, namespace)
-        raise refusal from error
-
-
-def _refusal(error: api.ApiException, host: str, namespace: str | None) -> KubeflowError:
-    answer = f"{error.status}: {_message(error)}"
-    match error.status:
-        case HTTPStatus.UNAUTHORIZED:
-            return LoginError(f"{host} does not accept the token ({answer}): set KFP_TOKEN to a valid one")
-        case HTTPStatus.FORBIDDEN:
-            return LoginError(
-                f"{host} does not let this token use the namespace {namespace!r} ({answer}): set KFP_NAMESPACE to one "
-                "that exists, or ask for access to it"
-            )
-        case HTTPStatus.NOT_FOUND:
-            return KubeflowError(
-                f"{host} answers Not Found ({answer}): see that --host or KFP_HOST is the address of a Kubeflow "
-                "Pipelines server"
-            )
-        case HTTPStatus.CONFLICT:
-            return AlreadyExistsError(f"{host} has it already ({answer}): give the project another name")
-        case status if status and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(f"{host} fails ({answer}): try again, or look at its log")
-    return KubeflowError(f"{host} refuses the request ({answer})")
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error).rpartition(": ")[2]
-
-
-def _message(error: api.ApiException) -> str:
-    try:
-        content = json.loads(error.body)
-        return str(content.get("message") or content.get("error") or error.reason)
-    except (TypeError, ValueError, AttributeError):
-        return str(error.reason)
+        said = content(answer)
+    except ForeignAnswerError as other:
+        return f"{answer.reason_phrase}, {other}"
+    return str(said.get("message") or said.get("error") or answer.reason_phrase)

@@ -34,7 +34,8 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         link: The address of the run's page, or how to reach it.
 
     Returns:
-        The outcome, a table of the steps, the accuracy, the confusion matrix, and the link.
+        The outcome, a table of the steps, the accuracy, the confusion matrix as far as it can be read, the most
+        confused pairs, and the link.
     """
     lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
     lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
@@ -50,6 +51,9 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         lines += ["", f"rules: {', '.join(verdict.rules)}; broken: {broken or 'none'}"] if verdict.rules else []
     if analysis and analysis.confusion:
         lines += ["", *confusion_table(analysis.classes, analysis.confusion)]
+    if analysis and analysis.confused:
+        lines += ["", "| true | answer | images |", "|---|---|--:|"]
+        lines += [f"| {' | '.join(map(_cell, pair))} |" for pair in analysis.confused]
     page = f"[The run]({link})" if link.startswith("http") else link
     return "\n".join([*lines, "", page, ""])
 

@@ -30,7 +30,7 @@ def schedule(server: Kubeflow, project: Project, params: Params, revision: str, 
         server: The server.
         project: The project; the recurring run has its name.
         params: The parameters of the runs.
-        revision: The Git commit, the version of the pipeline to run.
+        revision: The Git commit.
         cron: The cron expression, with six fields.
 
     Returns:
@@ -39,7 +39,7 @@ def schedule(server: Kubeflow, project: Project, params: Params, revision: str, 
     Raises:
         KubeflowError: The server refuses or does not answer.
     """
-    submitted = upload(server, project, revision)
+    submitted = upload(server, project, params, revision)
     old = server.recurring(project.name)
     wanted = api.V2beta1RecurringRun(
         display_name=project.name,

@@ -11,16 +11,17 @@ from typing import Any, NoReturn
 import kfp_server_api as api
 from rich.console import Console
 
-from pipeline.images.build import needed, references
-from pipeline.images.registry import Registry
+from pipeline.images.build import missing, needed, references
 from pipeline.kubeflow import cluster, watch
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.compile import write_package
-from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
+from pipeline.kubeflow.errors import KubeflowError, TransientError
 from pipeline.kubeflow.job_summary import write_summary
+from pipeline.kubeflow.revision import branch
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments
 from pipeline.settings import Params, Project, SettingsError
+from steps.common.digest import digest
 
 _WAITING_SECONDS = 120.0  # without any pod that runs; between two steps it is seconds
 
@@ -43,9 +44,10 @@ def check_images(project: Project) -> None:
         SettingsError: An image is missing.
         RegistryError: The registry gives no answer.
     """
-    registry, images = Registry(project.registry), references(project)
-    if missing := [images[name] for name in needed(project) if not registry.has(images[name])]:
-        raise SettingsError(f"the registry lacks {', '.join(missing)}: push what is missing with make push")
+    if lacking := missing(project):
+        images = references(project)
+        names = ", ".join(images[name] for name in lacking)
+        raise SettingsError(f"the registry lacks {names}: push what is missing with make push")
 
 
 def check_claims(server: Kubeflow, project: Project) -> None:
@@ -62,12 +64,15 @@ def check_claims(server: Kubeflow, project: Project) -> None:
         cluster.check_claims(_namespace(server), project.kubeflow.claims.values())
 
 
-def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
-    """Upload the pipeline as a version named by its revision, unless the server has it.
+def upload(server: Kubeflow, project: Project, params: Params, revision: str) -> Uploaded:
+    """Upload the pipeline as a version, unless the server has it.
+
+    A version is named by the commit and the digest of the package, which names images, pods and parameters: what runs.
 
     Args:
         server: The server.
         project: The project, which names experiment and pipeline.
+        params: The parameters of the runs.
         revision: The Git commit.
 
     Returns:
@@ -78,11 +83,17 @@ def upload(server: Kubeflow, project: Project, revision: str) -> Uploaded:
     """
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "pipeline.yaml")
-        write_package(project, package)  # first, since it may fail
+        write_package(project, package, arguments(project, params))  # first, since it may fail
         experiment = server.experiment(project.name)
         pipeline = server.pipeline(project.name, project.title)
-        version = server.version(pipeline, revision, package)
+        name = f"{revision}-{digest(package.read_text(encoding='utf-8'))}"
+        version = server.version(pipeline, name, package, _description(project, revision))
     return Uploaded(experiment, api.V2beta1PipelineVersionReference(pipeline, version))
+
+
+def _description(project: Project, revision: str) -> str:
+    images = references(project)
+    return f"commit {revision}, branch {branch()}, images " + ", ".join(images[name] for name in needed(project))
 
 
 def submit(server: Kubeflow, project: Project, params: Params, revision: str) -> str:
@@ -92,7 +103,7 @@ def submit(server: Kubeflow, project: Project, params: Params, revision: str) ->
         server: The server.
         project: The project.
         params: The parameters of the run.
-        revision: The Git commit, the version of the pipeline to run.
+        revision: The Git commit.
 
     Returns:
         The id of the run.
@@ -100,7 +111,7 @@ def submit(server: Kubeflow, project: Project, params: Params, revision: str) ->
     Raises:
         KubeflowError: The server refuses or does not answer.
     """
-    uploaded = upload(server, project, revision)
+    uploaded = upload(server, project, params, revision)
     run = api.V2beta1Run(
         display_name=f"{project.name} {revision[:12]}",
         experiment_id=uploaded.experiment_id,
@@ -137,7 +148,7 @@ def wait(server: Kubeflow, run_id: str, console: Console, *, poll: float, deadli
             run, outage = server.run(run_id), ""
         except TransientError as error:
             outage = f"; {error}"
-        except LoginError as error:
+        except KubeflowError as error:  # a login that ended, or what is no Kubeflow now
             raise RunError(f"{error}\nthe run goes on: {server.ui(run_id)}") from error
         else:
             _print_changes(run, states, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))

@@ -15,10 +15,11 @@ from rich.console import Console
 
 from contract.events import Finished, Verdict, parse
 from contract.paths import ROOT
-from pipeline.git import GitError, git
-from pipeline.local.run import LOGS, run
+from pipeline.git import GitError, folder_in_repository, git
+from pipeline.local.run import run
 from pipeline.outcome import Outcome, RunError
 from pipeline.settings import SettingsError, load_params, load_project
+from steps.common.volumes import LOGS
 
 
 def compare(base: str, volumes: Path) -> str:
@@ -46,7 +47,7 @@ def compare(base: str, volumes: Path) -> str:
         worktree = Path(folder, "base")
         git("worktree", "add", "--quiet", "--detach", str(worktree), commit)
         try:
-            theirs = _run_revision(worktree, volumes)
+            theirs = _run_revision(worktree / folder_in_repository(), volumes)
         finally:
             git("worktree", "remove", "--force", str(worktree))
     ours = run(project, params, volumes, Console(file=io.StringIO()))
@@ -100,6 +101,8 @@ def _rows(verdict: Verdict | None) -> list[tuple[str, str]]:
 
 def _run_revision(folder: Path, volumes: Path) -> Verdict | None:
     """Run the pipeline of the revision in a folder, in a process of its own: its code is another."""
+    if not (folder / "project.yaml").is_file():
+        raise SettingsError("--base: has no project in this folder: name a revision with one")
     command = [sys.executable, "-m", "pipeline", "run", "--volumes", str(volumes.absolute())]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         error = process.communicate()[1]

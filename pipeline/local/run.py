@@ -15,16 +15,16 @@ from rich.console import Console
 from contract.events import Verdict
 from contract.pointer import MODEL_STORE, Pointer
 from pipeline.images.build import build_images, references
+from pipeline.images.platforms import here
 from pipeline.local.display import EventLog, RunDisplay
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import Params, Project
 from steps.common.pointer import read_pointer
-from steps.common.volumes import data_volume, deploy_volume, model_volume
+from steps.common.volumes import LOGS, data_volume, deploy_volume, model_volume
 from steps.registry import STEP_NAMES, STEPS
 
-LOGS = "logs"  # the folder, below the volumes, of each run's log: run-<time>-<process id>.log
 _LOGS_KEPT = 20
 
 
@@ -63,7 +63,7 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
     with _report_full_disk(log), log.open("w") as file, RunDisplay(console) as display:
         output = EventLog(file, display.on_event)
         try:
-            execute(build_pipeline(project, references(project)), arguments(project, params), output)
+            execute(build_pipeline(project, references(project, here())), arguments(project, params), output)
             failed = display.step  # it died before it could write an event
         except Exception as error:
             if display.step is None and not docker:
@@ -98,7 +98,7 @@ def _container_runner(project: Project, params: Params) -> Callable[..., None]:
 
     volumes = [data_volume(), model_volume(), deploy_volume()]
     give_to_containers(volumes)
-    images = references(project)
+    images = references(project, here())
     online = {step.name for step in STEPS if step.needs_network(params)}
     return partial(run_in_containers, volumes=volumes, steps={images[step.name]: step for step in STEPS}, online=online)
 

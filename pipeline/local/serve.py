@@ -7,11 +7,12 @@ from typing import NoReturn
 from rich.console import Console
 
 from pipeline.images.build import build_images, references
-from pipeline.images.docker import USER
+from pipeline.images.docker import USER, Docker
+from pipeline.images.platforms import here
 from pipeline.images.tag import SERVING
 from pipeline.settings import Project
+from serving.front.configuration import Address, reserve
 from serving.pointer import check_archive, read_pointer
-from serving.torchserve.launch import free_ports
 
 _LOG = "/tmp/torchserve.log"  # noqa: S108 - in the container, whose output is for the user
 
@@ -33,13 +34,15 @@ def serve(project: Project, volumes: Path, port: int, console: Console) -> NoRet
     """
     volume = volumes.absolute() / "deploy-model"
     check_archive(read_pointer(volume))
-    port = free_ports("127.0.0.1", port)[0]
+    port = reserve(Address(port=port), "--port").port
     build_images(project, [SERVING], console)
     start = ["start", "--host", "0.0.0.0", "--port", str(port), "--log", _LOG]  # noqa: S104 - of the container
-    command = ["docker", "run", "--rm", "--init", "--read-only", "--user", USER]
+    program = Docker().program
+    command = [program, "run", "--rm", "--init", "--read-only", "--user", USER]
     # Java unpacks native libraries there, and cannot load them from a mount without exec.
     command += ["--tmpfs", "/tmp:exec"]  # noqa: S108
     command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     command += ["--mount", f'type=bind,"source={volume}",target=/deploy-model,readonly']
     command += ["--publish", f"127.0.0.1:{port}:{port}", "--health-cmd", f"python3 -m serving probe --port {port}"]
-    os.execvp("docker", [*command, references(project)[SERVING], "python3", "-m", "serving", *start])  # noqa: S606, S607
+    image = references(project, here())[SERVING]
+    os.execvp(program, [*command, image, "python3", "-m", "serving", *start])  # noqa: S606

@@ -34,7 +34,7 @@ def show_splits(params: Params, volumes: Path, console: Console, *, as_json: boo
     """
     os.environ["VOLUMES"] = str(volumes.absolute())
     with contextlib.redirect_stdout(sys.stderr):  # the step's events are not the answer
-        collected = collect(params.data, remember=False)
+        collected = collect(params.data, params.data.chosen_source().read())
     rows = list(_rows(collected))
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))

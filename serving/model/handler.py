@@ -7,13 +7,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import decode  # type: ignore[import-not-found]  # in the archive all modules are in one folder
+import deadline  # type: ignore[import-not-found]  # in the archive all modules are in one folder
+import decode  # type: ignore[import-not-found]
 import faiss
 import payload  # type: ignore[import-not-found]
 import socket_reads  # type: ignore[import-not-found]
 import telemetry  # type: ignore[import-not-found]
 from predictor import Predictor  # type: ignore[import-not-found]
 
+# The header of a request that is asked again since a worker died with it; only the door may set it.
+REPEATED = "x-repeated"
 _ID_LENGTH = 128  # characters of a client's own request id
 
 
@@ -23,8 +26,9 @@ class Handler:
     def initialize(self, context: Any) -> None:
         """Load the model with one thread per worker; `context` is TorchServe's."""
         faiss.omp_set_num_threads(1)
-        self.predictor = Predictor(Path(context.system_properties["model_dir"]), decode, payload)
+        self.predictor = Predictor(Path(context.system_properties["model_dir"]), decode, payload, deadline)
         self.telemetry = telemetry.Telemetry(self.predictor.version)
+        deadline.install()
         socket_reads.patch_worker()
         # TorchServe logs each batch and its timings through Java; the telemetry has them already.
         logging.getLogger().setLevel(logging.WARNING)
@@ -41,7 +45,8 @@ class Handler:
         """
         began = time.perf_counter()
         headers = [_headers(context.get_all_request_header(number)) for number in range(len(data))]
-        answers = self.predictor.answer([request(*item) for item in zip(data, headers, strict=True)])
+        repeated = [number for number, each in enumerate(headers) if REPEATED in each]
+        answers = self.predictor.answer([request(*item) for item in zip(data, headers, strict=True)], repeated)
         for number, answer in enumerate(answers):
             status = HTTPStatus(answer.status)
             context.set_response_status(status.value, status.phrase, number)

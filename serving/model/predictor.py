@@ -4,7 +4,8 @@ Part of the model archive; independent of TorchServe.
 """
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 
-_STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415}
+INTERNAL = "internal-error"
+_LATE = "too-slow-to-decode"
+_STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415, INTERNAL: 500}
 _BAD_REQUEST = 400
 # For archives from before these settings existed.
 _DEFAULTS = {"polarity": "light-on-dark", "unknown_distance": None, "max_instances": 64}
+_PACKED = (b"one", b"many")
 # Images in one pass of the network: bounds the memory of a batch.
 _PASS = 64
 
@@ -40,6 +44,13 @@ class Answer(NamedTuple):
     predictions: Sequence[tuple[str, float | None]] = ()
 
 
+class Images(NamedTuple):
+    """The decoded images of a request, uint8 [H, W, C]; `many` if they are answered with `predictions`."""
+
+    pixels: list[NDArray[np.uint8]]
+    many: bool
+
+
 class Predictor:
     """A network, its index and its labels, loaded from the folder of an unpacked archive.
 
@@ -47,13 +58,14 @@ class Predictor:
         folder: The unpacked archive.
         decode: Its module of that name.
         payload: Its module of that name.
+        deadline: Its module of that name.
 
     Raises:
         ValueError: Index and labels have different lengths.
     """
 
-    def __init__(self, folder: Path, decode: ModuleType, payload: ModuleType) -> None:
-        self._decoding, self._payload = decode, payload
+    def __init__(self, folder: Path, decode: ModuleType, payload: ModuleType, deadline: ModuleType) -> None:
+        self._decoding, self._payload, self._deadline = decode, payload, deadline
         model: dict[str, Any] = _DEFAULTS | json.loads((folder / "model.json").read_text())
         labels = json.loads((folder / "labels.json").read_text())
         self._labels: list[str] = [labels["classes"][number] for number in labels["gallery"]]
@@ -76,30 +88,67 @@ class Predictor:
         size, channels = self._shape
         self._predict([np.zeros((size, size, channels), np.uint8)])
 
-    def answer(self, requests: Sequence[Any]) -> list[Answer]:
+    def answer(self, requests: Sequence[Any], repeated: Collection[int] = ()) -> list[Answer]:
         """Answer a batch; the images of all requests are predicted together.
+
+        A request whose images take too much time to decode ends this process, and the others of the batch with it.
+        Whoever asked asks again, and says so: a repeated request is decoded in a process of its own.
 
         Args:
             requests: One `payload.Request` each.
+            repeated: The numbers of those that were asked before, in a batch whose worker died.
 
         Returns:
             One answer each, in their order. An invalid request gets its own error; one bad image among several fails
-            its whole request.
+            its whole request. Whatever else goes wrong is an internal error of its request alone, and is logged.
         """
-        plan: list[Any] = []
-        images: list[NDArray[np.uint8]] = []
-        for request in requests:
-            try:
-                payload = self._payload.read(request, self._limits[1])
-                images += self._decode(payload)
-                plan.append(payload)
-            except Exception as error:  # no request may fail the others in its batch
-                plan.append(_error(getattr(error, "rule", "not-an-image"), str(error)))
-        predictions = iter(self._predict(images))
+        read = [self._read_in_time(request, number in repeated) for number, request in enumerate(requests)]
+        images = [image for each in read if isinstance(each, Images) for image in each.pixels]
+        try:
+            predictions = iter(self._predict(images))
+        except Exception:
+            if len(requests) == 1:
+                return [_internal("predict")]
+            alone = [self.answer([one], [0] if number in repeated else []) for number, one in enumerate(requests)]
+            return [answer for [answer] in alone]
         return [
-            each if isinstance(each, Answer) else _success(list(islice(predictions, len(each.images))), each.many)
-            for each in plan
+            each if isinstance(each, Answer) else _success(list(islice(predictions, len(each.pixels))), each.many)
+            for each in read
         ]
+
+    def _read_in_time(self, request: Any, repeated: bool) -> Images | Answer:
+        if repeated:
+            return self._read_alone(request)
+        self._deadline.start()
+        try:
+            return self._read(request)
+        finally:
+            self._deadline.stop()
+
+    def _read(self, request: Any) -> Images | Answer:
+        """The decoded images of a request, or the answer to a request whose images cannot be decoded."""
+        try:
+            payload = self._payload.read(request, self._limits[1])
+            return Images(self._decode(payload), payload.many)
+        except (self._payload.Rejected, self._decoding.BadImage) as error:
+            return _error(error.rule, str(error))
+        except Exception:  # no memory, or a defect
+            return _internal("read")
+
+    def _read_alone(self, request: Any) -> Images | Answer:
+        """Likewise, in a process of its own."""
+        try:
+            head, _, rest = self._deadline.run_alone(lambda: _packed(self._read(request))).partition(b"\n")
+        except self._deadline.Late:
+            seconds = self._deadline.CPU_SECONDS
+            return _error(_LATE, f"{_LATE}: it takes more than {seconds:g} s; save the image anew, as PNG for example.")
+        except Exception:
+            return _internal("read")
+        if head not in _PACKED:
+            rule = head.decode()
+            return Answer(_STATUS.get(rule, _BAD_REQUEST), rest, rule)
+        size, channels = self._shape
+        return Images(list(np.frombuffer(rest, np.uint8).reshape(-1, size, size, channels)), head == _PACKED[1])
 
     def _decode(self, payload: Any) -> list[NDArray[np.uint8]]:
         """Decode the images of a request, uint8 [H, W, C] each; the limit of pixels is for all of them together."""
@@ -114,12 +163,11 @@ class Predictor:
             for image, (_, polarity) in zip(opened, payload.images, strict=True):
                 pixels = self._decoding.pixels(image, size=size, channels=channels)
                 decoded.append(pixels if polarity in (None, self._polarity) else 255 - pixels)
-        except Exception as error:
+        except self._decoding.BadImage as error:
             if not payload.many:
                 raise
             number = len(decoded) if len(opened) == len(payload.images) else len(opened)
-            rule = getattr(error, "rule", "not-an-image")
-            found = str(error).removeprefix(f"{rule}: ")
+            rule, found = error.rule, str(error).removeprefix(f"{error.rule}: ")
             if rule == "too-many-pixels" and number:
                 found = f"with it there are more than {self._limits[0]} pixels together; send several requests."
             raise self._payload.Rejected(rule, f"instance {number}: {found}") from error
@@ -164,6 +212,13 @@ class Predictor:
         )
 
 
+def _packed(read: Images | Answer) -> bytes:
+    """What was read, as bytes: a line with the rule or the kind, then the error or the pixels."""
+    if isinstance(read, Answer):
+        return f"{read.rule}\n".encode() + read.json
+    return _PACKED[read.many] + b"\n" + b"".join(pixels.tobytes() for pixels in read.pixels)
+
+
 def _success(predictions: list[Prediction], many: bool) -> Answer:
     body = f'{{"predictions": [{", ".join(each[2] for each in predictions)}]}}' if many else predictions[0][2]
     return Answer(200, f"{body}\n".encode(), None, [each[:2] for each in predictions])
@@ -173,6 +228,12 @@ def _error(rule: str, message: str) -> Answer:
     status = _STATUS.get(rule, _BAD_REQUEST)
     error = {"status": status, "rule": rule, "message": message}
     return Answer(status, json.dumps({"error": error}).encode() + b"\n", rule)
+
+
+def _internal(verb: str) -> Answer:
+    """The answer to a request that failed through no fault of its client, from within the handling of the exception."""
+    logging.getLogger(__name__).exception(f"{INTERNAL}: cannot {verb} a request")
+    return _error(INTERNAL, f"{INTERNAL}: the server failed, not the request; its log says why. Try again later.")
 
 
 def _load_network(path: Path) -> onnxruntime.InferenceSession:

@@ -27,7 +27,12 @@ class Telemetry:
         self._version = version
         registry = CollectorRegistry()  # serving/monitor.py adds up the workers' files
         self._requests = Counter("serving_requests", "Requests by HTTP status", ["status"], registry=registry)
-        self._errors = Counter("serving_errors", "Requests refused, by the rule broken", ["rule"], registry=registry)
+        self._errors = Counter(
+            "serving_errors",
+            "Requests without an answer, by rule",
+            ["rule"],
+            registry=registry,
+        )
         self._seconds = Histogram(
             "serving_request_seconds",
             "From a batch's arrival at the worker to its answers",

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from contract.errors import InputError, ProjectError
+from contract.errors import ProjectError
+from serving.system.folder import allows_execution
 from serving.torchserve import bad_requests, batching, grpc
 from serving.torchserve.class_patch import UnknownClassError, write_patched
 
@@ -22,7 +23,8 @@ CONFIG = HERE / "config.properties"
 # Listeners that can only have ports of the loopback address; the worker's is used without Unix sockets.
 LISTENERS = ("TS_GRPC_INFERENCE_PORT", "TS_GRPC_MANAGEMENT_PORT", "TS_INITIAL_WORKER_PORT")
 # Listeners that have Unix sockets where possible.
-SOCKETS = ("TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS")
+SOCKETS = ("TS_INFERENCE_ADDRESS", "TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS")
+KEYS = "key_file.json"  # which TorchServe writes where it has ports
 _WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's name, with the longest port
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # the longest path of a Unix socket
 # The variables that Java and the worker inherit; no secrets of the shell or the pod.
@@ -31,10 +33,6 @@ _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
 class TorchServeError(ProjectError):
     """TorchServe cannot serve the model; the message says why, and what to do."""
-
-
-class AddressError(TorchServeError, InputError):
-    """The address for predictions or metrics cannot be used."""
 
 
 def command(store: Path, folder: Path) -> list[str]:
@@ -69,24 +67,23 @@ def command(store: Path, folder: Path) -> list[str]:
     ]
 
 
-def environment(folder: Path, host: str, ports: Sequence[int], caller: Mapping[str, str]) -> dict[str, str]:
+def environment(folder: Path, ports: Sequence[int], caller: Mapping[str, str]) -> dict[str, str]:
     """The environment of Java and its workers.
 
     Args:
         folder: The folder for temporary files.
-        host: The address for predictions.
-        ports: The port for predictions, then those of LISTENERS and SOCKETS, as `free_ports` returns them.
+        ports: One for each of LISTENERS and SOCKETS, as `free_ports` returns them.
         caller: The environment of this process.
 
     Returns:
         All variables.
     """
-    inference, *others = ports
-    chosen = {key: str(port) for key, port in zip((*LISTENERS, *SOCKETS), others, strict=True)}
+    chosen = {key: str(port) for key, port in zip((*LISTENERS, *SOCKETS), ports, strict=True)}
     for key in SOCKETS:
-        address = socket_path(folder, key)
-        chosen[key] = f"unix:{address}" if isinstance(address, Path) else f"http://127.0.0.1:{chosen[key]}"
-    chosen["TS_INFERENCE_ADDRESS"] = f"http://{host}:{inference}"
+        path = socket_path(folder, key)
+        chosen[key] = f"unix:{path}" if path else f"http://127.0.0.1:{chosen[key]}"
+        # Any process of the machine reaches a port, so there TorchServe asks for the keys that it writes to KEYS.
+        chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] = "true" if path else "false"
     locations = {key: str(folder) for key in ("TMPDIR", "HOME", "LOG_LOCATION", "METRICS_LOCATION")}
     locations |= {"PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"), "REQUEST_LOG": str(folder / "requests")}
     inherited = {key: caller[key] for key in _INHERITED if key in caller}
@@ -105,7 +102,7 @@ def socket_path(folder: Path, key: str) -> Path | None:
         Its path; None if it must be a port. Netty supports Unix sockets on Linux only, with a library that it unpacks
         into the folder, which must not be mounted noexec.
     """
-    return folder / key.lower() if sys.platform == "linux" and _allows_execution(folder) else None
+    return folder / key.lower() if sys.platform == "linux" and allows_execution(folder) else None
 
 
 def check_length(folder: Path) -> None:
@@ -126,48 +123,16 @@ def check_length(folder: Path) -> None:
         )
 
 
-def management_address(folder: Path, ports: Sequence[int]) -> Path | int:
-    """The address of the management API: the path of a Unix socket, or a port of the loopback address."""
-    return socket_path(folder, SOCKETS[0]) or ports[1 + len(LISTENERS)]
+def address(folder: Path, ports: Sequence[int], key: str) -> Path | int:
+    """Where a listener of SOCKETS answers: the path of a Unix socket, or a port of the loopback address."""
+    return socket_path(folder, key) or ports[(*LISTENERS, *SOCKETS).index(key)]
 
 
-def metrics_address(folder: Path, ports: Sequence[int]) -> Path | int:
-    """The address of TorchServe's metrics, likewise."""
-    return socket_path(folder, SOCKETS[1]) or ports[2 + len(LISTENERS)]
-
-
-def free_ports(host: str, port: int) -> list[int]:
-    """Choose ports that are free now.
-
-    Args:
-        host: The address for predictions.
-        port: Its port, or 0 for any.
-
-    Returns:
-        The port for predictions, then one of the loopback address for each of LISTENERS and SOCKETS.
-
-    Raises:
-        AddressError: `port` of `host` cannot be used.
-    """
+def free_ports() -> list[int]:
+    """Choose ports of the loopback address that are free now: one for each of LISTENERS and SOCKETS."""
     with ExitStack() as open_together:  # open at the same time, so that they differ
-        try:
-            sockets = [open_together.enter_context(socket.create_server((host, port)))]
-        except OSError as error:
-            reason = str(error) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-            raise AddressError(
-                f"port {port} of {host} cannot be used ({reason}): stop what listens there, or choose another "
-                "with --port"
-            ) from error
-        sockets += [open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in (*LISTENERS, *SOCKETS)]
+        sockets = [open_together.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in (*LISTENERS, *SOCKETS)]
         return [int(each.getsockname()[1]) for each in sockets]
-
-
-def _allows_execution(folder: Path) -> bool:
-    """Whether the folder's file system is mounted without noexec; a container's /tmp often has it."""
-    try:
-        return not os.statvfs(folder).f_flag & os.ST_NOEXEC
-    except FileNotFoundError:
-        return True
 
 
 def _java() -> str:

@@ -21,10 +21,12 @@ class Management:
     Args:
         address: The path of a Unix socket, or a port of the loopback address.
         name: The model's name.
+        key: TorchServe's key for this API; none if it asks for none.
     """
 
-    def __init__(self, address: Path | int, name: str) -> None:
+    def __init__(self, address: Path | int, name: str, key: str | None = None) -> None:
         self._address = address
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._path = f"/models/{quote(name, safe='')}"
         self._name = name
 
@@ -41,16 +43,15 @@ class Management:
         options = {"url": mar, "model_name": self._name, "max_batch_delay": DELAY_MILLISECONDS}
         self._ask("POST", "/models?" + urlencode({**options, "initial_workers": 1, "synchronous": "false"}))
 
+    def workers(self, version: str) -> tuple[int, int]:
+        """How many workers of a version are READY, and how many there should be."""
+        [state] = self._ask("GET", self._path_of(version))
+        return sum(each["status"] == "READY" for each in state["workers"]), max(int(state["minWorkers"]), 1)
+
     def loaded(self, version: str) -> bool:
         """Whether all workers of a version run and are READY."""
-        [state] = self._ask("GET", self._path_of(version))
-        workers = state["workers"]
-        return len(workers) >= state["minWorkers"] > 0 and all(each["status"] == "READY" for each in workers)
-
-    def pending(self, version: str) -> int:
-        """The number of requests in a version's queue."""
-        [state] = self._ask("GET", self._path_of(version))
-        return int(state["jobQueueStatus"]["pendingRequests"])
+        ready, wanted = self.workers(version)
+        return ready >= wanted
 
     def make_default(self, version: str) -> None:
         """Send requests without a version to this one."""
@@ -65,7 +66,7 @@ class Management:
 
     def _ask(self, method: str, path: str) -> Any:
         try:
-            response = send_local(self._address, method, path)
+            response = send_local(self._address, method, path, headers=self._headers)
         except OSError as error:
             raise ManagementError(f"TorchServe's management API does not answer ({error!r})") from error
         try:

@@ -1,81 +1,61 @@
-"""A TorchServe process that serves one model: start, readiness, switch to another version, drain, stop.
+"""A TorchServe process that serves one model to this machine: start, readiness, another version, end.
 
-Reads archives of one model store. TorchServe writes to a temporary folder only, except for its log.
+Reads archives of one model store. TorchServe writes to a private folder only, except for its log. It listens on Unix
+sockets in that folder, or on ports of the loopback address that ask for a key; serving/front is what clients reach.
 """
 
+import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Any, Self
 
 from serving import client
-from serving.canary import canary_path, write_canary
+from serving.connection import send_local
 from serving.golden import Golden, GoldenError, read_golden
 from serving.log import Log
+from serving.system.folder import private_folder
+from serving.system.group import Group
 from serving.torchserve import launch
 from serving.torchserve.launch import TorchServeError
 from serving.torchserve.management import Management, ManagementError
 
 __all__ = ["TorchServe", "TorchServeError"]
 
-# The leader of the process group of Java and the workers. It reads a pipe whose only writer is this process: when this
-# process ends in any way, kill -9 included, the pipe closes and the watchdog kills the group.
-_WATCHDOG = 'read -r _; rm -rf "$0" "$1"; kill -KILL 0'
 _POLL_SECONDS = 0.02
-_IDLE_SECONDS = 1.0  # a version with an empty queue for this long is idle
-DRAIN_SECONDS = 20.0  # the longest wait for that at the end
-END_SECONDS = 10.0  # then the longest wait for TorchServe to end
+_CANARY_SECONDS = 5.0
+END_SECONDS = 10.0  # the longest wait for TorchServe to end
 
 
 class TorchServe:
-    """A server that runs within a `with` block; the block is entered when the canary has been answered.
+    """A TorchServe that runs within a `with` block; the block is entered when the canary has been answered.
 
     Args:
         mar: The model archive, in its model store.
         name: The model's name, part of the URL.
-        port: The port for predictions; 0 for any free port.
-        host: The address to listen on.
         log: For the output of TorchServe.
         version: The version that the archive must have; any if not given.
-        timeout: Seconds to start, to load a model, and to finish the requests of a version.
+        timeout: Seconds to start, and to load a model.
 
     Raises:
         TorchServeError: The archive is unusable; on entering the block: the model cannot be served.
     """
 
-    def __init__(
-        self,
-        mar: Path,
-        name: str,
-        port: int = 0,
-        host: str = "127.0.0.1",
-        *,
-        log: Log,
-        version: str | None = None,
-        timeout: float = 120.0,
-    ) -> None:
+    def __init__(self, mar: Path, name: str, *, log: Log, version: str | None = None, timeout: float = 120.0) -> None:
         self.mar = mar.resolve()
         self.name = name
         self.log = log
         self.timeout = timeout
-        self.host, self.port = host, port
         self._golden = _read(self.mar, version)
+        self._failures = 0  # that TorchServe has printed
 
     @property
     def version(self) -> str:
-        """The version being served."""
+        """The version that answers."""
         return self._golden.version
-
-    @property
-    def url(self) -> str:
-        """The address for predictions."""
-        host = "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - not bound here
-        return f"http://{host}:{self.port}/predictions/{self.name}"
 
     @property
     def folder(self) -> Path:
@@ -83,46 +63,102 @@ class TorchServe:
         return self._folder
 
     @property
-    def metrics(self) -> Path | int:
-        """The address of TorchServe's metrics: the path of a Unix socket, or a port of the loopback address."""
-        return launch.metrics_address(self._folder, self._ports)
+    def process(self) -> int:
+        """Java's process id."""
+        return self._java.pid
 
-    def predict(self, image: bytes, timeout: float = 60.0) -> client.Answer:
-        """HTTP status and JSON for one image file; see `client.predict`."""
-        return client.predict(self.url, image, timeout)
+    @property
+    def inference(self) -> Path | int:
+        """The address for predictions: the path of a Unix socket, or a port of the loopback address."""
+        return launch.address(self._folder, self._ports, "TS_INFERENCE_ADDRESS")
 
-    def switch(self, mar: Path, version: str) -> None:
-        """Switch to another version without losing a request.
+    @property
+    def inference_key(self) -> str | None:
+        """The key that requests for predictions need; None on a Unix socket."""
+        return self._key("inference")
 
-        The new version is loaded beside the old one and checked with its golden predictions. Then it becomes the
-        default, and the old one is removed when it is idle.
+    def metrics(self) -> bytes:
+        """TorchServe's own metrics, in Prometheus's text format; none while it starts or ends."""
+        headers = {"Authorization": f"Bearer {key}"} if (key := self._key("management")) else {}
+        try:
+            address = launch.address(self._folder, self._ports, "TS_METRICS_ADDRESS")
+            found = send_local(address, "GET", "/metrics", headers=headers)
+        except OSError:
+            return b""
+        return found.body if found.status == 200 else b""
+
+    def ask(self, path: str, image: bytes, timeout: float = 60.0) -> client.Answer:
+        """Ask for a prediction, as a health check.
+
+        Args:
+            path: The path for predictions.
+            image: The bytes of an image file.
+            timeout: Seconds.
+
+        Returns:
+            HTTP status and JSON, as of `client.predict`.
+        """
+        headers = {client.PROBE: "1"} | ({"Authorization": f"Bearer {key}"} if (key := self.inference_key) else {})
+        found = send_local(self.inference, "PUT", path, body=image, headers=headers, timeout=timeout)
+        return found.status, client.read_answer(found.body, found.reason)
+
+    def check(self) -> list[dict[str, Any]]:
+        """Ask all golden predictions; the answers, in the order of the items. `GoldenError` at the first wrong one."""
+        return self._golden.check(self._path(), self.ask)
+
+    def is_right(self) -> bool:
+        """Whether the canary is answered right."""
+        golden = self._golden
+        with suppress(GoldenError, OSError):
+            if golden.is_answered(f"{self._path()}/{golden.version}", _CANARY_SECONDS, self.ask):
+                return True
+        return golden is not self._golden and self.is_right()  # the version was changed meanwhile
+
+    def workers(self) -> tuple[int, int]:
+        """How many workers are READY, and how many there should be; `ManagementError` if TorchServe does not say."""
+        return self._management.workers(self.version)
+
+    def load(self, mar: Path, version: str) -> str:
+        """Load another version beside this one, check its golden predictions, and let it answer from then on.
 
         Args:
             mar: Another archive of the same model store.
             version: The version that it must have.
 
+        Returns:
+            The version before, which is still loaded: to be removed once nothing waits in it.
+
         Raises:
-            TorchServeError: It cannot be served; the old version is still served.
+            TorchServeError: It cannot be served; the old version still answers.
         """
-        golden = _read(mar, version)
-        if golden.version == self.version:
+        golden, old = _read(mar, version), self._golden
+        if golden.version == old.version:
             raise TorchServeError(f"version {golden.version} is served already")
         try:
             self._load(mar, golden)
-            golden.check(f"{self.url}/{golden.version}")
-            write_canary(self.port, self.url, self._golden, golden)
+            golden.check(f"{self._path()}/{golden.version}", self.ask)
             self._management.make_default(golden.version)
-            write_canary(self.port, self.url, golden)
         except Exception as error:
             with suppress(ManagementError):
-                self._management.make_default(self.version)
+                self._management.make_default(old.version)
                 self._management.remove(golden.version)
-            with suppress(OSError):
-                write_canary(self.port, self.url, self._golden)
             room = f"; is there room in {self.folder}?" if "Failed to save model" in str(error) else ""
-            raise TorchServeError(f"{mar} cannot be served, {self.version} still is: {error}{room}") from error
-        old, self._golden, self.mar = self.version, golden, mar
-        self._remove(old)
+            raise TorchServeError(f"{mar} cannot be served, {old.version} still is: {error}{room}") from error
+        self._golden, self.mar = golden, mar
+        return old.version
+
+    def remove(self, version: str) -> None:
+        """Remove a version that does not answer any more; what waits in it would be lost."""
+        with suppress(ManagementError):  # it is ending, or has ended
+            self._management.remove(version)
+
+    def reload(self) -> None:
+        """Load the version that answers once more, when its workers are gone; TorchServeError if that fails."""
+        self.remove(self.version)
+        try:
+            self._load(self.mar, self._golden)
+        except ManagementError as error:
+            raise TorchServeError(f"{self.mar} cannot be loaded again: {error}") from error
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for TorchServe to end by itself: its exit status, or None if it still runs after `timeout` seconds."""
@@ -131,10 +167,8 @@ class TorchServe:
         except subprocess.TimeoutExpired:
             return None
 
-    def drain(self) -> None:
-        """Wait until all accepted requests are answered, then end TorchServe, which closes its connections abruptly."""
-        with suppress(ManagementError):
-            self._wait_until_idle(self.version, DRAIN_SECONDS)
+    def end(self) -> None:
+        """End TorchServe, which closes its connections abruptly."""
         self._java.terminate()
         self.wait(END_SECONDS)
 
@@ -149,34 +183,24 @@ class TorchServe:
 
     def _enter(self) -> None:
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="ts-", ignore_cleanup_errors=True)))
+            self._folder = folder = private_folder("ts-")
+            group = stack.enter_context(Group(folder))
             launch.check_length(folder)
-            self._folder = folder
             (folder / "metrics").mkdir()
             os.mkfifo(folder / "requests")
-            self.log.follow_requests(folder / "requests")
-            self._ports = ports = launch.free_ports(self.host, self.port)
-            self.port = ports[0]
-            environment = launch.environment(folder, self.host, ports, os.environ)
-            canary = canary_path(self.port)
-            words = ["/bin/sh", "-c", _WATCHDOG, str(folder), str(canary)]
-            watchdog = subprocess.Popen(words, stdin=subprocess.PIPE, process_group=0)
-            stack.callback(canary.unlink, missing_ok=True)
-            stack.callback(_kill_group, watchdog)
-            self._java = subprocess.Popen(
+            stack.callback(self.log.follow_requests(folder / "requests"))
+            self._ports = launch.free_ports()
+            self._java = group.start(
                 launch.command(self.mar.parent, folder),
                 cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
+                env=launch.environment(folder, self._ports, os.environ),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                process_group=watchdog.pid,
             )
             stack.callback(self._java.wait)
             stack.callback(self._java.kill)
             assert self._java.stdout is not None  # noqa: S101 - for mypy: it is a pipe
-            self._output = self.log.follow_java(self._java.stdout)
-            self._management = Management(launch.management_address(folder, ports), self.name)
+            self._output = self.log.follow_java(self._java.stdout, self._count_failure)
             self._start()
             self._running = stack.pop_all()
 
@@ -185,18 +209,28 @@ class TorchServe:
 
     def _start(self) -> None:
         deadline = time.monotonic() + self.timeout
-        self._wait_until(self._management.answers, deadline, "TorchServe", self.log.failures)
+        self._wait_until(self._manages, deadline, "TorchServe", self._failures)
         try:
             self._load(self.mar, self._golden)
             self._wait_until(
-                lambda: self._golden.is_answered(self.url, 5.0), deadline, str(self.mar), self.log.failures
+                lambda: self._golden.is_answered(self._path(), _CANARY_SECONDS, self.ask),
+                deadline,
+                str(self.mar),
+                self._failures,
             )
         except (GoldenError, ManagementError) as error:
             raise TorchServeError(f"{self.mar} cannot be served: {error}") from error
-        write_canary(self.port, self.url, self._golden)
+
+    def _count_failure(self) -> None:
+        self._failures += 1
+
+    def _manages(self) -> bool:
+        address = launch.address(self._folder, self._ports, "TS_MANAGEMENT_ADDRESS")
+        self._management = Management(address, self.name, self._key("management"))
+        return self._management.answers()
 
     def _load(self, mar: Path, golden: Golden) -> None:
-        failures = self.log.failures
+        failures = self._failures
         self._management.register(mar.name)
         deadline = time.monotonic() + self.timeout
         self._wait_until(lambda: self._management.loaded(golden.version), deadline, str(mar), failures)
@@ -207,26 +241,22 @@ class TorchServe:
             if (status := self._java.poll()) is not None:
                 self._output.join(timeout=5)
                 raise TorchServeError(f"TorchServe ended with status {status}; {self.log.tail()}")
-            if self.log.failures > failures:
+            if self._failures > failures:
                 time.sleep(0.2)  # for the rest of its output
                 raise TorchServeError(f"{what} does not load; {self.log.tail()}")
             if time.monotonic() > deadline:
                 raise TorchServeError(f"{what} is not ready after {self.timeout:g} s; {self.log.tail()}")
             time.sleep(_POLL_SECONDS)
 
-    def _remove(self, version: str) -> None:
-        """Remove a version that is no longer the default, when it is idle."""
-        with suppress(ManagementError):  # the server is ending, or has ended
-            self._wait_until_idle(version, self.timeout)
-            self._management.remove(version)
+    def _path(self) -> str:
+        return f"/predictions/{self.name}"
 
-    def _wait_until_idle(self, version: str, seconds: float) -> None:
-        """Wait until a version's queue has been empty for a while: its last batch is answered then."""
-        busy = began = time.monotonic()
-        while time.monotonic() - busy < _IDLE_SECONDS and time.monotonic() - began < seconds:
-            if self._management.pending(version):
-                busy = time.monotonic()
-            time.sleep(_POLL_SECONDS)
+    def _key(self, kind: str) -> str | None:
+        """A key that TorchServe wrote; None on Unix sockets, or before it has."""
+        try:
+            return str(json.loads((self._folder / launch.KEYS).read_text())[kind]["key"])
+        except (OSError, ValueError, KeyError):
+            return None
 
 
 def _read(mar: Path, version: str | None) -> Golden:
@@ -237,8 +267,3 @@ def _read(mar: Path, version: str | None) -> Golden:
     if version not in (None, golden.version):
         raise TorchServeError(f"{mar} is of version {golden.version}, and not of {version}: run make run")
     return golden
-
-
-def _kill_group(watchdog: subprocess.Popen[bytes]) -> None:
-    os.killpg(watchdog.pid, signal.SIGKILL)  # the watchdog, and any process that Java left
-    watchdog.communicate()

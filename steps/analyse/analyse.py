@@ -15,7 +15,6 @@ from steps.analyse.champion import Served
 from steps.analyse.parameters import Analyse, Gate
 from steps.common import progress
 from steps.common.digest import digest
-from steps.common.images.dataset import KIND, open_split, read_split
 from steps.common.models.contents import stored_contents
 from steps.common.parameters import Batches, Neighbours, typed
 from steps.common.pointer import read_pointer
@@ -28,12 +27,16 @@ _QUANTILE = "unknown_quantile"  # decides the calibration; the other parameters 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the pipeline shows: the verdict and its id, the classes, the confusion matrix, and the report's path."""
+    """What the pipeline shows: the verdict and its id, the confusion matrix as far as it can be read, and the report.
+
+    `classes` are the labels of the matrix, and `confused` the most confused pairs: true label, answer and images.
+    """
 
     verdict: Verdict
     id: str
     classes: list[str]
     confusion: list[list[int]]
+    confused: list[list[Any]]
     report: Path
 
 
@@ -98,6 +101,7 @@ def analyse(
         )
         verdict = _said(json.loads((made.path / "verdict.json").read_text()))
         details = json.loads((evaluation.path / "evaluation.json").read_text())
+        shown = {name: details[name] for name in ("classes", "confusion", "confused")}
         worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,
@@ -106,11 +110,10 @@ def analyse(
             unchanged=evaluation.unchanged and (of_champion is None or of_champion.unchanged),
             id=made.id,
             verdict=verdict,
-            classes=details["classes"],
-            confusion=details["confusion"],
+            **shown,
             report=str(made.path / "report.html"),
         )
-        return Analysis(verdict, made.id, details["classes"], details["confusion"], made.path / "report.html")
+        return Analysis(verdict, made.id, **shown, report=made.path / "report.html")
 
 
 def _calibration(
@@ -121,6 +124,7 @@ def _calibration(
 
     def build(_: Path) -> dict[str, Any]:
         from steps.analyse.calibrate import calibrate
+        from steps.common.images.dataset import KIND, open_split, read_split
 
         made_of = read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
         gallery = read(model_volume(), "embeddings", made_of).manifest["inputs"]["gallery"]
@@ -169,6 +173,7 @@ def _evaluation(
 
     def build(folder: Path) -> dict[str, Any]:
         from steps.analyse.evaluate import evaluate
+        from steps.common.images.dataset import read_split
 
         return evaluate(
             read_split(inputs["test"]),
@@ -193,6 +198,8 @@ def _evaluation_of_served(champion: Served, test: str, batches: Batches) -> Arte
     decides = {"archive": digest([champion.contents, champion.settings, had])}
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.common.images.dataset import read_split
+
         return champion.answer(read_split(test), folder, batches.batch_size)
 
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.analyse.evaluate import nearest
-from steps.analyse.images import Chosen
+from steps.analyse.evaluate import nearest, stored_network
 from steps.common.images.dataset import Rows, Split
+from steps.common.models.embedding import Chosen
 
 
 def calibrate(
@@ -29,7 +29,7 @@ def calibrate(
         gallery: What is known of the gallery's images.
         network: The network's folder.
         index: The index's folder.
-        batch_size: Images embedded at a time.
+        batch_size: Images read at a time.
         neighbours: As many as the server looks for.
         unknown_quantile: The share of the images that must get a label.
 
@@ -37,7 +37,9 @@ def calibrate(
         `unknown_distance`; `images`, the number of images that it comes from; and `copies`, the number left out.
     """
     rows = no_copies(split.rows, gallery)
-    distances, _ = nearest(network, index, Chosen(split.images, rows), batch_size, neighbours)
+    keys = [split.rows.keys[row] for row in rows]
+    embed = stored_network(network, keys, batch_size)
+    distances, _ = nearest(embed, index, Chosen(split.images, rows), neighbours)
     distance = unknown_distance(distances, unknown_quantile)
     return {"unknown_distance": distance, "images": len(rows), "copies": len(split) - len(rows)}
 

@@ -1,8 +1,10 @@
 """The model now served, as a champion: what is in its archive, what it answers to test images, and what it has had.
 
-Reads the archive in the model store, and the originals of test images.
+Reads the archive in the model store, and the originals of test images. It is asked through its ONNX, as the server asks
+it, so that its architecture may be another than this image's; code in an archive is not run.
 """
 
+import hashlib
 import json
 import tempfile
 import zipfile
@@ -11,17 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from contract.pointer import MODEL_STORE, pointer_path
 from steps.common.errors import StepError
-from steps.common.images.dataset import Split
-from steps.common.models import seen
-from steps.common.models.contents import archived_contents, stored_contents
-from steps.common.models.seen import Seen
+from steps.common.models.contents import INDEX_FILES, ONNX, archived_contents, stored_contents
 from steps.common.volumes import deploy_volume
+
+if TYPE_CHECKING:
+    from steps.common.images.dataset import Split
+    from steps.common.models.seen import Seen
 
 _DAMAGE = (OSError, KeyError, ValueError, zipfile.BadZipFile)
 
@@ -49,7 +50,7 @@ class Served:
     def contents(self) -> dict[str, str]:
         """The SHA-256 of each file that makes it; StepError if the archive cannot be read, likewise below."""
         with self._opened() as archive:
-            return archived_contents(archive)
+            return archived_contents(archive) | {ONNX: hashlib.sha256(self._onnx(archive)).hexdigest()}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -59,8 +60,10 @@ class Served:
             return found
 
     @cached_property
-    def seen(self) -> Seen | None:
+    def seen(self) -> "Seen | None":
         """What it has had: as its archive says, or as the splits say that an older archive names; None if unknown."""
+        from steps.common.models import seen
+
         with self._opened() as archive:
             if _has(archive, seen.FILE):
                 return seen.from_bytes(archive.read(seen.FILE))
@@ -68,7 +71,7 @@ class Served:
         named = seen.seen_by(self.network, self.index, provenance.get("artefacts", {}))
         return named or seen.seen_by(self.network, self.index)
 
-    def answer(self, split: Split, folder: Path, batch_size: int) -> dict[str, Any]:
+    def answer(self, split: "Split", folder: Path, batch_size: int) -> dict[str, Any]:
         """Ask it about each image of a split, at its own size and colours, and write the answers into a folder.
 
         Args:
@@ -79,18 +82,24 @@ class Served:
         Returns:
             Its `unknown_distance`; `asked`, the number of images; and `gone`, that of those without their originals.
         """
-        from steps.analyse.evaluate import Answers, ask, write_answers
+        import numpy as np
+
+        from steps.analyse.answers import Answers, write_answers
+        from steps.analyse.evaluate import ask
         from steps.analyse.images import Originals
+        from steps.analyse.onnx_network import served_network
 
         side, colours = int(split.images.shape[1]), int(split.images.shape[3])
         size, channels = self.settings.get("image_size") or side, self.settings.get("channels") or colours
-        images = split.images if (size, channels) == (side, colours) else Originals(split, size, channels)
+        same = (size, channels) == (side, colours)
+        images = split.images if same else Originals(split, size, channels)
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
-            archive.extractall(unpacked)
-            model, distance = Path(unpacked), self.settings.get("unknown_distance")
+            index, distance = Path(unpacked), self.settings.get("unknown_distance")
+            for name in INDEX_FILES:
+                (index / name).write_bytes(archive.read(name))
+            embed = served_network(self._onnx(archive), batch_size)
             neighbours = self.settings.get("neighbours", 1)
-            how: dict[str, Any] = {"unknown_distance": distance, "batch_size": batch_size, "neighbours": neighbours}
-            answers = ask(model, model, images, **how)
+            answers = ask(embed, index, images, unknown_distance=distance, neighbours=neighbours)
         asked = np.ones(len(split), bool)
         if isinstance(images, Originals):
             asked[list(images.gone)] = False
@@ -102,6 +111,15 @@ class Served:
     @property
     def _path(self) -> Path:
         return deploy_volume() / MODEL_STORE / self.mar
+
+    def _onnx(self, archive: zipfile.ZipFile) -> bytes:
+        if _has(archive, ONNX):
+            return archive.read(ONNX)
+        raise StepError(
+            f"the model now served, {self._path}, holds its network as code alone, which is not run from a volume, so "
+            f"it cannot be compared with the new one: remove {pointer_path(deploy_volume())} to deploy against the "
+            "baseline alone"
+        )
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:

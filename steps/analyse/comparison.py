@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
 
 _CONFIDENCE = 0.95
+# Python's own, since SciPy takes longer to import than a verdict takes to make.
+_Z = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
 
 
 class Result(StrEnum):
@@ -59,11 +61,7 @@ def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], signific
     """
     gained = int((challenger & ~champion).sum())
     lost = int((champion & ~challenger).sum())
-    discordant = gained + lost
-    better, worse = 1.0, 1.0
-    if discordant:
-        better = float(binomtest(gained, discordant, 0.5, alternative="greater").pvalue)
-        worse = float(binomtest(lost, discordant, 0.5, alternative="greater").pvalue)
+    better, worse = heads(gained, gained + lost), heads(lost, gained + lost)
     result = Result.EQUAL
     if better <= significance:
         result = Result.BETTER
@@ -76,12 +74,40 @@ def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], signific
     )
 
 
+def heads(least: int, tosses: int) -> float:
+    """The chance of at least so many heads in tosses of a fair coin: the upper tail of the binomial distribution.
+
+    It is the sum of the binomial coefficients C(n, k) for k from `least` to n, over 2^n, in whole numbers.
+
+    Args:
+        least: The fewest heads, from 0 to `tosses`.
+        tosses: The number of tosses.
+
+    Returns:
+        The chance, exact but for the rounding of the result.
+    """
+    if 2 * least <= tosses:  # the shorter sum: by symmetry, fewer heads are as likely as more than so many tails
+        return ((1 << tosses) - _coefficients(tosses - least + 1, tosses)) / (1 << tosses)
+    return _coefficients(least, tosses) / (1 << tosses)
+
+
+def _coefficients(first: int, count: int) -> int:
+    """The sum of C(count, k) for k from `first` to `count`."""
+    total, coefficient = 0, 1
+    for k in range(count, first - 1, -1):
+        total += coefficient
+        coefficient = coefficient * k // (count - k + 1)
+    return total
+
+
 def wilson(right: int, count: int) -> Interval:
     """The Wilson score interval of a share: `right` of `count` (Wilson, "Probable inference", 1927)."""
     if not count:
         return Interval(0.0, 1.0)
-    found = binomtest(right, count).proportion_ci(_CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    middle = (right + _Z**2 / 2) / (count + _Z**2)
+    spread = _Z * math.sqrt(right * (count - right) / count + _Z**2 / 4) / (count + _Z**2)
+    # At either end the bound is the share itself, which rounding would miss.
+    return Interval(middle - spread if right else 0.0, middle + spread if right < count else 1.0)
 
 
 def _interval_of_difference(gained: int, lost: int, count: int) -> Interval:
@@ -90,5 +116,5 @@ def _interval_of_difference(gained: int, lost: int, count: int) -> Interval:
     # added to each of the four cells.
     total, b, c = count + 2, gained + 0.5, lost + 0.5
     middle = (b - c) / total
-    spread = float(norm.ppf((1 + _CONFIDENCE) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    spread = _Z * math.sqrt((b + c) - (b - c) ** 2 / total) / total
     return Interval(max(-1.0, middle - spread), min(1.0, middle + spread))

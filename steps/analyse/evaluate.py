@@ -1,64 +1,62 @@
 """Scores a network and its index on a test split: reads them, writes `<model volume>/evaluation/<id>/`.
 
-`evaluation.json` has accuracy, accuracy per class and the confusion matrix; `confusion.png` shows the matrix;
-`mistakes.json` and `golden.json` have test images as PNG, with their answers; `answers.npz` has the answer to each
-image, so that two models are compared image by image, and `answers.json` the words that its numbers stand for.
+`evaluation.json` has accuracy, accuracy per class and what is shown of the confusion; `steps/analyse/confusion.py` says
+what `confusion.json` and `confusion.png` have, and `steps/analyse/answers.py` that of `answers.npz` and `answers.json`;
+`mistakes.json` and `golden.json` have test images as PNG, with their answers.
 """
 
 import base64
 import json
 import math
-import textwrap
-import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faiss
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from steps.analyse.answers import UNKNOWN, Answers, true_labels, write_answers
+from steps.analyse.confusion import Confusion
 from steps.common.images.dataset import Split
 from steps.common.images.png import encode_png
-from steps.common.models.embedding import Images, embed_images, load_network
+from steps.common.models.embedding import Images, embed_kept
 
-UNKNOWN = "unknown"  # the server's answer beyond the unknown distance; no class may be called so
 _ROUNDING = 1e-4
-_READABLE_CLASSES = 40  # with more classes the picture has no text
-_LABEL_LENGTH = 20
+
+Embed = Callable[[Images], NDArray[np.float32]]  # images uint8 [N, H, W, C], N > 0, to embeddings [N, D] of length one
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a model answers to images, as the server would: labels [N], `unknown` among them, and cosine distances [N].
+def stored_network(network: Path, keys: Sequence[str], batch_size: int) -> Embed:
+    """The network of a folder in the store.
 
-    A distance is infinite where the index finds no neighbour. `classes` are those of the gallery.
+    Args:
+        network: The folder.
+        keys: The content keys of the images that it will embed; none if they are not the images of these keys as the
+            split has them.
+        batch_size: Images read at a time.
+
+    Returns:
+        The network, which embeds an image that it has embedded before only to compare.
     """
-
-    labels: list[str]
-    distances: NDArray[np.float64]
-    classes: list[str]
+    return partial(embed_kept, network, keys=keys, batch_size=batch_size)
 
 
-def ask(
-    network: Path, index: Path, images: Images, *, unknown_distance: float | None, batch_size: int, neighbours: int
-) -> Answers:
+def ask(embed: Embed, index: Path, images: Images, *, unknown_distance: float | None, neighbours: int) -> Answers:
     """Ask a network and its index for the label of the nearest neighbour of each image.
 
     Args:
-        network: The network's folder, or that of an unpacked archive.
-        index: The index's folder, or that of an unpacked archive.
+        embed: The network.
+        index: The index's folder.
         images: uint8 [N, H, W, C].
         unknown_distance: Images further than this are unknown; None for no such limit.
-        batch_size: Images embedded at a time.
         neighbours: As many as the server looks for.
 
     Returns:
         The answers. An image without a neighbour, or of a distance that is no number, is unknown.
     """
-    distances, found = nearest(network, index, images, batch_size, neighbours)
+    distances, found = nearest(embed, index, images, neighbours)
     gallery = json.loads((index / "labels.json").read_text())
     near = (found >= 0) & (distances <= (np.inf if unknown_distance is None else unknown_distance))
     of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
@@ -86,26 +84,25 @@ def evaluate(
         index: The index's folder.
         folder: Where the evaluation is written.
         unknown_distance: Images further than this are unknown, which is a wrong answer; None for no such limit.
-        batch_size: Images embedded at a time.
+        batch_size: Images read at a time.
         neighbours: As many as the server looks for.
         golden: How many images are kept in `golden.json`.
         mistakes: How many images are kept in `mistakes.json`.
 
     Returns:
-        `accuracy`, `per_class`, `unknown` and `unknown_distance`.
+        `accuracy`, `unknown` and `unknown_distance`.
     """
-    how: dict[str, Any] = {"unknown_distance": unknown_distance, "batch_size": batch_size, "neighbours": neighbours}
-    answers = ask(network, index, split.images, **how)
+    embed = stored_network(network, split.rows.keys, batch_size)
+    answers = ask(embed, index, split.images, unknown_distance=unknown_distance, neighbours=neighbours)
     true, distances = true_labels(split), answers.distances
     unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
     right = np.array([p == t for p, t in zip(answers.labels, true, strict=True)], bool)
     write_answers(folder, answers, np.ones(len(true), bool))
 
     classes = sorted({*split.classes, *answers.classes}) + ([UNKNOWN] if unknown.any() else [])
-    matrix = confusion_matrix(true, answers.labels, classes)
-    per_class = {c: _mean(right[split.labels == i]) for i, c in enumerate(split.classes)}
-    score = {"accuracy": _mean(right), "per_class": per_class}
-    score |= {"unknown": _mean(unknown), "unknown_distance": unknown_distance}
+    confusion = Confusion.of(true, answers.labels, classes)
+    confusion.write(folder)
+    score = {"accuracy": _mean(right), "unknown": _mean(unknown), "unknown_distance": unknown_distance}
 
     def item(row: int) -> dict[str, Any]:
         answer = {"expected": true[row], "label": answers.labels[row], "distance": _finite(distances[row])}
@@ -113,7 +110,7 @@ def evaluate(
 
     # The worst mistake is the most certain one: the nearest neighbour of another class.
     wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
-    evaluation = {**score, "images": len(true), "classes": classes, "confusion": matrix.tolist()}
+    evaluation = {**score, "images": len(true), "per_class": _per_class(split, right), **confusion.passed_on()}
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     (folder / "mistakes.json").write_text(json.dumps([item(int(row)) for row in wrong]))
     # The server must repeat these answers, so images at the limit are left out: rounding decides them.
@@ -122,25 +119,18 @@ def evaluate(
     rows = [row for row in _of_every_class(split) if sure[row]][:golden]
     rows.sort(key=lambda row: unknown[row])  # the first is the one that the closing lines of a run show
     (folder / "golden.json").write_text(json.dumps([item(row) for row in rows]))
-    _draw(matrix, classes, folder / "confusion.png")
     return score
 
 
-def true_labels(split: Split) -> list[str]:
-    """The true label of each image."""
-    return [split.classes[label] for label in split.labels]
-
-
 def nearest(
-    network: Path, index: Path, images: Images, batch_size: int, neighbours: int = 1
+    embed: Embed, index: Path, images: Images, neighbours: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the nearest neighbour of each image in the gallery.
 
     Args:
-        network: The network's folder.
+        embed: The network.
         index: The index's folder.
         images: uint8 [N, H, W, C].
-        batch_size: Images embedded at a time.
         neighbours: How many are looked for, since an index that approximates may find a nearer one among more.
 
     Returns:
@@ -149,58 +139,26 @@ def nearest(
     """
     if not len(images):
         return np.zeros(0), np.zeros(0, np.int64)
-    embeddings = embed_images(load_network(network), images, batch_size)
+    embeddings = embed(images)
     searched = faiss.read_index(str(index / "index.faiss"))
     similarities, rows = searched.search(embeddings, min(neighbours, searched.ntotal))
     return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]
 
 
-def write_answers(folder: Path, answers: Answers, asked: NDArray[np.bool_]) -> None:
-    """Write `answers.npz`, a row for each image of the split, from answers to those images that were asked about."""
-    words = sorted({*answers.classes, UNKNOWN, *answers.labels})
-    number = {label: i for i, label in enumerate(words)}
-    predicted, distances = np.full(len(asked), -1, np.int32), np.full(len(asked), np.nan)
-    predicted[asked] = [number[label] for label in answers.labels]
-    distances[asked] = answers.distances
-    np.savez(folder / "answers.npz", asked=asked, predicted=predicted, distances=distances)
-    (folder / "answers.json").write_text(json.dumps({"words": words, "classes": answers.classes}))
-
-
-def confusion_matrix(true: list[str], predicted: list[str], classes: list[str]) -> NDArray[np.int64]:
-    """Return counts int64 [K, K]: rows are true classes, columns predicted ones."""
-    number = {label: i for i, label in enumerate(classes)}
-    cells = [number[t] * len(classes) + number[p] for t, p in zip(true, predicted, strict=True)]
-    counts = np.bincount(np.array(cells, np.int64), minlength=len(classes) ** 2)
-    return counts.reshape(len(classes), len(classes))
-
-
 def _of_every_class(split: Split) -> list[int]:
     """Return all rows: first the first one of each class, then the second one of each, and so on."""
-    turn = np.zeros(len(split), np.int64)
-    for label in range(len(split.classes)):
-        rows = np.flatnonzero(split.labels == label)
-        turn[rows] = np.arange(len(rows))
+    by_class = np.argsort(split.labels, kind="stable")
+    of_class = split.labels[by_class]
+    turn = np.empty(len(split), np.int64)
+    turn[by_class] = np.arange(len(split)) - np.searchsorted(of_class, of_class)
     return [int(row) for row in np.lexsort((split.labels, turn))]
 
 
-def _draw(matrix: NDArray[np.int64], classes: list[str], path: Path) -> None:
-    matplotlib.use("agg")
-    readable = len(classes) <= _READABLE_CLASSES
-    side = 2 + 0.4 * min(len(classes), _READABLE_CLASSES)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if readable:
-        names = [textwrap.shorten(label, _LABEL_LENGTH, placeholder="…") or label[:_LABEL_LENGTH] for label in classes]
-        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
-        axes.set_yticks(range(len(classes)), names, parse_math=False)
-    for row, column in np.argwhere(matrix) if readable else ():
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the picture has a box in its place
-        figure.savefig(path, dpi=110)
+def _per_class(split: Split, right: NDArray[np.bool_]) -> dict[str, float | None]:
+    count = np.bincount(split.labels, minlength=len(split.classes))
+    hits = np.bincount(split.labels, weights=right, minlength=len(split.classes))
+    pairs = zip(split.classes, hits.tolist(), count.tolist(), strict=True)
+    return {label: hit / images if images else None for label, hit, images in pairs}
 
 
 def _mean(values: NDArray[np.bool_]) -> float | None:

@@ -1,10 +1,9 @@
-"""Images of a split that are taken a batch at a time: some of its rows, or its originals at another size and colours.
+"""Images of a split that are taken a batch at a time: its originals at another size and colours.
 
 Reads the files that the images came from.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,6 @@ from steps.common.images.png import encode_png
 
 # Of a file that was accepted when the split was made, and may be another by now: so that no header fills the memory.
 _MAX_PIXELS = 200_000_000
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Some rows of images uint8 [N, H, W, C]."""
-
-    images: NDArray[np.uint8]
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: slice, /) -> Any:
-        return self.images[self.rows[rows]]
 
 
 class Originals:

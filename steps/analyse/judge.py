@@ -95,7 +95,7 @@ def judge(
     """
     count = len(challenger.labels)
     accuracy = float(challenger.right.mean()) if count else 0.0
-    per_class = {label: _of_class(challenger, label) for label in sorted(set(challenger.labels))}
+    per_class = _per_class(challenger)
     tested = {label: found for label, found in per_class.items() if found[1] >= gate.min_class_images}
     untested = tuple(sorted((challenger.classes | set(per_class)) - set(tested)))
     worst = min(tested, key=lambda label: tested[label][0]) if tested else None
@@ -140,9 +140,15 @@ def judge(
     )
 
 
-def _of_class(answers: Answers, label: str) -> tuple[float, int]:
-    rows = np.array([one == label for one in answers.labels], bool)
-    return float(answers.right[rows].mean()), int(rows.sum())
+def _per_class(answers: Answers) -> dict[str, tuple[float, int]]:
+    """The accuracy and the number of images of each class that has any, in the order of their labels."""
+    classes = sorted(set(answers.labels))
+    number = {label: i for i, label in enumerate(classes)}
+    labels = np.array([number[label] for label in answers.labels], np.int64)
+    images = np.bincount(labels, minlength=len(classes))
+    right = np.bincount(labels, weights=answers.right, minlength=len(classes))
+    counts = zip(classes, right.tolist(), images.tolist(), strict=True)
+    return {label: (hits / count, count) for label, hits, count in counts}
 
 
 def _enough_images(count: int, gate: Gate) -> Rule:
@@ -189,9 +195,13 @@ def _classes_tested(untested: Sequence[str], per_class: Mapping[str, tuple[float
 
 
 def _untested(untested: Sequence[str], per_class: Mapping[str, tuple[float, int]], gate: Gate) -> str:
-    named = ", ".join(f"{label!r} ({per_class.get(label, (0.0, 0))[1]})" for label in untested[:_NAMED])
-    others = f" and {len(untested) - _NAMED} others" if len(untested) > _NAMED else ""
-    return f"untested, with fewer than {gate.min_class_images} test images: {named}{others}"
+    named = _named([f"{label!r} ({per_class.get(label, (0.0, 0))[1]})" for label in untested])
+    return f"untested, with fewer than {gate.min_class_images} test images: {named}"
+
+
+def _named(words: Sequence[str]) -> str:
+    others = f" and {len(words) - _NAMED} others" if len(words) > _NAMED else ""
+    return f"{', '.join(words[:_NAMED])}{others}"
 
 
 def _no_class_lost(challenger: Answers, champion: Champion, gate: Gate) -> Rule:
@@ -200,11 +210,11 @@ def _no_class_lost(challenger: Answers, champion: Champion, gate: Gate) -> Rule:
     says = "every class that the champion knows is known"
     if refused:
         says = (
-            f"{champion.version} knows {', '.join(map(repr, refused))}, and this model does not: put the images back,"
+            f"{champion.version} knows {_named([*map(repr, refused)])}, and this model does not: put the images back,"
         )
         says += " or name them in gate.allow_lost_classes"
     elif lost:
-        says = f"{', '.join(map(repr, lost))} may be lost, as gate.allow_lost_classes says"
+        says = f"{_named([*map(repr, lost)])} may be lost, as gate.allow_lost_classes says"
     return Rule("lost-classes", list(gate.allow_lost_classes), lost, 0, not refused, says)
 
 
@@ -241,7 +251,7 @@ def _against(
     new = sorted(challenger.classes - champion.classes)
     passing = [label for label in new if label in tested and tested[label][0] >= gate.worst_class_floor]
     if comparison and passing:
-        says = f"{shown}, and it knows {', '.join(map(repr, passing))}, which {champion.version} does not"
+        says = f"{shown}, and it knows {_named([*map(repr, passing)])}, which {champion.version} does not"
         return Rule("champion", gate.significance, comparison.p_value, count, passed=True, says=says)
     passed, policy = _tie(champion, gate)
     found = comparison.p_value if comparison else None

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from steps.analyse.answers import UNKNOWN, read_answers, true_labels
 from steps.analyse.champion import Served
-from steps.analyse.evaluate import UNKNOWN, true_labels
 from steps.analyse.judge import Answers, Champion, judge
 from steps.analyse.parameters import Gate
 from steps.analyse.report_page import render
@@ -58,26 +57,16 @@ def write(
 
 
 def _answers(split: Split, evaluation: Artefact) -> Answers:
-    labels, classes, _ = _read(split, evaluation)
+    labels, classes, _ = read_answers(evaluation.path, len(split))
     true = true_labels(split)
     return Answers(true, labels == np.array(true, object), labels == UNKNOWN, classes)
 
 
 def _champion(split: Split, champion: Served, evaluation: Artefact, own: Seen | None) -> Champion:
-    labels, classes, asked = _read(split, evaluation)
+    labels, classes, asked = read_answers(evaluation.path, len(split))
     right = labels == np.array(true_labels(split), object)
     gone = int((~asked).sum())
     if champion.seen is None or own is None:
         return Champion(champion.version, right, np.zeros(len(split), bool), classes, None, gone)
     fair_to_both = asked & fair(split.rows, champion.seen, own)
     return Champion(champion.version, right, fair_to_both, classes, fresh(own, champion.seen), gone)
-
-
-def _read(split: Split, evaluation: Artefact) -> tuple[NDArray[np.object_], frozenset[str], NDArray[np.bool_]]:
-    """The answer to each image, None where it was not asked about; the classes of the gallery; and what was asked."""
-    words = json.loads((evaluation.path / "answers.json").read_text())
-    with np.load(evaluation.path / "answers.npz") as file:
-        predicted, asked = file["predicted"], file["asked"]
-    if len(predicted) != len(split):
-        raise ValueError(f"evaluation {evaluation.id} has {len(predicted)} answers to {len(split)} images")
-    return np.array([*words["words"], None], object)[predicted], frozenset(words["classes"]), asked

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from steps.analyse.confusion import READABLE
 from steps.analyse.judge import Verdict
 from steps.common.lineage import lineage
 from steps.common.store import Artefact
@@ -28,15 +29,26 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = environment.get_template("report.html.jinja")
+    found, picture = _load(evaluation.path / "evaluation.json"), evaluation.path / "confusion.png"
     return template.render(
         verdict=verdict,
         champion=champion,
         unknown=unknown,
-        evaluation=_load(evaluation.path / "evaluation.json"),
+        evaluation=found,
+        classes=_shown(found["per_class"]),
         mistakes=_load(evaluation.path / "mistakes.json"),
-        confusion=base64.b64encode((evaluation.path / "confusion.png").read_bytes()).decode(),
+        picture=base64.b64encode(picture.read_bytes()).decode() if picture.exists() else None,
         lineage=lineage(ids.values()),
     )
+
+
+def _shown(per_class: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The accuracies of all classes, in the order of their labels; or, of more than can be read, of the worst."""
+    if len(per_class) <= READABLE:
+        return dict(per_class)
+    tested = {label: share for label, share in per_class.items() if share is not None}
+    worst = sorted(tested, key=lambda label: tested[label])[:READABLE]
+    return {label: tested[label] for label in worst}
 
 
 def _load(path: Path) -> Any:

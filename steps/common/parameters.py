@@ -60,9 +60,7 @@ class ImageFormat(Parameters, extra="ignore"):
 class Batches(Parameters, extra="ignore"):
     """How images are embedded; other keys of the section `embed` are ignored."""
 
-    batch_size: Annotated[Count, NoEffect()] = Field(
-        description="images embedded at a time; does not change the result"
-    )
+    batch_size: Annotated[Count, NoEffect()] = Field(description="images read at a time; does not change the result")
 
 
 class Neighbours(Parameters, extra="ignore"):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from contract.environment import Environment
 
+LOGS = "logs"  # the folder, beside the volumes, of the logs of runs on one machine: run-<time>-<process id>.log
+
 
 def _volume(name: str) -> Path:
     return Environment().volumes / name

@@ -1,4 +1,4 @@
-"""The command line of the versions: `python -m steps.deploy rollback`, `python -m steps.deploy versions`."""
+"""The command line of the versions and their volumes: `python -m steps.deploy rollback`, `versions` and `gc`."""
 
 import sys
 
@@ -26,6 +26,18 @@ COMMANDS = (
         "List the versions, from when until when the pointer named each, and what disagrees with the journal, "
         "audit.jsonl. A running server follows the pointer within seconds, and keeps its version if it cannot serve "
         "the new one.",
+    ),
+    Command(
+        "gc",
+        "show or delete what nothing needs any more",
+        "steps.deploy.commands:gc",
+        (
+            argument("--keep-days", type=int, help="what runs of these last days used is kept (default: 30)"),
+            argument("--yes", action="store_true", help="delete it"),
+            argument("--json", action="store_true", help="print every item with its reason, as JSON"),
+        ),
+        "Show what no version and no run of the last days needs, and what deleting it frees; with --yes, delete it. "
+        "What a running run uses is kept.",
     ),
 )
 

@@ -1,5 +1,8 @@
 """Builds a model's MAR with torch-model-archiver: reads artefacts, writes the MAR.
 
+The modules in it are this image's own. What comes from artefacts is data: weights, index, labels and golden
+predictions, each copied first and then checked, so that nothing else is archived than what was checked.
+
 A version follows from this module, with all that it imports and all files that it names.
 """
 
@@ -13,11 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.events import Warned, emit
 from contract.paths import ROOT
+from steps.common.images.mapped import MappedImages
 from steps.common.models import seen
-from steps.common.models.contents import INDEX_FILES, NETWORK_FILES
+from steps.common.models.contents import INDEX_FILES, NETWORK_FILES, ONNX
 from steps.common.models.seen import Seen
-from steps.deploy.export import ONNX, export_network
+from steps.deploy import thumbnails
+from steps.deploy.export import export_network
+from steps.deploy.shape import check_golden, check_index
 
 MAR = "model.mar"
 HANDLER = "serving/model/handler.py"
@@ -40,6 +50,7 @@ def build_archive(
     index: Path,
     golden: Path,
     had: Seen | None,
+    gallery: NDArray[np.uint8] | MappedImages | None,
 ) -> None:
     """Write the MAR of a model.
 
@@ -51,8 +62,10 @@ def build_archive(
         index: the folder of the index.
         golden: the file of the golden predictions.
         had: What the model learned from and holds, which travels too; None if that is not known.
+        gallery: the images uint8 [N, S, S, C] that the index holds, to draw thumbnails of; None for no thumbnails.
 
     Raises:
+        StepError: what comes from an artefact is not of its form.
         RuntimeError: torch-model-archiver failed.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -61,11 +74,15 @@ def build_archive(
         sources = [network / name for name in NETWORK_FILES] + [index / name for name in INDEX_FILES]
         for source in (*sources, golden, *(ROOT / path for path in CODE)):
             shutil.copyfile(source, extra / source.name)
-        export_network(network, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
+        size = export_network(extra, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
+        count = check_index(extra, size)
+        check_golden(extra / golden.name)
         (extra / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         (extra / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         if had:
             (extra / seen.FILE).write_bytes(seen.to_bytes(had))
+        if gallery is not None and len(gallery) == count:
+            _add_thumbnails(extra, gallery, model["thumbnails"])
         arguments = {
             "--model-name": Path(MAR).stem,
             "--version": model["version"],
@@ -83,3 +100,12 @@ def build_archive(
     if done.returncode:
         # Not a StepError, so that the store checks whether the disk is full.
         raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _add_thumbnails(folder: Path, gallery: NDArray[np.uint8] | MappedImages, limit: int) -> None:
+    drawn = thumbnails.draw(gallery, limit)
+    if drawn is None:
+        emit(Warned(f"no thumbnails: those of {len(gallery)} images do not fit deploy.thumbnails ({limit} bytes)"))
+        return
+    (folder / thumbnails.IMAGE).write_bytes(drawn.image)
+    (folder / thumbnails.LAYOUT).write_text(json.dumps(drawn.layout()))

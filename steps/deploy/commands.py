@@ -1,4 +1,4 @@
-"""The commands of the versions: they call the module with the work, and print its result."""
+"""The commands of the versions and of their volumes: they call the module with the work, and print its result."""
 
 from argparse import Namespace
 
@@ -24,4 +24,14 @@ def versions(options: Namespace) -> int:
     with readable_by_all():
         lines = table.rebuild() if options.rebuild else table.versions()
     print("\n".join(lines))
+    return 0
+
+
+def gc(options: Namespace) -> int:
+    """Show or delete what nothing needs any more."""
+    from steps.deploy.gc.command import gc as collect
+    from steps.deploy.gc.parameters import Gc
+
+    keep_days = Gc().keep_days if options.keep_days is None else options.keep_days
+    print(collect(keep_days, yes=options.yes, as_json=options.json))
     return 0

@@ -1,8 +1,8 @@
 """Deploy: archives a model that passed the gate, proves it in TorchServe, and points the deploy volume at it.
 
-Reads network, index and verdict; writes `<model volume>/archive/<version>/`, then on the deploy volume
-`model-store/<name>_<version>.mar`, and at last switches: the pointer's replacement, so whatever fails before leaves
-serving untouched, and in a cluster the rollout of the pods.
+Reads network, index and verdict, as data; writes the deploy volume alone, which no training mounts: first
+`archive/<version>/`, then `model-store/<name>_<version>.mar`, and at last switches: the pointer's replacement, so
+whatever fails before leaves serving untouched, and in a cluster the rollout of the pods.
 """
 
 import json
@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from contract.environment import Environment
+from contract.events import Warned, emit
 from contract.journal import Event
 from contract.pointer import MODEL_STORE, Record
 from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
+from steps.common.images.dataset import read_split
+from steps.common.images.mapped import MappedImages
 from steps.common.lineage import lineage
 from steps.common.models.contents import stored_contents
-from steps.common.models.seen import seen_by
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
 from steps.deploy.parameters import Deploy
 from steps.deploy.release.actor import now
-from steps.deploy.release.archives import retire_archives
+from steps.deploy.release.archives import ARCHIVES, retire_archives
 from steps.deploy.release.history import deployed_in_this_run
 from steps.deploy.release.journal import Journal, opened
 from steps.deploy.release.switch import confirm, switch
@@ -69,7 +71,7 @@ def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFo
             index=index,
             image=Environment().serving_image,
         )
-        with opened() as journal:
+        with opened(without_locks=parameters.without_locks) as journal:
             return _release(journal, record, archive, judged, parameters.keep)
 
 
@@ -82,7 +84,7 @@ def _release(journal: Journal, record: Record, archive: Artefact, judged: Artefa
     mar = deploy_volume() / MODEL_STORE / record.mar
     in_store = mar.is_file() and file_sha256(mar) == record.sha256
     if not in_store:
-        proven = read(model_volume(), "archive", archive.id)  # which checks that it still is what was proven
+        proven = read(deploy_volume(), ARCHIVES, archive.id)  # which checks that it still is what was proven
         with (proven.path / archive.facts["mar"]).open("rb") as source:
             write_atomically(mar, source)
     if current and _is_current(record, current):
@@ -137,6 +139,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
     version = artefact_id(STEP, parameters, inputs, ARCHIVE)
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.common.models.seen import seen_by
         from steps.deploy.archive import MAR, build_archive
         from steps.deploy.proof import prove_archive
 
@@ -148,11 +151,31 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
             "artefacts": lineage([judged.facts["test"], *inputs.values()]),
         }
         artefacts = {kind: read(model_volume(), kind, id).path for kind, id in inputs.items()}
-        build_archive(folder, model, provenance, **artefacts, golden=golden, had=seen_by(network, index))
+        build_archive(
+            folder,
+            model,
+            provenance,
+            **artefacts,
+            golden=golden,
+            had=seen_by(network, index),
+            gallery=_gallery(served, index),
+        )
         answers = prove_archive(folder / MAR, served["name"])
         return {"mar": MAR, "sha256": file_sha256(folder / MAR), "proven": len(answers), "prediction": answers[0]}
 
-    return produce(model_volume(), "archive", STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
+    return produce(deploy_volume(), ARCHIVES, STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
+
+
+def _gallery(served: dict[str, Any], index: str) -> MappedImages | None:
+    """The images of the gallery; None if no thumbnails are wanted, or if the images are gone."""
+    if not served["thumbnails"]:
+        return None
+    try:
+        embeddings = read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
+        return read_split(read(model_volume(), "embeddings", embeddings).manifest["inputs"]["gallery"]).images
+    except StepError as error:
+        emit(Warned(f"no thumbnails: {error}", STEP))
+        return None
 
 
 def decides(served: dict[str, Any], network: str, index: str) -> dict[str, Any]:

@@ -12,10 +12,8 @@ import torch
 from steps.common.errors import StepError
 from steps.common.models.embedding import load_network
 
-ONNX = "network.onnx"
 
-
-def export_network(network: Path, target: Path, *, image_size: int, channels: int) -> None:
+def export_network(network: Path, target: Path, *, image_size: int, channels: int) -> int:
     """Write a network as ONNX: `images` uint8 [N, H, W, C] in, `embeddings` float32 [N, D] out, for any N.
 
     That it answers as the network does, the golden predictions show.
@@ -26,8 +24,11 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
         image_size: height and width, in pixels.
         channels: 1 for grey images, 3 for colour.
 
+    Returns:
+        The length D of an embedding.
+
     Raises:
-        StepError: the network uses an operation that ONNX lacks.
+        StepError: the folder holds no network; or the network uses an operation that ONNX lacks.
         RuntimeError: the exporter gave nothing.
     """
     module = load_network(network).cpu()
@@ -48,11 +49,13 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise StepError(
-            f"the network of {network} cannot be exported to ONNX ({reason}): change steps/train/network.py to what "
-            "torch.onnx.export supports"
+            f"the network cannot be exported to ONNX ({reason}): change steps/common/models/network.py "
+            "to what torch.onnx.export supports"
         ) from error
     if program is None:
         raise RuntimeError("torch.onnx.export gave nothing")
     for node in program.model.graph:
         node.metadata_props.clear()  # paths of this machine
     program.save(target, external_data=False)
+    with torch.inference_mode():
+        return int(module(example).shape[1])

@@ -15,4 +15,10 @@ class Deploy(Neighbours, extra="forbid"):
     )
     max_instances: Annotated[int, Field(ge=1, le=1000)] = Field(description="images in one request")
     max_pixels: Count = Field(20_000_000, description="pixels in one request, of all its images together")
+    thumbnails: Annotated[int, Field(ge=0)] = Field(
+        2_000_000, description="bytes at most of small gallery pictures in the archive, for a page; 0: none"
+    )
+    without_locks: Annotated[bool, NoEffect()] = Field(
+        False, description="deploy even if the volume's file system has no locks to keep two runs apart"
+    )
     keep: Annotated[Count, NoEffect()] = Field(description="archives in the model store; older ones move to backup/")

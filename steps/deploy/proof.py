@@ -27,7 +27,7 @@ def prove_archive(mar: Path, name: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         try:
             with TorchServe(mar, name, log=Log(Path(temporary, "torchserve.log"))) as server:
-                answers = golden.check(server.url)
+                answers = server.check()
         except (TorchServeError, GoldenError) as error:
             raise StepError(f"the model does not serve, so it is not deployed: {error}") from error
     return [{"expected": item.true_label, "answer": answer} for item, answer in zip(golden.items, answers, strict=True)]

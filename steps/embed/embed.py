@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steps.common import progress
-from steps.common.images.dataset import read_split
+from steps.common.digest import digest
+from steps.common.models.contents import network_contents
 from steps.common.parameters import typed
 from steps.common.store import produce, read
 from steps.common.volumes import model_volume
@@ -30,11 +29,14 @@ def embed(gallery: str, network: str, parameters: Embed) -> str:
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        from steps.common.models.embedding import embed_images, load_network
+        import numpy as np
+
+        from steps.common.images.dataset import read_split
+        from steps.common.models.embedding import embed_kept
 
         split = read_split(gallery)
-        loaded = load_network(read(model_volume(), "network", network).path)
-        embeddings = embed_images(loaded, split.images, parameters.batch_size)
+        folder_of_network = read(model_volume(), "network", network).path
+        embeddings = embed_kept(folder_of_network, split.images, split.rows.keys, parameters.batch_size)
         np.save(folder / "embeddings.npy", embeddings)
         (folder / "labels.json").write_text(json.dumps({"classes": split.classes, "gallery": split.labels.tolist()}))
         return {"images": len(embeddings), "embedding_size": embeddings.shape[1]}
@@ -44,7 +46,8 @@ def embed(gallery: str, network: str, parameters: Embed) -> str:
             model_volume(),
             "embeddings",
             STEP,
-            parameters=parameters.deciding(),
+            # The same id can have other contents, where a network was made anew on another processor.
+            parameters={**parameters.deciding(), "contents": digest(network_contents(network))},
             inputs={"gallery": gallery, "network": network},
             build=build,
         )

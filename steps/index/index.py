@@ -1,18 +1,22 @@
 """Train FAISS: reads embeddings, writes `<model volume>/index/<id>/`: `index.faiss` and `labels.json`."""
 
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steps.common import progress
+from steps.common.code import deciding_code
+from steps.common.errors import StepError
 from steps.common.parameters import typed
-from steps.common.store import produce, read
+from steps.common.store import find, produce, read
 from steps.common.volumes import model_volume
 from steps.index.parameters import Index
 
 STEP = "index"
+_TRIED = 3  # earlier indexes that may be added to
 
 
 @typed
@@ -35,15 +39,23 @@ def index(embeddings: str, parameters: Index) -> str:
 
     def build(folder: Path) -> dict[str, Any]:
         import faiss
+        import numpy as np
 
-        from steps.common.models.faiss_index import build as build_index
+        from steps.common.models import auto_index, faiss_index
 
         source = read(model_volume(), "embeddings", embeddings).path
         vectors = np.load(source / "embeddings.npy")
-        made = build_index(vectors, factory)
-        faiss.write_index(made, str(folder / "index.faiss"))
-        shutil.copyfile(source / "labels.json", folder / "labels.json")
-        return {"vectors": made.ntotal}
+        if factory != auto_index.AUTO:
+            made = faiss_index.build(vectors, factory)
+            faiss.write_index(made, str(folder / "index.faiss"))
+            shutil.copyfile(source / "labels.json", folder / "labels.json")
+            return {"vectors": made.ntotal, "factory": factory}
+        found = auto_index.build(vectors, _earlier(auto_index.GRAPH))
+        faiss.write_index(found.index, str(folder / "index.faiss"))
+        labels = json.loads((source / "labels.json").read_text())
+        labels["gallery"] = [labels["gallery"][row] for row in found.order]
+        (folder / "labels.json").write_text(json.dumps(labels))
+        return {"vectors": found.index.ntotal, **found.facts}
 
     with progress.running(STEP):
         made = produce(
@@ -54,7 +66,26 @@ def index(embeddings: str, parameters: Index) -> str:
             inputs={"embeddings": embeddings},
             build=build,
         )
+        facts = made.facts
         progress.finished(
-            STEP, made=f"{factory} index of {made.facts['vectors']}", unchanged=made.unchanged, id=made.id
+            STEP, made=f"{facts['factory']} index of {facts['vectors']}", unchanged=made.unchanged, id=made.id
         )
         return made.id
+
+
+def _earlier(factory: str) -> Iterator[tuple[str, Any]]:
+    """The newest indexes of this factory that this very code and these libraries made, with their ids."""
+    import faiss
+
+    code = deciding_code(f"steps.{STEP}.{STEP}")
+    paths = (model_volume() / STEP).glob("[!.]*")
+    all_of_them = [each for path in paths if (each := find(model_volume(), STEP, path.name))]
+    same = [
+        each
+        for each in all_of_them
+        if (each.manifest["code"], each.manifest["libraries"]) == (code.digest, code.libraries)
+        and each.facts.get("factory") == factory
+    ]
+    for each in sorted(same, key=lambda each: str(each.manifest["created"]), reverse=True)[:_TRIED]:
+        with suppress(StepError):  # a damaged one
+            yield each.id, faiss.read_index(str(read(model_volume(), STEP, each.id).path / "index.faiss"))

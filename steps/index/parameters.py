@@ -10,4 +10,6 @@ from steps.common.parameters import Parameters
 class Index(Parameters):
     """The kind of index."""
 
-    factory: Annotated[str, Field(min_length=1)] = Field(description="a FAISS factory string")
+    factory: Annotated[str, Field(min_length=1)] = Field(
+        description="a FAISS factory string, or auto: by the size of the gallery"
+    )

@@ -1,119 +1,174 @@
-"""Collects the images of a source: reads what each is, and plans its split; decodes none for training."""
+"""Collects the images of a source: reads and decodes those that are new, keeps their pixels, and plans the splits."""
 
-import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.events import Progress, Warned, emit
+from steps.common.code import deciding_code
 from steps.common.digest import digest
 from steps.common.errors import StepError
 from steps.common.images.decode import BadImage
+from steps.common.images.facts import packed
+from steps.common.images.places import PIXELS
+from steps.common.images.shards import RECORD, Appender, Shards
 from steps.common.volumes import data_volume
-from steps.preprocess.content import Content, of_bytes, of_files, of_pixels, thumbnail
+from steps.preprocess.cache import Cache
+from steps.preprocess.content import Contents, Keeper, Looked, contents, look, rendered
 from steps.preprocess.draw import LEFT_OUT
 from steps.preprocess.ledger import Ledger
 from steps.preprocess.parameters import Data
 from steps.preprocess.plan import Item, Planned, Settings, plan
-from steps.preprocess.sources.source import Part, Parts
+from steps.preprocess.render import SIDE
+from steps.preprocess.sources.source import Parts
+from steps.preprocess.worker import Format, piece
 
+DECODING = ("steps.preprocess.render", "steps.common.images.facts")  # what decides what is kept of an image
 _STEP = "preprocess"
 _NAMED = 20  # unreadable images that are named
+_OTHER_BYTES = 1000  # an image in the cache, in the ledger and in splits
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The images of a source with their plan, and those that cannot be read."""
+    """The images of a source with their plan, those that cannot be read, and what was said of them."""
 
     parts: Parts
     planned: Sequence[Planned]
     unreadable: Mapping[str, BadImage] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
-def collect(parameters: Data, *, remember: bool) -> Collected:
-    """List the images of the source, look at each, and plan its split.
+def shards(parameters: Data) -> Shards:
+    """Where the pixels of images are kept that are decoded like this."""
+    side, channels = parameters.image_size, parameters.channels
+    return Shards(data_volume() / PIXELS / f"{side}x{side}x{channels}-{_decoding()}", (side, side, channels))
+
+
+def ledger(parameters: Data) -> Ledger:
+    """What remembers the draws under these parameters."""
+    return Ledger(data_volume() / "splits", digest(_settings(parameters).__dict__))
+
+
+def collect(parameters: Data, parts: Parts, appender: Appender | None = None) -> Collected:
+    """Look at each image of the source, and plan its split.
 
     Args:
         parameters: The section `data` of `params.yaml`.
-        remember: Whether the draw is kept in the ledger, so that it holds from now on.
+        parts: What the source gives.
+        appender: Takes the pixels that are not kept yet, and the draw is remembered, so that it holds from now on; with
+            None nothing is kept but what is known of files.
 
     Returns:
         The images in the order of parts and names.
 
     Raises:
-        StepError: if the source cannot be read, or more than `max_unreadable` images cannot be decoded.
+        StepError: if more than `max_unreadable` images cannot be decoded, or the volume has no room.
     """
-    parts = parameters.chosen_source().read()
-    contents = {name: _contents(part, parameters.max_pixels) for name, part in parts.items()}
-    items, unreadable = [], dict[str, BadImage]()
+    how = Format(parameters.image_size, parameters.channels, parameters.max_pixels)
+    store = shards(parameters)
+    cache = Cache(data_volume() / "cache" / f"images-{_decoding()}.sqlite")
+    keeper = Keeper(cache, appender, store.table() if appender else None)
+    looked = {name: look(part, how, keeper) for name, part in parts.items()}
+    if appender:
+        _check_room(store, looked)
+    found = _read(parts, looked, how, keeper)
+    items, unreadable = list[Item](), dict[str, BadImage]()
     for name, part in parts.items():
-        for row, content in enumerate(contents[name]):
-            if content.trouble:
-                unreadable[part.names[row]] = content.trouble
-            else:
-                items.append(Item(name, row, part.names[row], part.labels[row], content.key))
-    _check_unreadable(unreadable, parameters.max_unreadable)
-    settings = Settings(**parameters.model_dump(include=set(Settings.__dataclass_fields__)))
-    ledger = Ledger(data_volume() / "splits", digest(settings.__dict__))
+        unreadable |= {part.names[row]: trouble for row, trouble in found[name].troubles.items()}
+        items += [
+            Item(name, row, part.names[row], part.labels[row], key) for row, key in enumerate(found[name].keys) if key
+        ]
+    warnings = _check_unreadable(unreadable, parameters.max_unreadable)
 
     def thumbnails(wanted: Sequence[Item]) -> NDArray[np.uint8]:
-        found = b"".join(_thumbnail(parts[item.part], item.row, contents[item.part]) for item in wanted)
-        return np.frombuffer(found, np.uint8).reshape(len(wanted), -1)
+        found, known = cache.thumbnails(packed([item.key for item in wanted]))
+        for row in np.flatnonzero(~known):  # where the cache could not be written
+            image = partial(rendered, parts[wanted[int(row)].part], how=how)
+            [small] = piece([wanted[int(row)].row], image, how.shape).thumbnails
+            if found.shape[1] == SIDE * SIDE:
+                found = np.repeat(found, 3, axis=1)
+            found[row] = small.ravel()
+        return found
 
-    if not remember:
-        return Collected(parts, plan(items, settings, ledger.read(), thumbnails), unreadable)
-    with ledger.alone():
-        if not ledger.exists and any(ledger.folder.glob("*.txt")):
+    settings, draws = _settings(parameters), ledger(parameters)
+    if appender is None:
+        return Collected(parts, plan(items, settings, draws.read(), thumbnails), unreadable)
+    with draws.alone():
+        if not draws.exists and any(draws.folder.glob("*.txt")):
             emit(Warned(f"{', '.join(settings.__dict__)} of data decide the splits, and are not as before: drawn anew"))
-        planned = plan(items, settings, ledger.read(), thumbnails)
+        memory = draws.read()
+        planned = plan(items, settings, memory, thumbnails)
         drawn = {one.item.key: one.split for one in planned if one.item.part == "train" and one.split != LEFT_OUT}
-        ledger.remember(drawn, {one.item.key: one.group for one in planned})
-    _tell_what_is_left_out(planned)
-    return Collected(parts, planned, unreadable)
+        draws.remember(drawn, {one.item.key: one.group for one in planned}, memory)
+    return Collected(parts, planned, unreadable, [*warnings, *_left_out(planned)])
 
 
-def _contents(part: Part, max_pixels: int) -> Sequence[Content]:
-    if part.paths is not None:
-        return of_files(part.paths, data_volume() / "cache/content.sqlite", max_pixels, _tell)
-    found = map(part.get, range(len(part.names)))
-    return [of_bytes(image, max_pixels) if isinstance(image, bytes) else of_pixels(image) for image in found]
+def _decoding() -> str:
+    code = deciding_code(*DECODING)
+    return digest([code.digest, code.libraries])
 
 
-def _thumbnail(part: Part, row: int, contents: Sequence[Content]) -> bytes:
-    image = b"" if contents[row].thumbnail else part.get(row)
-    return contents[row].thumbnail if isinstance(image, bytes) else thumbnail(image)
+def _settings(parameters: Data) -> Settings:
+    return Settings(**parameters.model_dump(include=set(Settings.__dataclass_fields__)))
 
 
-def _tell(done: int, total: int) -> None:
-    if done % 1000 == 0 or done == total:
-        emit(Progress("read images", done, total, "images", _STEP))
+def _read(parts: Parts, looked: Mapping[str, Looked], how: Format, keeper: Keeper) -> dict[str, Contents]:
+    total, done = sum(len(one.rows) for one in looked.values()), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        before, done = done, done + count
+        if done // 1000 > before // 1000 or done == total:
+            emit(Progress("read images", done, total, "images", _STEP))
+
+    try:
+        return {name: contents(part, looked[name], how, keeper, tell) for name, part in parts.items()}
+    finally:
+        keeper.flush()
 
 
-def _tell_what_is_left_out(planned: Sequence[Planned]) -> None:
-    """Say how many images of a part are left out, for each reason."""
+def _check_room(store: Shards, looked: Mapping[str, Looked]) -> None:
+    """Refuse to begin what the volume has no room for."""
+    count = sum(len(one.rows) for one in looked.values())
+    needed = count * (store.row_bytes + RECORD.itemsize + _OTHER_BYTES)
+    volume = next(path for path in (store.folder, *store.folder.parents) if path.exists())
+    free = shutil.disk_usage(volume).free
+    if needed > free:
+        raise StepError(
+            f"{count} images to decode need up to {_size(needed)} on the volume of {data_volume()}, and {_size(free)} "
+            "are free: free some space, or choose another volume, and run again"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _left_out(planned: Sequence[Planned]) -> list[str]:
+    """How many images of a part are left out, for each reason."""
     counts: dict[tuple[str, str], list[str]] = {}
     for one in planned:
         if one.split == LEFT_OUT:
             counts.setdefault((one.item.part, one.why), []).append(one.item.name)
-    for (part, why), names in sorted(counts.items()):
-        emit(Warned(f"{len(names)} images of {part} are left out, since {why}: {min(names)} for one", _STEP))
+    return [
+        f"{len(names)} images of {part} are left out, since {why}: {min(names)} for one"
+        for (part, why), names in sorted(counts.items())
+    ]
 
 
-def _check_unreadable(found: Mapping[str, BadImage], limit: int) -> None:
-    for name in sorted(found)[:_NAMED]:
-        emit(Warned(f"unreadable: {name}: {found[name]}", _STEP))
+def _check_unreadable(found: Mapping[str, BadImage], limit: int) -> list[str]:
+    said = [f"unreadable: {name}: {found[name]}" for name in sorted(found)[:_NAMED]]
     if len(found) > limit:
+        for line in said:
+            emit(Warned(line, _STEP))
         some = ", ".join(sorted(found)[:_NAMED])
         raise StepError(
             f"{len(found)} images cannot be read, and data.max_unreadable allows {limit}: mend or remove {some}"
             + (" and others" if len(found) > _NAMED else "")
         )
-
-
-def original(part: Part, row: int) -> str:
-    """The path of an image's file below the data volume; empty if it has none there."""
-    if part.paths is None:
-        return ""
-    return os.path.relpath(part.paths[row], data_volume())
+    return said

@@ -1,154 +1,177 @@
-"""What an image is, whatever file holds it: a key of its decoded pixels, and a thumbnail to find near copies by.
+"""What the images of a part are: reads those files that are not known as they are, decodes and keeps their pixels.
 
-Reads image files; remembers what it found in `<data volume>/cache/content.sqlite`, so that a file whose path, size,
-times and inode are as they were is not read again. The cache may be deleted at any time.
+What is known of files is in `<data volume>/cache/`. A file whose path, size, times and inode are as they were is not
+read again, unless its pixels are not kept in the format wanted.
 """
 
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from steps.common.images.content_key import colours, key_of_pixels, pixels_of_file
 from steps.common.images.decode import BadImage
-from steps.preprocess.copies import SIDE
+from steps.common.images.facts import packed
+from steps.common.images.shards import Appender, Table
+from steps.preprocess import reading
+from steps.preprocess.cache import Cache, File
+from steps.preprocess.render import Rendered, of_array, of_file
+from steps.preprocess.sources.scan import STAT, is_settled
+from steps.preprocess.sources.source import Files, Part
+from steps.preprocess.worker import Format, Piece, piece
 
-# A file that was written this shortly before it was looked at may have been written again at the same time stamp
-# ("racy" in Git's words); network file systems have stamps of one second.
-_RACY_SECONDS = 3
-_TABLE = (
-    "create table if not exists content (path text primary key, stat text, max_pixels int, key text, thumbnail blob)"
-)
-
-
-@dataclass(frozen=True)
-class Content:
-    """An image's key, in hexadecimal, and its thumbnail, if it was read from a file; or why it has neither."""
-
-    key: str = ""
-    thumbnail: bytes = b""
-    trouble: BadImage | None = None
+_AT_ONCE = 8192  # images, and
+_AT_ONCE_BYTES = 64 << 20  # pixels that are brought to disk together
+_SLICE = 256
+_NO_KEY = "0" * 32
 
 
-class _Row(NamedTuple):
-    """A line of the cache."""
+class Contents(NamedTuple):
+    """The content key of each image of a part, in hexadecimal; of one that cannot be used it is empty, and why."""
 
-    path: str
-    stat: str
-    max_pixels: int
-    key: str
-    thumbnail: bytes
+    keys: list[str]
+    troubles: dict[int, BadImage]
 
 
-def of_pixels(pixels: NDArray[np.uint8]) -> Content:
-    """The content of pixels uint8 [H, W] or [H, W, 3]."""
-    return Content(key_of_pixels(pixels))
-
-
-def thumbnail(pixels: NDArray[np.uint8]) -> bytes:
-    """The thumbnail of pixels uint8 [H, W] or [H, W, 3]: uint8 [SIDE * SIDE * 3] as bytes."""
-    return Image.fromarray(colours(pixels)).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
-
-
-def of_bytes(data: bytes, max_pixels: int) -> Content:
-    """The content of an image file's bytes, upright, transparent pixels on white; its trouble if it is no image."""
-    try:
-        pixels = pixels_of_file(data, max_pixels)
-    except BadImage as error:
-        return Content(trouble=error)
-    return replace(of_pixels(pixels), thumbnail=thumbnail(pixels))
-
-
-def of_files(
-    paths: Sequence[Path], cache: Path, max_pixels: int, on_progress: Callable[[int, int], None] = lambda *_: None
-) -> list[Content]:
-    """The content of each file; only those are read that the cache does not know as they are.
+class Keeper:
+    """Keeps the pixels of images that are not kept yet, and what is known of files.
 
     Args:
-        paths: Files, each of which can be looked at.
-        cache: The cache's file, made if it is not there, and made anew if it is damaged.
-        max_pixels: An image with more is not decoded.
-        on_progress: Called with the number of files read so far, and of those to read.
+        cache: What is known of files.
+        appender: Takes pixels; None keeps none.
+        table: The rows that are kept already.
+    """
+
+    def __init__(self, cache: Cache, appender: Appender | None = None, table: Table | None = None) -> None:
+        self.cache = cache
+        self._appender, self._table = appender, table
+        self._added = set[str]()
+        self._facts: list[NDArray[Any]] = []
+        self._pixels: list[NDArray[np.uint8]] = []
+        self._files: list[File] = []
+        self._keys: list[str] = []
+        self._small: list[NDArray[np.uint8]] = []
+        self._waiting = self._bytes = 0
+
+    def lacks(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether the pixels of each key are still to be kept."""
+        if self._table is None or not keys:
+            return np.zeros(len(keys), bool)
+        return self._table.find(packed(list(keys))) < 0
+
+    def take(self, found: Piece, files: Sequence[File] = ()) -> None:
+        """Keep what was found of some images, and of these files."""
+        new = [
+            row
+            for row, lacking in enumerate(self.lacks(found.keys))
+            if lacking and found.keys[row] not in self._added and not self._added.add(found.keys[row])  # type: ignore[func-returns-value]
+        ]
+        if new:
+            self._facts.append(found.facts[new])
+            self._pixels.append(found.pixels[new])
+            self._bytes += self._pixels[-1].nbytes
+        self._keys += found.keys
+        self._small.append(found.thumbnails)
+        self._files += files
+        self._waiting += len(found.keys)
+        if self._waiting >= _AT_ONCE or self._bytes >= _AT_ONCE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring all of it to disk; the pixels first, so that no file is known whose pixels are lost."""
+        if self._appender and self._facts:
+            self._appender.append(np.concatenate(self._facts), np.concatenate(self._pixels))
+        if self._keys:
+            self.cache.add(self._files, self._keys, np.concatenate(self._small))
+        self._facts, self._pixels, self._files, self._keys, self._small = [], [], [], [], []
+        self._waiting = self._bytes = 0
+
+
+@dataclass
+class Looked:
+    """What is known of a part before its files are read: keys, empty ones for others, and the rows to read."""
+
+    keys: list[str]
+    rows: list[int]
+
+
+def look(part: Part, how: Format, keeper: Keeper) -> Looked:
+    """What is known of a part, and which of its images to read: new ones, and those whose pixels are not kept."""
+    if part.files is None:
+        return Looked([""] * len(part.names), list(range(len(part.names))))
+    keys = _known(part, part.files, how, keeper.cache)
+    lacks = keeper.lacks([key or _NO_KEY for key in keys])
+    return Looked(keys, [row for row, key in enumerate(keys) if not key or lacks[row]])
+
+
+def contents(part: Part, looked: Looked, how: Format, keeper: Keeper, on_progress: Callable[[int], None]) -> Contents:
+    """The content of each image of a part.
+
+    Args:
+        part: The part.
+        looked: What is known of it.
+        how: How images are decoded.
+        keeper: Keeps what is found.
+        on_progress: Called with the number of images just read.
 
     Returns:
-        The contents, in the order of the files.
+        The contents, in the order of the part.
+
+    Raises:
+        StepError: A process that decodes ended.
     """
-    now = time.time_ns()
-    stats = [_stat(path) for path in paths]
-    known = _load(cache)
-    found: list[Content | None] = []
-    for path, (stat, _) in zip(paths, stats, strict=True):
-        row = known.get(os.fspath(path))
-        found.append(
-            Content(row.key, row.thumbnail) if row and (row.stat, row.max_pixels) == (stat, max_pixels) else None
-        )
-    missing = [row for row, content in enumerate(found) if content is None]
-    fresh: list[_Row] = []
-    with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda number: _read(paths[number], max_pixels), missing)
-        for count, (number, content) in enumerate(zip(missing, read, strict=True), 1):
-            found[number] = content
-            stat, changed = stats[number]
-            if content.trouble is None and now - changed > _RACY_SECONDS * 10**9:
-                fresh.append(_Row(os.fspath(paths[number]), stat, max_pixels, content.key, content.thumbnail))
-            on_progress(count, len(missing))
-    _store(cache, fresh)
-    return [content for content in found if content is not None]
+    keys, troubles = looked.keys, dict[int, BadImage]()
+    for rows, found in _pieces(part, looked.rows, how):
+        sound = [row for number, row in enumerate(rows) if number not in found.troubles]
+        for row, key in zip(sound, found.keys, strict=True):
+            keys[row] = key
+        for number, trouble in found.troubles.items():
+            keys[rows[number]], troubles[rows[number]] = "", trouble
+        keeper.take(found, list(_trusted(part, sound, found.keys, how.max_pixels)))
+        on_progress(len(rows))
+    return Contents(keys, troubles)
 
 
-def _read(path: Path, max_pixels: int) -> Content:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Content(trouble=BadImage("empty", f"cannot be read ({error.strerror}); let this user read it."))
-    return of_bytes(data, max_pixels)
-
-
-def _stat(path: Path) -> tuple[str, int]:
-    """What tells a changed file from the same one, and when it changed last, in nanoseconds."""
-    try:
-        found = path.stat()
-    except OSError:
-        return "", 0
-    changed = max(found.st_mtime_ns, found.st_ctime_ns)
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}", changed
-
-
-def _load(cache: Path) -> dict[str, _Row]:
-    if not cache.exists():
-        return {}
-    try:
-        with closing(sqlite3.connect(f"{cache.as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-            rows = connection.execute("select path, stat, max_pixels, key, thumbnail from content").fetchall()
-    except sqlite3.Error:
-        return {}
-    return {row[0]: _Row(*row) for row in rows}
-
-
-def _store(cache: Path, rows: Sequence[_Row]) -> None:
-    """Add rows; what goes wrong with that costs time in the next run and nothing else."""
-    if not rows:
+def _pieces(part: Part, rows: Sequence[int], how: Format) -> Iterator[tuple[Sequence[int], Piece]]:
+    """Some rows, and what was found of them, in order."""
+    if part.files is not None:
+        done = 0
+        for some, found in reading.pieces(part.files.folder, [part.names[row] for row in rows], how):
+            yield rows[done : done + len(some)], found
+            done += len(some)
         return
-    for anew in (False, True):
-        try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            if anew:
-                cache.unlink(missing_ok=True)
-            with closing(sqlite3.connect(cache, timeout=60)) as connection, connection:
-                connection.execute(_TABLE)
-                connection.executemany("insert or replace into content values (?, ?, ?, ?, ?)", rows)
-            return
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked, full or read-only: it is none the worse for it
-                return
-        except OSError:
-            return
+    for start in range(0, len(rows), _SLICE):
+        here = rows[start : start + _SLICE]
+        yield here, piece(here, partial(rendered, part, how=how), how.shape)
+
+
+def rendered(part: Part, row: int, how: Format) -> Rendered:
+    """What is kept of an image of a part; BadImage if it cannot be used."""
+    image = part.get(row)
+    if isinstance(image, bytes):
+        return of_file(image, size=how.size, channels=how.channels, max_pixels=how.max_pixels)
+    return of_array(image, size=how.size, channels=how.channels)
+
+
+def _known(part: Part, files: Files, how: Format, cache: Cache) -> list[str]:
+    """The keys of the files that are as they were; empty ones for others."""
+    keys = [""] * len(part.names)
+    row_of = {name: row for row, name in enumerate(part.names)}
+    for path, stat, key in cache.files(how.max_pixels):
+        row = row_of.get(path)
+        if row is not None and files.stats[row * STAT.size : (row + 1) * STAT.size] == stat:
+            keys[row] = key
+    return keys
+
+
+def _trusted(part: Part, rows: Sequence[int], keys: Sequence[str], max_pixels: int) -> Iterator[File]:
+    """What may be remembered of files that were read."""
+    if part.files is None:
+        return
+    for row, key in zip(rows, keys, strict=True):
+        stat = part.files.stats[row * STAT.size : (row + 1) * STAT.size]
+        _, modified, changed, _ = STAT.unpack(stat)
+        if is_settled(max(modified, changed), part.files.since):
+            yield File(part.names[row], stat, max_pixels, key)

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 14  # pixels of a thumbnail's side
 _NEIGHBOURS = 10  # looked at for each image; a larger crowd of copies is joined through one another
-_FLAT_UP_TO = 20_000  # above it, searching all among all costs minutes
+_COMPARED_ALL_UP_TO = 20_000**2  # pairs; more cost minutes, so that cells of a space are searched
+_CHUNK = 1 << 16
 _CELLS_LOOKED_AT = 8
 
 
@@ -29,27 +30,60 @@ def near_copies(
     rows = np.arange(count) if new is None else new
     if limit <= 0 or count < 2 or not len(rows):
         return []
+    thumbnails = _one_channel_if_grey(thumbnails)
+    found = _neighbours(thumbnails, rows, min(_NEIGHBOURS + 1, count))
+    left, right = np.repeat(rows, found.shape[1]), found.ravel()
+    keep = (right >= 0) & (left != right)
+    left, right = left[keep], right[keep]
+    pairs = np.unique(np.minimum(left, right) * count + np.maximum(left, right))
+    close = [
+        piece[_differences(thumbnails, piece // count, piece % count) <= limit]
+        for piece in (pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
+    ]
+    return [(int(pair) // count, int(pair) % count) for piece in close for pair in piece]
+
+
+def _neighbours(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """The nearest vectors of these rows: numbers int64 [M, wanted], -1 for none. Floats are made a chunk at a time."""
     import faiss
 
-    vectors = _one_channel_if_grey(thumbnails).astype(np.float32)
-    index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
-    if count > _FLAT_UP_TO:
-        cells = int(4 * count**0.5)
-        index = faiss.IndexIVFFlat(index, vectors.shape[1], cells)
-        index.train(vectors[np.random.default_rng(0).permutation(count)[: 40 * cells]])
-        index.nprobe = _CELLS_LOOKED_AT
-    index.add(vectors)
-    _, found = index.search(vectors[rows], min(_NEIGHBOURS + 1, count))
-    left = np.repeat(rows, found.shape[1])
-    right = found.ravel()
-    keep = (right >= 0) & (left != right)
-    pairs = np.unique(np.sort(np.stack([left[keep], right[keep]], axis=1), axis=1), axis=0)
-    step = 1 << 16
-    close = [
-        np.abs(vectors[piece[:, 0]] - vectors[piece[:, 1]]).mean(axis=1) <= limit
-        for piece in (pairs[start : start + step] for start in range(0, len(pairs), step))
-    ]
-    return [(int(a), int(b)) for a, b in pairs[np.concatenate(close)]] if close else []
+    count, size = vectors.shape
+    if len(rows) * count <= _COMPARED_ALL_UP_TO:
+        return _nearest_of_all(vectors, rows, wanted)
+    cells = int(4 * count**0.5)
+    kind = faiss.ScalarQuantizer.QT_8bit_direct  # a byte a pixel, as they are
+    quantizer = faiss.IndexFlatL2(size)
+    index = faiss.IndexIVFScalarQuantizer(quantizer, size, cells, kind, faiss.METRIC_L2, False)
+    index.train(vectors[np.random.default_rng(0).permutation(count)[: 40 * cells]].astype(np.float32))
+    index.nprobe = _CELLS_LOOKED_AT
+    for start in range(0, count, _CHUNK):
+        index.add(vectors[start : start + _CHUNK].astype(np.float32))
+    parts = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+    return np.concatenate([index.search(vectors[part].astype(np.float32), wanted)[1] for part in parts])
+
+
+def _nearest_of_all(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    import faiss
+
+    queries = vectors[rows].astype(np.float32)
+    distances = np.full((len(rows), wanted), np.inf, np.float32)
+    numbers = np.full((len(rows), wanted), -1, np.int64)
+    for start in range(0, len(vectors), _CHUNK):
+        chunk = vectors[start : start + _CHUNK].astype(np.float32)
+        near, found = faiss.knn(queries, chunk, min(wanted, len(chunk)))
+        distances = np.concatenate([distances, near], axis=1)
+        numbers = np.concatenate([numbers, found + start], axis=1)
+        best = np.argsort(distances, axis=1, kind="stable")[:, :wanted]
+        distances, numbers = np.take_along_axis(distances, best, 1), np.take_along_axis(numbers, best, 1)
+    return numbers
+
+
+def _differences(
+    vectors: NDArray[np.uint8], one: NDArray[np.int64], other: NDArray[np.int64]
+) -> NDArray[np.floating[Any]]:
+    """The mean absolute difference of each pair of rows."""
+    difference: NDArray[np.floating[Any]] = np.abs(vectors[one].astype(np.int16) - vectors[other]).mean(axis=1)
+    return difference
 
 
 def _one_channel_if_grey(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ _BY_HASH, _BEFORE, _WITH_GROUP = "by hash", "drawn before", "with its group"
 _SMALL_CLASS, _PARTED = "one for a small class", "near copies of it are in several splits"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """What a draw knows of an image: its content key, its label, and its group's name."""
 
@@ -24,7 +24,7 @@ class Image:
     group: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """The split of a key, and why."""
 
@@ -55,10 +55,18 @@ def draw(
         For each key its split, and why it is there: `train`, `validation`, `test`, or `left out` for a new image that
         is a near copy of images in several splits.
     """
+    stays = {split: Drawn(split, _BEFORE) for split in set(before.values())}
+    # What was drawn stays; only groups with a new image, and others of the same classes, take more than a look.
+    drawn = {image.key: stays[before[image.key]] for image in images if image.key in before}
+    with_new = {image.group for image in images if image.key not in before}
+    if not with_new:
+        return drawn
+    classes = {image.label for image in images if image.group in with_new}
+    looked_at = with_new | {image.group for image in images if image.label in classes}
     groups: dict[str, dict[str, Image]] = {}
     for image in images:
-        groups.setdefault(image.group, {}).setdefault(image.key, image)
-    drawn: dict[str, Drawn] = {}
+        if image.group in looked_at:
+            groups.setdefault(image.group, {}).setdefault(image.key, image)
     new: dict[str, list[_Group]] = {}
     held: dict[str, dict[str, int]] = {}
     for name, members in groups.items():
@@ -85,7 +93,7 @@ def position(key: str, seed: int) -> float:
     return int.from_bytes(found, "big") / 2**64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Group:
     keys: tuple[str, ...]
     position: float
@@ -114,7 +122,8 @@ def _first_draw(
         if count(wanted):
             return
         others = [group for group in candidates if splits[group] != wanted]
-        spare = [group for group in others if count(splits[group]) > 1]
+        rich = {split for split in (TRAIN, VALIDATION, TEST) if count(split) > 1}
+        spare = [group for group in others if splits[group] in rich]
         for group in (*spare, *(group for group in others if splits[group] == even_the_last_of))[:1]:
             splits[group], why[group] = wanted, _SMALL_CLASS
 

@@ -7,6 +7,7 @@ digest of the settings that decide it, so changed settings begin a new file.
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from steps.common.files import sync, writing
 
 NOT_DRAWN = "-"
-_LINE = re.compile(r"^([0-9a-f]+) (train|validation|test|-) ([0-9a-f]+)$")
+_LINE = re.compile(r"^([0-9a-f]+) (train|validation|test|-) ([0-9a-f]+)\n$")
 
 
 @dataclass
@@ -34,49 +35,50 @@ class Memory:
 
 
 class Ledger:
-    """The draws remembered under one name."""
+    """The draws remembered under one name, in the file `path`."""
 
     def __init__(self, folder: Path, draw: str) -> None:
         self.folder = folder
-        self._path = folder / f"{draw}.txt"
+        self.path = folder / f"{draw}.txt"
 
     @property
     def exists(self) -> bool:
         """Whether anything was drawn under this name yet."""
-        return self._path.exists()
+        return self.path.exists()
 
     def read(self) -> Memory:
         """Read every line."""
         memory = Memory()
         try:
-            text = self._path.read_text(encoding="ascii", errors="replace")
+            with self.path.open(encoding="ascii", errors="replace", newline="\n") as lines:
+                for line in lines:
+                    if match := _LINE.match(line):
+                        key, split, group = match.groups()
+                        memory.groups.setdefault(key, key if group == key else group)
+                        if split != NOT_DRAWN:
+                            memory.splits.setdefault(key, sys.intern(split))
         except FileNotFoundError:
-            return memory
-        for line in text.split("\n")[:-1]:
-            if match := _LINE.match(line):
-                key, split, group = match.groups()
-                memory.groups.setdefault(key, group)
-                if split != NOT_DRAWN:
-                    memory.splits.setdefault(key, split)
+            pass
         return memory
 
-    def remember(self, splits: Mapping[str, str], groups: Mapping[str, str]) -> None:
+    def remember(self, splits: Mapping[str, str], groups: Mapping[str, str], known: Memory | None = None) -> None:
         """Append what is new of these, synced to disk before this returns.
 
         Args:
             splits: The split of each key that was drawn.
             groups: The group of each key, drawn or not.
+            known: What `read` gave; by default it is read again.
 
         Raises:
             StepError: The volume is full or cannot be written.
         """
-        known = self.read()
+        known = known or self.read()
         new = sorted(key for key in groups if key not in known.groups or (key in splits and key not in known.splits))
         if not new:
             return
         text = "".join(f"{key} {splits.get(key, NOT_DRAWN)} {groups[key]}\n" for key in new).encode()
-        with writing(self._path.parent):
-            handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        with writing(self.path.parent):
+            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(handle).st_size
                 torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
@@ -84,15 +86,15 @@ class Ledger:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            sync(self._path.parent)
+            sync(self.path.parent)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Let one run at a time read, draw and remember; on a file system without locks, as many as there are."""
         from filelock import FileLock
 
-        with writing(self._path.parent):
-            lock = FileLock(self._path.with_suffix(".lock"), fallback_to_soft=False)
+        with writing(self.path.parent):
+            lock = FileLock(self.path.with_suffix(".lock"), fallback_to_soft=False)
             with suppress(OSError):
                 lock.acquire()
             try:

@@ -21,7 +21,7 @@ _GIVEN = "given by the source"
 _TESTED = "it, or a near copy of it, is tested on"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image of a source: its part, its row there, its name, label and content key."""
 
@@ -32,7 +32,7 @@ class Item:
     key: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
     """An image with its group, its split, and why."""
 
@@ -101,9 +101,9 @@ def rows(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
         has_gallery = has_gallery or one.item.part == GALLERY
         if one.split != LEFT_OUT:
             found[one.split].append(one)
-    if not has_gallery:
-        found[GALLERY] = found[TRAIN]
-    return {split: sorted(those, key=lambda one: (one.item.key, one.item.label)) for split, those in found.items()}
+    for those in found.values():
+        those.sort(key=lambda one: (one.item.key, one.item.label))
+    return found if has_gallery else found | {GALLERY: found[TRAIN]}
 
 
 def _pair(drawn: Drawn) -> tuple[str, str]:
@@ -128,6 +128,8 @@ def _groups(
         For each key the group that a member has already; else, where the pattern names one, the hash of its text, so
         that it is known again when none of its images is left; else the smallest key of its members.
     """
+    if not settings.group and all(item.key in known for item in items):
+        return {item.key: known[item.key] for item in items}
     first: dict[str, Item] = {}
     for item in items:
         first.setdefault(item.key, item)

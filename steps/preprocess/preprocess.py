@@ -2,24 +2,33 @@
 
 `train` and `validation` fit the network, `gallery` is what the index holds, `test` is only ever scored. Each split
 has its own id, from the contents and labels of its images and their format: new gallery images change the gallery's id
-alone. If a source has no gallery, the training split is the gallery, under the same id.
+alone. If a source has no gallery, the training split is the gallery, under the same id. The pixels that splits share
+are appended to `<data volume>/pixels/`.
 """
 
+import os
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from contract.events import Warned, emit
 from steps.common import progress
+from steps.common.code import deciding_code
 from steps.common.digest import digest
-from steps.common.images.dataset import KIND, Rows
+from steps.common.images.places import KIND
 from steps.common.parameters import typed
-from steps.common.store import Artefact, holds_only_older, produce
+from steps.common.store import Artefact, find, holds_only_older, produce
 from steps.common.volumes import data_volume
-from steps.preprocess.collect import collect, original
 from steps.preprocess.parameters import Data
-from steps.preprocess.plan import rows
+from steps.preprocess.unchanged import Outcome, Unchanged, fingerprint
+
+if TYPE_CHECKING:
+    from steps.preprocess.collect import Collected
+    from steps.preprocess.sources.source import Parts
 
 STEP = "preprocess"
-PIXELS = ("steps.preprocess.build",)  # what decides a split, beside its images and their format
+# What decides a split, beside its images and their format.
+PIXELS = ("steps.preprocess.render", "steps.common.images.dataset")
 _ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
 
 
@@ -37,37 +46,19 @@ def preprocess(parameters: Data) -> dict[str, str]:
         StepError: if the source cannot be read, or more than `max_unreadable` images cannot be decoded.
     """
     with progress.running(STEP):
-        from steps.preprocess.build import build
-
-        if holds_only_older(data_volume(), KIND):
-            emit(Warned(_ANEW, STEP))
-        collected = collect(parameters, remember=True)
-        made: dict[str, Artefact] = {}
-        for split, planned in rows(collected.planned).items():
-            known = Rows(
-                names=[one.item.name for one in planned],
-                keys=[one.item.key for one in planned],
-                groups=[one.group for one in planned],
-                originals=[original(collected.parts[one.item.part], one.item.row) for one in planned],
-            )
-            made[split] = produce(
-                data_volume(),
-                KIND,
-                STEP,
-                parameters=parameters.image_format(),
-                inputs={"images": digest([[one.item.key, one.item.label] for one in planned])},
-                code=PIXELS,
-                build=partial(
-                    build,
-                    split,
-                    [(one.item.part, one.item.row) for one in planned],
-                    collected.parts,
-                    known,
-                    image_size=parameters.image_size,
-                    channels=parameters.channels,
-                    max_pixels=parameters.max_pixels,
-                ),
-            )
+        source = parameters.chosen_source()
+        code = deciding_code(*PIXELS)
+        remembered = Unchanged(
+            data_volume() / "cache/unchanged.json", [parameters.model_dump(), code.digest, code.libraries]
+        )
+        parts = None
+        known = source.fingerprint()
+        if known is None:
+            parts = source.read()
+            known = fingerprint(parts)
+        made = _as_before(remembered, known) if known else None
+        if made is None:
+            made = _make(parameters, parts or source.read(), remembered, known)
         ids = {split: artefact.id for split, artefact in made.items()}
         progress.finished(
             STEP,
@@ -76,3 +67,93 @@ def preprocess(parameters: Data) -> dict[str, str]:
             ids=ids,
         )
         return ids
+
+
+def _as_before(remembered: Unchanged, known: str) -> dict[str, Artefact] | None:
+    """The splits that a source with this fingerprint led to, if they and their pixels are there."""
+    outcome = remembered.outcome(known)
+    if outcome is None or _stamps(outcome.stamps) != outcome.stamps:
+        return None
+    found = {split: find(data_volume(), KIND, id) for split, id in outcome.splits.items()}
+    made = {split: artefact for split, artefact in found.items() if artefact}
+    if len(made) < len(found):
+        return None
+    for line in outcome.warnings:
+        emit(Warned(line, STEP))
+    return made
+
+
+def _stamps(paths: "dict[str, Any] | list[Path]") -> dict[str, Any]:
+    """What tells whether files are as they were: by their paths below the data volume, size and inode."""
+    found: dict[str, Any] = {}
+    for path in paths:
+        try:
+            looked = os.stat(data_volume() / path)
+        except OSError:
+            found[str(path)] = None
+        else:
+            found[str(path)] = [looked.st_size, looked.st_ino]
+    return found
+
+
+def _make(parameters: Data, parts: "Parts", remembered: Unchanged, known: str | None) -> dict[str, Artefact]:
+    """Make the splits that are not there, and remember what the source led to."""
+    from steps.preprocess.collect import collect, ledger, shards
+
+    if holds_only_older(data_volume(), KIND):
+        emit(Warned(_ANEW, STEP))
+    store = shards(parameters)
+    with store.appending() as appender:  # until the splits are there: what they share is in use from then on
+        collected = collect(parameters, parts, appender)
+        for line in collected.warnings:
+            emit(Warned(line, STEP))
+        made = _splits(parameters, collected, store.folder.name)
+        if known:
+            paths = [ledger(parameters).path, *store.files()]
+            stamps = _stamps([path.relative_to(data_volume()) for path in paths])
+            ids = {split: artefact.id for split, artefact in made.items()}
+            remembered.keep(known, Outcome(ids, list(collected.warnings), stamps))
+    return made
+
+
+def _splits(parameters: Data, collected: "Collected", pixels: str) -> dict[str, Artefact]:
+    from steps.common.images.dataset import Rows, write_split
+    from steps.preprocess.plan import Planned, rows
+
+    below = {
+        name: os.path.relpath(part.files.folder, data_volume()) + "/"
+        for name, part in collected.parts.items()
+        if part.files
+    }
+
+    def build(planned: list[Planned], folder: Path) -> dict[str, Any]:
+        from steps.preprocess.originals import original
+
+        known = Rows(
+            names=[one.item.name for one in planned],
+            keys=[one.item.key for one in planned],
+            groups=[one.group for one in planned],
+            originals=[
+                below[one.item.part] + one.item.name
+                if one.item.part in below
+                else original(collected.parts[one.item.part], one.item.row, parameters.image_format())
+                for one in planned
+            ],
+        )
+        write_split(folder, [one.item.label for one in planned], known, pixels)
+        return {"images": len(planned)}
+
+    made: dict[str, Artefact] = {}
+    of: dict[int, Artefact] = {}
+    for split, planned in rows(collected.planned).items():
+        made[split] = of.get(id(planned)) or produce(
+            data_volume(),
+            KIND,
+            STEP,
+            parameters=parameters.image_format(),
+            inputs={"images": digest([[one.item.key, one.item.label] for one in planned])},
+            code=PIXELS,
+            build=partial(build, planned),
+        )
+        of[id(planned)] = made[split]
+    return made

@@ -4,13 +4,15 @@ On Kubeflow RUN_ID names the run, and WEBHOOK_URL is the webhook; elsewhere neit
 """
 
 import json
-import urllib.request
 
 from contract.environment import Environment
+from contract.errors import InputError
 from contract.events import Event, Failed, Finished, Settled, Started, parse
+from steps.common.http import Http, secret
 from steps.common.progress import SETTLED, record_path
 
 _SECONDS = 20
+_BACKOFF_SECONDS = 1.0
 
 
 def report(name: str, state: str, error: str | None) -> str:
@@ -27,14 +29,15 @@ def report(name: str, state: str, error: str | None) -> str:
     text = f"{name}: {_ending(state, error)}"
     print(text, flush=True)
     try:
-        request = urllib.request.Request(  # noqa: S310 - the address is the cluster's own secret
-            (Environment().webhook_url or "").strip(),
-            json.dumps({"text": text}).encode(),
-            {"Content-Type": "application/json"},
+        address = secret("WEBHOOK_URL", Environment().webhook_url) or ""
+        answer = Http(seconds=_SECONDS, backoff=_BACKOFF_SECONDS, repeated=("POST",)).request(
+            "POST", address, json={"text": text}
         )
-        urllib.request.urlopen(request, timeout=_SECONDS).close()  # noqa: S310
+        if not answer.is_success:
+            print(f"the webhook was not told: it answers with status {answer.status_code}", flush=True)
     except Exception as problem:  # a report that fails must not fail the run
-        print(f"the webhook was not told: {problem!r}", flush=True)
+        # Another message may hold the address, which is the secret.
+        print(f"the webhook was not told: {problem if isinstance(problem, InputError) else type(problem)}", flush=True)
     return text
 
 

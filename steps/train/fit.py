@@ -7,14 +7,13 @@ import io
 import json
 import math
 import pickle
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
@@ -26,12 +25,15 @@ from contract.events import Epoch, Resumed, Warned, emit
 from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
-from steps.train import network as network_module
+from steps.common.images.facts import mean_and_deviation
+from steps.common.images.mapped import MappedImages, read_ahead
+from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
 from steps.train.machine import chosen_device, has_bfloat16
-from steps.train.network import Network
 from steps.train.parameters import Train
+
+_PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def fit(job: Job) -> None:
 def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     parameters = job.parameters
     split, validation = open_split(job.train), open_split(job.validation)
-    batch_of = _reader(split.images, device, parameters.in_memory_mb << 20)
+    batches_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
     learner = _new_learner(split, parameters).to(device)
     learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -138,10 +140,10 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
         generator = _generator(parameters.seed, epoch, rank + 1)
         total = torch.zeros((), device=device)
         learner.train()
-        for batch in range(batches):
-            rows = shuffled[batch * batch_size : (batch + 1) * batch_size][rank::world]
+        own = (shuffled[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
+        for rows, images in batches_of(own):
             augmented = augment(
-                batch_of(rows),
+                images,
                 generator,
                 rotation=parameters.rotation,
                 translation=parameters.translation,
@@ -159,7 +161,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
         if not np.isfinite(mean_loss):
             raise DivergedError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
         if rank == 0:
-            accuracy = _validation_accuracy(learner, split, validation, device)
+            accuracy = _validation_accuracy(learner, split, validation, device, batch_size)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
             emit(Epoch(epoch + 1, parameters.epochs, mean_loss, accuracy, "train"))
@@ -168,21 +170,43 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
 
 
 def _reader(
-    images: NDArray[np.uint8], device: torch.device, in_memory_bytes: int
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function from rows to a batch uint8 [n, H, W, C], read from memory if all images fit, else from disk."""
+    images: MappedImages, device: torch.device, in_memory_bytes: int
+) -> Callable[[Iterable[torch.Tensor]], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
+    """How batches are read: from memory if all images fit, else from disk, the next ones while one is used.
+
+    Args:
+        images: The images.
+        device: Where batches go.
+        in_memory_bytes: Most bytes that all images may have in memory.
+
+    Returns:
+        A function from the rows of each batch to pairs of these and the batch's images uint8 [n, H, W, C].
+    """
     if images.nbytes <= in_memory_bytes:
-        held = torch.from_numpy(np.array(images)).to(device)
-        return lambda rows: held[rows.to(device)]
-    return lambda rows: torch.from_numpy(images[rows.numpy()]).to(device)
+        held = torch.empty(images.shape, dtype=torch.uint8)
+        step = max(1, _PIECE_BYTES // max(1, images.nbytes // len(images)))
+        pieces = [slice(start, start + step) for start in range(0, len(images), step)]
+        for piece, found in zip(pieces, read_ahead(images, pieces), strict=True):
+            held[piece] = torch.from_numpy(found)
+        there = held.to(device)
+        return lambda batches: ((rows, there[rows.to(device)]) for rows in batches)
+
+    def read(batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        mine, theirs = tee(batches)
+        found = read_ahead(images, (rows.numpy() for rows in theirs))
+        return ((rows, torch.from_numpy(each).to(device)) for rows, each in zip(mine, found, strict=True))
+
+    return read
 
 
 def _new_learner(split: Split, parameters: Train) -> Learner:
     torch.manual_seed(parameters.seed)
     channels = split.images.shape[-1]
     network = Network(channels, parameters.widths, parameters.embedding_size)
-    network.mean.copy_(torch.from_numpy(split.images.mean((0, 1, 2))))
-    network.std.copy_(torch.from_numpy(split.images.std((0, 1, 2))).clamp(min=1))
+    height, width = split.images.shape[1:3]
+    mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
+    network.mean.copy_(torch.from_numpy(mean))
+    network.std.copy_(torch.from_numpy(deviation).clamp(min=1))
     return Learner(network, ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin))
 
 
@@ -203,17 +227,17 @@ def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, parameters.learning_rate, total_steps=steps, pct_start=warmup)
 
 
-def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device) -> float:
+def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device, step: int) -> float:
     """Return the share of validation images whose nearest class centre is that of their class."""
     number = {label: i for i, label in enumerate(split.classes)}
     labels = np.array([number[validation.classes[label]] for label in validation.labels])
     learner.eval()
     right = 0
     with torch.inference_mode():
-        for start in range(0, len(labels), 1024):
-            images = torch.from_numpy(np.array(validation.images[start : start + 1024])).to(device)
+        for start, found in zip(range(0, len(labels), step), validation.batches(step), strict=True):
+            images = torch.from_numpy(found).to(device)
             nearest = learner.arcface.cosines(learner.network(images)).argmax(1).cpu().numpy()
-            right += int((nearest == labels[start : start + 1024]).sum())
+            right += int((nearest == labels[start : start + step]).sum())
     return right / len(labels)
 
 
@@ -259,7 +283,6 @@ def _save(network: Network, parameters: Train, channels: int, history: list[dict
     config = {"channels": channels, "widths": parameters.widths, "embedding_size": parameters.embedding_size}
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
-    shutil.copyfile(network_module.__file__, folder / "network.py")
 
 
 def _generator(*numbers: int) -> torch.Generator:

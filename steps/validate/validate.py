@@ -58,9 +58,11 @@ def validate(
             broken = [*rules.check_content(data, parameters.max_duplicate_fraction), *rules.check_classes(data)]
         if broken:
             raise StepError("the data is not fit to train on:\n" + "\n".join(f"  {line}" for line in broken))
+        from steps.common.models.auto_index import meant
         from steps.common.models.faiss_index import check_factory
 
-        check_factory(factory, len(data["gallery"]), embedding_size)
+        count = len(data["gallery"])
+        check_factory(meant(factory, count, embedding_size), count, embedding_size)
         report = {name: rules.summary(split) for name, split in data.items()}
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         facts = {"images": sum(len(split) for split in data.values()), "classes": len(data["gallery"].classes)}

@@ -14,6 +14,7 @@ import yaml
 from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.images.docker import Docker, DockerMissingError
+from pipeline.images.platforms import here
 from pipeline.settings import load_project
 from tests.support.engine_tools import docker
 from tests.support.settings import PROJECT_FILE
@@ -86,4 +87,4 @@ def images(pipeline: Run, project: Path) -> dict[str, str]:
     """The eight images, built: name to full name."""
     done = pipeline("images")
     assert done.returncode == 0, done.stdout + done.stderr
-    return references(load_project(project))
+    return references(load_project(project), here())

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
+from pipeline.images.build import references
 from pipeline.images.docker import USER
+from pipeline.images.platforms import here
 from pipeline.images.tag import NAMES, source_files, sources, tag
+from pipeline.settings import load_project
 from steps.common.code import deciding_code
 from steps.registry import STEP_NAMES
 from tests.support.engine_tools import copy_out, docker, table
@@ -31,6 +34,27 @@ def test_an_image_holds_its_own_sources_and_nothing_else(images: dict[str, str],
     app = copy_out(images[name], "/app", tmp_path)
     held = {file.relative_to(app): file.read_bytes() for file in app.rglob("*") if file.is_file()}
     assert held == {file.relative_to(ROOT): file.read_bytes() for file in source_files(sources(name))}
+
+
+@pytest.mark.parametrize("modes", [(0o700, 0o600), (0o777, 0o777)], ids=["umask 077", "a file system without modes"])
+def test_the_modes_of_a_checkout_are_not_those_of_an_image(
+    pipeline: Callable, project: Path, tmp_path: Path, modes: tuple[int, int]
+) -> None:
+    tree = tmp_path / "tree"
+    for name in ("contract", "pipeline", "steps", "serving", ".dockerignore"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, tree / name)
+    with (tree / "steps/index/index.py").open("a") as file:
+        file.write(f"# {modes}\n")  # an image of its own
+    for path in tree.rglob("*"):
+        path.chmod(modes[0] if path.is_dir() else modes[1])
+    done = pipeline("images", "index", root=tree)
+    assert done.returncode == 0, done.stdout + done.stderr
+    image = references(load_project(project), here())["index"].rpartition(":")[0] + f":{tag('index', tree)}"
+    listed = docker("run", "--rm", "--network=none", image, "find", "/app", "-printf", "%y%m\n").stdout
+    assert set(listed.split()) == {"d755", "f644"}
+    done = docker("run", "--rm", "--network=none", image, "python3", "-c", "import steps.index.index")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("step", STEP_NAMES)

@@ -28,7 +28,7 @@ MADE = [
     ("model", "network"),
     ("model", "embeddings"),
     ("model", "index"),
-    ("model", "archive"),
+    ("deploy-model", "archive"),
 ]
 
 

@@ -138,10 +138,14 @@ class Kfp:
             raise Refused(400, "name and pipelineid are required")
         self._one(self.pipelines, "pipeline_id", query["pipelineid"])
         self._only(self.versions, name=query["name"], pipeline_id=query["pipelineid"])
-        documents = list(yaml.safe_load_all(content.file("uploadfile")))
+        documents = list(yaml.load_all(content.file("uploadfile"), yaml.CSafeLoader))
         spec = {"pipeline_spec": documents[0], "platform_spec": documents[1] if len(documents) > 1 else {}}
         one = {"pipeline_id": query["pipelineid"], "name": query["name"], "pipeline_spec": spec}
-        return self._kept(self.versions, "pipeline_version_id", {**one, "display_name": query.get("display_name", "")})
+        return self._kept(
+            self.versions,
+            "pipeline_version_id",
+            {**one, "display_name": query.get("display_name", ""), "description": query.get("description", "")},
+        )
 
     def _create_experiment(self, query: Json, content: Content) -> Json:
         one = content.json("experiment", "display_name")

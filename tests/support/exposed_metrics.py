@@ -10,14 +10,20 @@ COUNTERS_AND_GAUGES = {
     "serving_probes_total": set(),
     "serving_model_info": {"name", "version"},
     "serving_switches_total": {"result"},
+    "serving_repairs_total": {"action", "result"},
+    "serving_output_lines_dropped": set(),
+    "serving_http_requests_total": {"status"},
+    "serving_http_refusals_total": {"rule"},
 }
-HISTOGRAMS = ("serving_request_seconds", "serving_batch_size", "serving_nearest_distance")
+HISTOGRAMS = (
+    "serving_http_request_seconds",
+    "serving_request_seconds",
+    "serving_batch_size",
+    "serving_nearest_distance",
+)
 
 # TorchServe's own metrics that are used here.
 TORCHSERVE = {
-    "Requests2XX": {"Level", "Hostname"},
-    "Requests4XX": {"Level", "Hostname"},
-    "Requests5XX": {"Level", "Hostname"},
     "WorkerLoadTime": {"WorkerName", "Level", "Hostname"},
     "ts_inference_requests_total": {"model_name", "model_version", "hostname"},
     "ts_queue_latency_microseconds": {"model_name", "model_version", "hostname"},

@@ -31,7 +31,8 @@ def bombs(chance: random.Random) -> Iterator[Attack]:
     if how == 0:
         body = json.dumps({"instances": [{"b64": base64.b64encode(bomb).decode()}] * MAX_INSTANCES}).encode()
         return one(http(body, "Content-Type: application/json"), statuses=allowed)
-    return one(http(bomb, image_type(chance), *["Content-Encoding: gzip"] * (how - 1)), statuses=allowed)
+    encoding = ["Content-Encoding: gzip"] * (how - 1)
+    return one(http(bomb, image_type(chance), *encoding), statuses=(415,) if encoding else allowed)
 
 
 def _shape(chance: random.Random, depth: int = 0) -> object:

@@ -1,10 +1,11 @@
-"""Hostile requests, as the bytes sent on a connection: thirteen kinds, chosen at random from a seed."""
+"""Hostile requests, as the bytes sent on a connection: twenty kinds, chosen at random from a seed."""
 
 import random
 from collections.abc import Callable, Iterator
 
 from tests.support.attack import IMAGE, LIMIT, PATH, Attack, http, image_type, noise, one
 from tests.support.hostile_bodies import base64s, bombs, jsons, multipart, random_bytes, truncated
+from tests.support.hostile_http import encodings, fields, methods, pipelined, request_lines, smuggling, upgrades
 
 
 def no_http(chance: random.Random) -> Iterator[Attack]:
@@ -129,6 +130,13 @@ KINDS: dict[str, tuple[Callable[[random.Random], Iterator[Attack]], int]] = {
     "multipart": (multipart, 1),
     "path": (paths, 1),
     "chunked": (chunked, 1),
+    "smuggling": (smuggling, 1),
+    "request line": (request_lines, 1),
+    "method": (methods, 1),
+    "encoding": (encodings, 1),
+    "fields": (fields, 2),
+    "pipelined": (pipelined, 1),
+    "upgrade": (upgrades, 1),
 }
 
 

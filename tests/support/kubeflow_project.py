@@ -13,6 +13,8 @@ from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
+# What the commands import that take long to import.
+IMPORTS = ("pipeline.kubeflow.doctor", "pipeline.kubeflow.schedule", "pipeline.images.registry", "rich.console")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT, PARAMS = load_project(PROJECT_FILE), load_params(PARAMS_FILE)
 VERDICT = {"accuracy": 0.97, "worst_label": "a|b", "worst_accuracy": 0.9, "better": True, "reason": "good enough"}

@@ -1,6 +1,6 @@
 """A scene for verdicts: splits of chosen images, and models that need no training, on volumes of a test's own.
 
-A model compares pixels: its network scales each pixel and gives the whole a length of one.
+A model compares pixels: its network is `tests/support/pixels.py`, which a test sets as the architecture of the project.
 """
 
 import json
@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 from contract.pointer import Pointer
 from steps.analyse.analyse import Analysis, analyse
 from steps.common.images.content_key import key_of_pixels
-from steps.common.images.dataset import KIND, Rows, write_labels
+from steps.common.images.dataset import KIND, Rows, store_images, write_split
 from steps.common.models import seen
+from steps.common.models.contents import ONNX
 from steps.common.store import produce
 from steps.common.volumes import data_volume, deploy_volume, model_volume
 from steps.deploy.release.volume import write_pointer
@@ -27,24 +28,9 @@ from steps.embed.embed import embed
 from steps.index.index import index
 from steps.preprocess.sources.sample import SAMPLE
 from tests.support.examples import PARAMS, judging
+from tests.support.pixels import pixels_as_onnx
 
 Images = NDArray[np.uint8]
-NETWORK = """import torch
-from safetensors.torch import load_file
-
-
-class Pixels(torch.nn.Module):
-    def __init__(self, scale):
-        super().__init__()
-        self.scale = torch.nn.Parameter(scale)
-
-    def forward(self, images):
-        return torch.nn.functional.normalize(images.flatten(1).float() * self.scale + 1e-3, dim=1)
-
-
-def load(folder):
-    return Pixels(load_file(folder / "weights.safetensors")["scale"]).eval()
-"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +62,7 @@ def split(
     keys = [key_of_pixels(image) for image in images]
     names = [f"image-{key}" for key in keys]
     scaled = np.stack([np.asarray(Image.fromarray(image).resize((size, size))) for image in images])[..., None]
+    shards = f"{size}x{size}x1-scene"
     originals = [f"{files}/{key}.png" if files else "" for key in keys]
     for path, image in zip(originals, images, strict=True):
         if path:
@@ -83,8 +70,8 @@ def split(
             Image.fromarray(image).save(data_volume() / path)
 
     def build(folder: Path) -> dict[str, Any]:
-        np.save(folder / "images.npy", scaled)
-        write_labels(folder, labels, Rows(names, keys, list(groups or keys), originals))
+        store_images(shards, keys, scaled)
+        write_split(folder, labels, Rows(names, keys, list(groups or keys), originals), shards)
         return {"images": len(images), "unreadable": []}
 
     decides = {"keys": keys, "labels": list(labels), "size": size, "groups": list(groups or []), "files": files}
@@ -98,8 +85,7 @@ def model(
     weights = np.ones(28 * 28, np.float32) if scale is None else scale
 
     def build(folder: Path) -> dict[str, Any]:
-        (folder / "network.py").write_text(NETWORK)
-        (folder / "network.json").write_text("{}")
+        (folder / "network.json").write_text(json.dumps({"pixels": len(weights)}))
         save_file({"scale": weights}, folder / "weights.safetensors")
         return {}
 
@@ -123,6 +109,8 @@ def serve(made: Model, *, with_seen: bool = True, **settings: Any) -> Path:
             for path in folder.iterdir():
                 if path.name != "manifest.json":
                     archive.write(path, path.name)
+        side, channels = settings.get("image_size", 28), settings.get("channels", 1)
+        archive.writestr(ONNX, pixels_as_onnx(model_volume() / "network" / made.network, (side, side, channels)))
         if settings:
             archive.writestr("model.json", json.dumps(settings))
         if with_seen and (had := seen.seen_by(made.network, made.index)):

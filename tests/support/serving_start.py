@@ -83,20 +83,35 @@ def deployed(root: Path) -> Volumes:
 
 
 class Start:
-    """The process: a free port, a log in `folder`, and a folder for temporary files with a short path."""
+    """The process: a free port, a log in `folder`, and a folder for temporary files with a short path.
+
+    With `pipe` its standard output is a pipe that nobody reads.
+    """
 
     def __init__(
-        self, volumes: Path, folder: Path, *, log: Path | None = None, temporary: Path | None = None, **environment: str
+        self,
+        volumes: Path,
+        folder: Path,
+        *,
+        log: Path | None = None,
+        temporary: Path | None = None,
+        pipe: bool = False,
+        **environment: str,
     ) -> None:
-        [self.port, self.metrics_port, *_] = launch.free_ports("127.0.0.1", 0)
+        [self.port, self.metrics_port, *_] = launch.free_ports()
         self.log, self.temporary = log or folder / "serving.log", temporary or Path(mkdtemp(prefix="t-"))
         self.temporary.mkdir(parents=True, exist_ok=True)
         self.out, self.err = folder / "stdout", folder / "stderr"
         self.environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(self.temporary), **environment}
+        self.environment.pop("XDG_RUNTIME_DIR", None)
         words = ["start", "--port", self.port, "--log", self.log, "--metrics", f"127.0.0.1:{self.metrics_port}"]
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [*SERVING, *map(str, words)], cwd=ROOT, env=self.environment, stdout=out, stderr=err
+                [*SERVING, *map(str, words)],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=subprocess.PIPE if pipe else out,
+                stderr=err,
             )
 
     def __enter__(self) -> Self:
@@ -105,7 +120,7 @@ class Start:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -164,11 +179,6 @@ class Start:
         with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
             text: bytes = response.read()
         return text.decode()
-
-    def canaries(self) -> list[str]:
-        """The versions in the canary file."""
-        content = json.loads((self.temporary / f"serving-{self.port}.json").read_text())
-        return [each["version"] for each in content["versions"]]
 
     def children(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))

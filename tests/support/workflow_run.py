@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,12 @@ def copied(project: Path) -> Path:
     return project
 
 
-def prepared(project: Path, registry: str) -> Path:
-    """Give a project another registry, one small test and this interpreter's packages, and commit it."""
+def prepared(project: Path, registry: str, repository: Path | None = None, branch: str = "master") -> Path:
+    """Give a project another registry, one small test and this interpreter's packages, and commit it.
+
+    With a repository, the project is a folder of it, and its workflows move to the repository's root as
+    docs/kubeflow.md says.
+    """
     settings = yaml.safe_load((project / "project.yaml").read_text())
     (project / "project.yaml").write_text(yaml.safe_dump({**settings, "registry": registry}))
     shutil.rmtree(project / "tests", ignore_errors=True)
@@ -49,14 +54,26 @@ def prepared(project: Path, registry: str) -> Path:
     put_test(project, passes=True)
     rules = project / "pyproject.toml"  # one test covers little
     rules.write_text(re.sub(r"^fail_under = .*$", "fail_under = 0", rules.read_text(), flags=re.MULTILINE))
-    # The packages are those of the locks, and said to be, so that they are not installed again.
-    (project / ".venv").mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (project / ".venv" / name).symlink_to(Path(sys.prefix, name))
-    stamp = {"folder": str((project / ".venv").resolve()), "locks": locks_digest(), "choice": "auto", "build": "cpu"}
-    (project / ".venv/installed.json").write_text(json.dumps(stamp))
-    git(project, "init", "-q", "-b", "master")
-    commit(project)
+    # The packages are those of the locks, and said to be, so that they are not installed again: act runs a copy of the
+    # project, so its environments are links to folders whose names stay.
+    top = repository or project
+    for name in (".venv", ".venv-images"):
+        environment = top.with_name(f"{top.name}{name}")
+        environment.mkdir()
+        for part in ("bin", "lib", "pyvenv.cfg"):
+            (environment / part).symlink_to(Path(sys.prefix, part))
+        stamp = {"folder": str(environment.resolve()), "locks": locks_digest(), "choice": "auto", "build": "cpu"}
+        (environment / "installed.json").write_text(json.dumps(stamp))
+        (environment / "done").touch()
+        os.utime(environment / "done", (time.time() + 86400,) * 2)  # later than the files of act's copy
+        (project / name).symlink_to(environment)
+    if repository:
+        (project / ".github").rename(repository / ".github")
+        for workflow in (repository / ".github/workflows").iterdir():
+            folder = f"working-directory: {project.relative_to(repository)}"
+            workflow.write_text(workflow.read_text().replace("working-directory: .", folder))
+    git(repository or project, "init", "-q", "-b", branch)
+    commit(repository or project)
     return project
 
 

@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from contract.paths import ROOT
+from tests.support.forked import Forked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,17 +37,42 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "beside" / "out"
 
 
+def environment(home: Path) -> dict[str, str]:
+    identity = {f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return {**os.environ, **identity, "HOME": str(home), "COLUMNS": "400"}
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
+    home = tmp_path_factory.mktemp("home")
+    with Forked(home, "cookiecutter", ("cookiecutter.cli",), environment(home)) as commands:
+        yield commands
+
+
+@pytest.fixture
+def bake(forked: Forked, tmp_path: Path, out: Path) -> Run:
+    """Run cookiecutter in `out`; `answers` may be given."""
+    (tmp_path / "home").mkdir(exist_ok=True)
+    return lambda *words, answers="": forked.run(
+        *words, environment=environment(tmp_path / "home"), cwd=out, answers=answers
+    )
+
+
 @pytest.fixture
 def tool(tmp_path: Path, out: Path) -> Run:
     """Run a Python tool in `out`: `tool("cookiecutter", template, "--no-input")`; `cwd` and `answers` may be given."""
-    (tmp_path / "home").mkdir()
-    identity = {f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = {**os.environ, **identity, "HOME": str(tmp_path / "home"), "COLUMNS": "400"}
+    (tmp_path / "home").mkdir(exist_ok=True)
 
     def run(*words: str | Path, cwd: Path = out, answers: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", *map(str, words)] if words[0] != "git" else [*map(str, words)]
         return subprocess.run(
-            command, cwd=cwd, env=environment, input=answers, text=True, capture_output=True, check=False
+            command,
+            cwd=cwd,
+            env=environment(tmp_path / "home"),
+            input=answers,
+            text=True,
+            capture_output=True,
+            check=False,
         )
 
     return run

@@ -103,7 +103,7 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
     assert done.returncode == 0, done.stdout + done.stderr
     project = out / "ma-ville-2"
     assert files(project) == sorted([*travelling, ".cruft.json"])
-    folders = ("infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback")
+    folders = ("infra/gc", "infra/pv-pvc", "infra/torchserve", "infra/torchserve/rollback")
     rendered = {"README.md", "project.yaml", *(f"{folder}/kustomization.yaml" for folder in folders)}
     assert set(different(travelling, project, clone)) == rendered
     before = (project / "project.yaml").read_text()
@@ -116,6 +116,47 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
     assert done.returncode == 0, done.stdout + done.stderr
     assert different(["params.yaml", "Makefile"], project, clone) == []
     assert (project / "project.yaml").read_text() == before
+
+
+def test_cruft_updates_a_title_with_braces(tool: Run, out: Path, clone: Path) -> None:
+    """It renders the stored answers once more."""
+    title, author = "{{ 7 * 7 }} {% if %} {# no #} {", "{{ cookiecutter.nothing }}"
+    done = tool("cruft", "create", clone, answers=f"{title}\nbraces\n{author}\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = out / "braces"
+    before = {name: (project / name).read_text() for name in ("project.yaml", "README.md", "LICENSE")}
+    assert load_project(project / "project.yaml").title == title
+    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "-m", "One")):
+        assert tool("git", *words, cwd=project).returncode == 0
+    for number in range(2):  # the second with the answers that the first has stored
+        (clone / "params.yaml").write_text((clone / "params.yaml").read_text() + f"# newer {number}\n")
+        assert tool("git", "commit", "--quiet", "-am", "Two", cwd=clone).returncode == 0
+        done = tool("cruft", "update", "--skip-apply-ask", cwd=project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert different(["params.yaml"], project, clone) == []
+        assert {name: (project / name).read_text() for name in before} == before
+        assert tool("git", "commit", "--quiet", "-am", "Updated", cwd=project).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("branch", "branches"), [("main", ["master", "main"]), ("trunk/1", ["master", "main", "trunk/1"])]
+)
+def test_the_default_branch_is_that_of_git(tool: Run, out: Path, branch: str, branches: list[str]) -> None:
+    assert tool("git", "config", "--global", "init.defaultBranch", branch).returncode == 0
+    assert tool("cookiecutter", ROOT, "--no-input").returncode == 0
+    readme = (out / NAME / "README.md").read_text()
+    assert f"a push to `{branch}` runs the tests" in " ".join(readme.split())
+    assert "`master`" not in readme
+    workflow = yaml.load((out / NAME / ".github/workflows/ct.yml").read_text(), yaml.BaseLoader)
+    assert workflow["on"]["push"]["branches"] == branches
+
+
+def test_in_a_repository_the_default_branch_is_that_of_its_origin(tool: Run, out: Path, clone: Path) -> None:
+    assert tool("git", "branch", "--move", "main", cwd=clone).returncode == 0
+    assert tool("git", "clone", "--quiet", clone, "larger").returncode == 0
+    done = tool("cookiecutter", ROOT, "--no-input", cwd=out / "larger")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a push to `main` runs" in " ".join((out / "larger" / NAME / "README.md").read_text().split())
 
 
 @pytest.mark.parametrize(
@@ -139,8 +180,8 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
         ("x" * (NAME_LENGTH - 1) + " y", "x" * (NAME_LENGTH - 1)),
     ],
 )
-def test_any_name_gives_a_valid_one(tool: Run, out: Path, answer: str, name: str) -> None:
-    done = tool("cookiecutter", ROOT, "--no-input", f"project_slug={answer}")
+def test_any_name_gives_a_valid_one(bake: Run, out: Path, answer: str, name: str) -> None:
+    done = bake(ROOT, "--no-input", f"project_slug={answer}")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / name / "project.yaml").name == name
     assert [path.name for path in out.iterdir()] == [name]
@@ -161,8 +202,8 @@ TITLES = [
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_any_title_is_kept(tool: Run, out: Path, title: str) -> None:
-    done = tool("cookiecutter", ROOT, answers=f"{title}\nsome-name\n{title}\n")
+def test_any_title_is_kept(bake: Run, out: Path, title: str) -> None:
+    done = bake(ROOT, answers=f"{title}\nsome-name\n{title}\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / "some-name/project.yaml").title == title
     assert (out / "some-name/README.md").read_text().splitlines()[0] == f"# {title}"
@@ -181,14 +222,14 @@ def test_any_title_is_kept(tool: Run, out: Path, title: str) -> None:
         ("x" * (TITLE_LENGTH - 1) + " y", "x" * (TITLE_LENGTH - 1)),
     ],
 )
-def test_a_title_becomes_one_line_of_text(tool: Run, out: Path, answer: str, title: str) -> None:
-    done = tool("cookiecutter", ROOT, "--no-input", f"project_title={answer}", "project_slug=x", f"author={answer}")
+def test_a_title_becomes_one_line_of_text(bake: Run, out: Path, answer: str, title: str) -> None:
+    done = bake(ROOT, "--no-input", f"project_title={answer}", "project_slug=x", f"author={answer}")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / "x/project.yaml").title == title
 
 
-def test_name_follows_from_the_title(tool: Run, out: Path) -> None:
-    done = tool("cookiecutter", ROOT, answers="Bird songs of 2026!\n\n\n")
+def test_name_follows_from_the_title(bake: Run, out: Path) -> None:
+    done = bake(ROOT, answers="Bird songs of 2026!\n\n\n")
     assert done.returncode == 0
     project = load_project(out / "bird-songs-of-2026/project.yaml")
     assert (project.name, project.title) == ("bird-songs-of-2026", "Bird songs of 2026!")
@@ -206,9 +247,9 @@ def test_at_most_eight_questions_each_with_a_default() -> None:
     assert set(asked["__prompts__"]) == set(questions)
 
 
-def test_an_existing_folder_is_left_alone(tool: Run, out: Path) -> None:
+def test_an_existing_folder_is_left_alone(bake: Run, out: Path) -> None:
     (out / NAME).mkdir()
-    done = tool("cookiecutter", ROOT, "--no-input")
+    done = bake(ROOT, "--no-input")
     assert done.returncode == 1
     assert done.stdout == f'Error: "{NAME}" directory already exists\n'
     assert files(out) == []

@@ -23,8 +23,8 @@ def project(tool: Run, out: Path) -> Path:
 def test_a_new_projects_manifests_name_its_images_at_once(tool: Run, project: Path) -> None:
     done = tool("pipeline", "pin", cwd=project)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")  # it prints the files that it changes
-    for folder, image in ((".", "serving"), ("rollback", "deploy")):
-        text = (project / "infra/torchserve" / folder / "kustomization.yaml").read_text()
+    for folder, image in (("torchserve", "serving"), ("torchserve/rollback", "deploy"), ("gc", "deploy")):
+        text = (project / "infra" / folder / "kustomization.yaml").read_text()
         assert f"newName: localhost:5000/bird-songs-{image}\n" in text
         assert "project=bird-songs\n" in text
 

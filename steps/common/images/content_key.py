@@ -17,7 +17,9 @@ def key_of_pixels(pixels: NDArray[np.uint8]) -> str:
     """The key of pixels uint8 [H, W] or [H, W, 3], 32 hexadecimal digits."""
     whole = colours(pixels)
     height, width = whole.shape[:2]
-    return hashlib.sha256(f"{width} x {height}:".encode() + np.ascontiguousarray(whole).data).hexdigest()[:32]
+    found = hashlib.sha256(f"{width} x {height}:".encode())
+    found.update(np.ascontiguousarray(whole).data)
+    return found.hexdigest()[:32]
 
 
 def pixels_of_file(data: bytes, max_pixels: int) -> NDArray[np.uint8]:

@@ -1,22 +1,26 @@
-"""One split of a dataset, `<data volume>/dataset/<id>/`: `images.npy`, `labels.npy`, `classes.json`, `rows.json`.
+"""One split of a dataset, `<data volume>/dataset/<id>/`: `labels.npy`, `classes.json`, `rows.json`, `pixels.json`.
 
-`rows.json` has a list for each of `names`, `keys`, `groups` and `originals`, an entry an image.
+`rows.json` has a list for each of `names`, `keys`, `groups` and `originals`, an entry an image. The pixels lie in
+`<data volume>/pixels/`, in the folder that `pixels.json` names, under their content keys: splits share them.
 """
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steps.common.images import places
+from steps.common.images.facts import facts, packed
+from steps.common.images.mapped import MappedImages, read_ahead, shards_of
 from steps.common.store import read
 from steps.common.volumes import data_volume
 
-KIND = "dataset"
+KIND = places.KIND
 _ROWS = "rows.json"
 _PNG = "png:"
 
@@ -38,10 +42,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, H, W, C], memory-mapped; labels int64 [N], numbers of classes; and what is known of each."""
+    """Images uint8 [N, H, W, C]; labels int64 [N], numbers of classes; and what is known of each."""
 
     path: Path
-    images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: list[str]
     rows: Rows
@@ -53,6 +56,16 @@ class Split:
     def names(self) -> list[str]:
         """A name for each image, for messages."""
         return self.rows.names
+
+    @cached_property
+    def images(self) -> MappedImages:
+        """Its images uint8 [N, H, W, C], read by rows; StepError if some are not there, or were changed."""
+        folder = json.loads((self.path / places.FORMAT).read_text())["folder"]
+        return MappedImages(shards_of(self.path.parents[1] / places.PIXELS / folder), self.rows.keys)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All images in order, uint8 [size, H, W, C] at a time and the last fewer; the next are read ahead."""
+        return read_ahead(self.images, (slice(start, start + size) for start in range(0, len(self), size)))
 
     def original(self, row: int) -> bytes | None:
         """The image file that a row came from; None if it is not there any more, or the row itself is the original."""
@@ -77,52 +90,45 @@ def read_split(id: str) -> Split:
         id: The id, as preprocess gave it.
 
     Returns:
-        The split, its files checked against their SHA-256.
+        The split, its files checked against their SHA-256. Its images are checked when they are read.
     """
     return open_split(read(data_volume(), KIND, id).path)
 
 
 def open_split(path: Path) -> Split:
     """The split in this folder."""
-    return Split(
-        path,
-        np.load(path / "images.npy", mmap_mode="r"),
-        np.load(path / "labels.npy"),
-        json.loads((path / "classes.json").read_text()),
-        Rows(**json.loads((path / _ROWS).read_text())),
-    )
+    rows = Rows(**json.loads((path / _ROWS).read_text()))
+    return Split(path, np.load(path / "labels.npy"), json.loads((path / "classes.json").read_text()), rows)
 
 
-def write_images(path: Path, pieces: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> None:
-    """Write images as one `.npy` file, whose number is known only at the end.
-
-    The file is written in order: a full disk is then an error, while a write through a memory map would be killed.
-    NumPy leaves room in the header for the number.
+def write_split(folder: Path, labels: Sequence[str], rows: Rows, pixels: str) -> None:
+    """Write a split's files.
 
     Args:
-        path: The file.
-        pieces: Images uint8 [n, *shape], any number at a time.
-        shape: The shape of one image.
+        folder: Where they go.
+        labels: The label of each image.
+        rows: What else is known of each, in the same order.
+        pixels: The name of the folder of shards that hold its images.
     """
-    count = 0
-    with path.open("wb") as file:
-        _write_header(file, (count, *shape))
-        for piece in pieces:
-            file.write(np.ascontiguousarray(piece).data)
-            count += len(piece)
-        file.seek(0)
-        _write_header(file, (count, *shape))
-
-
-def write_labels(folder: Path, labels: Sequence[str], rows: Rows) -> None:
-    """Write the labels of the images of a split, and what is known of each, in the images' order."""
     classes = sorted(set(labels))
     number = {label: i for i, label in enumerate(classes)}
     np.save(folder / "labels.npy", np.array([number[label] for label in labels], np.int64))
     (folder / "classes.json").write_text(json.dumps(classes))
-    (folder / _ROWS).write_text(json.dumps(asdict(rows)))
+    (folder / _ROWS).write_text(json.dumps(rows.__dict__))
+    (folder / places.FORMAT).write_text(json.dumps({"folder": pixels}))
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+def store_images(folder: str, keys: list[str], images: NDArray[np.uint8]) -> None:
+    """Keep images uint8 [N, H, W, C] under their content keys, those that are not there yet.
+
+    Args:
+        folder: The name of the folder of shards, which begins with their shape, as `28x28x1-…`.
+        keys: Their content keys.
+        images: The images.
+    """
+    shards = shards_of(data_volume() / places.PIXELS / folder)
+    with shards.appending() as appender:
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        lacks = shards.table().find(packed(keys)) < 0
+        new = [row for row, key in enumerate(keys) if lacks[row] and first[key] == row]
+        appender.append(facts(keys, images)[new], images[new])

@@ -5,24 +5,32 @@ Reads manifests on the model volume, and archives.
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 
 from steps.common.errors import StepError
 from steps.common.store import find
 from steps.common.volumes import model_volume
 
-NETWORK_FILES = ("network.py", "weights.safetensors", "network.json")
+NETWORK_FILES = ("weights.safetensors", "network.json")
 INDEX_FILES = ("index.faiss", "labels.json")
+ONNX = "network.onnx"  # the network as which an archive serves it
 
 
 def stored_contents(network: str, index: str) -> dict[str, str]:
     """The SHA-256 of each file of a network and an index in the store; StepError if one is missing."""
-    found: dict[str, str] = {}
-    for kind, id, names in (("network", network, NETWORK_FILES), ("index", index, INDEX_FILES)):
-        artefact = find(model_volume(), kind, id)
-        if artefact is None:
-            raise StepError(f"{model_volume() / kind / id} is missing or incomplete: run again, which makes it anew")
-        found |= {name: str(artefact.manifest["files"][name]["sha256"]) for name in names}
-    return found
+    return {**network_contents(network), **_contents("index", index, INDEX_FILES)}
+
+
+def network_contents(network: str) -> dict[str, str]:
+    """Likewise of a network alone."""
+    return _contents("network", network, NETWORK_FILES)
+
+
+def _contents(kind: str, id: str, names: Sequence[str]) -> dict[str, str]:
+    artefact = find(model_volume(), kind, id)
+    if artefact is None:
+        raise StepError(f"{model_volume() / kind / id} is missing or incomplete: run again, which makes it anew")
+    return {name: str(artefact.manifest["files"][name]["sha256"]) for name in names}
 
 
 def archived_contents(archive: zipfile.ZipFile) -> dict[str, str]:

@@ -1,16 +1,29 @@
-"""Loads a trained network from its folder and embeds images with it, without pickle and for any architecture.
+"""Loads a trained network from its folder and embeds images with it, without pickle and without code from a volume.
 
-A network's folder holds `network.py`, whose `load(folder)` returns the module, `weights.safetensors` and
-`network.json`. The module takes uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by itself.
+A network's folder holds `weights.safetensors`, and in `network.json` the arguments of `Network`. The network takes
+uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by itself.
 """
 
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from runpy import run_path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from steps.common.errors import StepError
+from steps.common.models import kept
+from steps.common.models.network import Network
+
+_MOST = 64  # images that the network takes at once
+_MOST_PIXELS = _MOST * 256 * 256  # of larger images fewer, for the sake of memory
+_KEPT_AT_ONCE = 4096  # embeddings: what a killed run loses at most
 
 
 class Images(Protocol):
@@ -21,24 +34,120 @@ class Images(Protocol):
     def __getitem__(self, rows: slice, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of images uint8 [N, H, W, C]."""
+
+    images: Any
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        return self.images[self.rows[rows]]
+
+
 def load_network(folder: Path) -> torch.nn.Module:
-    """The network in this folder, in evaluation mode, on CUDA where there is one."""
-    network: torch.nn.Module = run_path(str(folder / "network.py"))["load"](folder)  # which leaves no byte code there
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    """Build the network in a folder.
+
+    Args:
+        folder: Where its configuration and its weights are.
+
+    Returns:
+        The network in evaluation mode, on CUDA where there is one.
+
+    Raises:
+        StepError: The configuration or the weights are not those of `Network`.
+    """
+    try:
+        with torch.device("meta"):  # takes no memory for sizes that the weights do not have
+            network: torch.nn.Module = Network(**json.loads((folder / "network.json").read_text()))
+        kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+        weights = load_file(folder / "weights.safetensors")
+        weights = {name: tensor.to(kinds.get(name, tensor.dtype)) for name, tensor in weights.items()}
+        network.load_state_dict(weights, assign=True)
+    except (TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise StepError(
+            f"{folder} holds no network of steps/common/models/network.py ({reason}): delete it and run again"
+        ) from error
+    return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> NDArray[np.float32]:
     """Embed images, a batch at a time.
 
+    The network always takes as many images at once, the last ones beside black ones: with another number the processor
+    may add up in another order, and the last bits of an embedding would follow from what else is embedded.
+
     Args:
         network: What `load_network` gave.
-        images: uint8 [N, H, W, C].
-        batch_size: Images at a time.
+        images: uint8 [N, H, W, C], at least one.
+        batch_size: Images read at a time.
 
     Returns:
         float32 [N, D], each of length one.
     """
     device = next(network.parameters()).device
+    found = []
     with torch.inference_mode():
-        batches = (torch.from_numpy(np.array(images[i : i + batch_size])) for i in range(0, len(images), batch_size))
-        return torch.cat([network(batch.to(device)).cpu() for batch in batches]).numpy()
+        for start in range(0, len(images), batch_size):
+            batch = np.asarray(images[start : start + batch_size])
+            at_once = _at_once(batch.shape[1] * batch.shape[2])
+            for first in range(0, len(batch), at_once):
+                part = batch[first : first + at_once]
+                full = np.zeros((at_once, *part.shape[1:]), np.uint8)
+                full[: len(part)] = part
+                found.append(network(torch.from_numpy(full).to(device))[: len(part)].cpu())
+    return torch.cat(found).numpy()
+
+
+def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: int) -> NDArray[np.float32]:
+    """Embed images with a network, but for those that it has embedded before on such a processor.
+
+    Some of those are embedded again, among others than before. If they are not the same to the bit, nothing that is
+    kept is used: so the result does not depend on what is kept.
+
+    Args:
+        folder: The network's folder.
+        images: uint8 [N, H, W, C], at least one.
+        keys: The content key of each image. If there are not N, nothing is looked up and nothing kept.
+        batch_size: Images read at a time.
+
+    Returns:
+        float32 [N, D], each of length one.
+    """
+    network = load_network(folder)
+    if len(keys) != len(images):
+        return embed_images(network, images, batch_size)
+    shape = np.shape(images[:1])[1:]
+    with kept.opened(kept.name(folder, shape, _processor()), keys) as vectors:
+        known = _half(np.flatnonzero(vectors.known), _at_once(shape[0] * shape[1]))
+        if len(known):
+            again = embed_images(network, Chosen(images, known), batch_size)
+            if again.tobytes() != vectors.take(known).tobytes():
+                vectors.forget()
+        new = np.flatnonzero(~vectors.known)
+        for start in range(0, len(new), _KEPT_AT_ONCE):
+            rows = new[start : start + _KEPT_AT_ONCE]
+            vectors.add(rows, embed_images(network, Chosen(images, rows), batch_size))
+        return vectors.all()
+
+
+def _half(rows: NDArray[np.int64], at_once: int) -> NDArray[np.int64]:
+    """Rows from all over, the last first, and at most half of them: not those that were embedded at once before."""
+    count = min((len(rows) + 1) // 2, at_once // 2)
+    return rows[np.linspace(len(rows) - 1, 0, count).astype(np.int64)] if count else rows[:0]
+
+
+def _at_once(pixels: int) -> int:
+    """Images that the network takes at once, from the pixels of one."""
+    return max(_MOST_PIXELS // max(pixels, _MOST_PIXELS // _MOST), 2)
+
+
+def _processor() -> str:
+    """What decides the last bits of an embedding beside the network."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

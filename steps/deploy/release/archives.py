@@ -9,6 +9,8 @@ from steps.common.errors import StepError
 from steps.common.files import write_atomically, writing
 from steps.common.volumes import deploy_volume, model_volume
 
+ARCHIVES = "archive"  # the kind of a proven archive, in the store on the deploy volume
+
 
 def find_archive(record: Record) -> Path:
     """Find an undamaged archive of a version.
@@ -17,14 +19,15 @@ def find_archive(record: Record) -> Path:
         record: of the version.
 
     Returns:
-        Its path in the model store, in backup, or on the model volume, where it was proven.
+        Its path in the model store, in backup, or where it was proven: on the deploy volume, or on the model volume by
+        an earlier version of this project. Whoever wrote it, it has the SHA-256 of its record.
 
     Raises:
         StepError: it is lost, or each copy is damaged.
     """
     store, backup = (deploy_volume() / folder / record.mar for folder in (MODEL_STORE, BACKUP))
-    proven = model_volume() / "archive" / record.version / "model.mar"
-    places = [path for path in (store, backup, proven) if path.is_file()]
+    proven = [volume / ARCHIVES / record.version / "model.mar" for volume in (deploy_volume(), model_volume())]
+    places = [path for path in (store, backup, *proven) if path.is_file()]
     for path in places:
         if file_sha256(path) == record.sha256:
             return path

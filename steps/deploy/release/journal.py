@@ -45,13 +45,16 @@ class Journal:
 
 
 @contextmanager
-def opened() -> Iterator[Journal]:
+def opened(*, without_locks: bool = True) -> Iterator[Journal]:
     """Lock the deploy volume, and settle its journal with its files; StepError if one is damaged or not writable.
+
+    Args:
+        without_locks: go on where the file system has no locks, as commands do that a person starts.
 
     Yields:
         The journal.
     """
-    with exclusive():
+    with exclusive(without_locks=without_locks):
         journal = Journal()
         for entry in missing(journal.status, found(journal.status)):
             journal.append(entry)

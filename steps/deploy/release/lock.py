@@ -4,7 +4,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from contract.events import Waiting, emit
+from contract.events import Waiting, Warned, emit
+from steps.common.errors import StepError
 from steps.common.files import writing
 from steps.common.volumes import deploy_volume
 
@@ -12,14 +13,20 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
+def exclusive(*, without_locks: bool = True) -> Iterator[None]:
     """Hold the deploy volume's lock, which the kernel releases if its holder dies; wait for another run, and say so.
 
-    On a file system without locks nothing keeps two runs apart.
+    On a file system without locks nothing keeps two runs apart, and this says so.
+
+    Args:
+        without_locks: go on there.
+
+    Yields:
+        Nothing.
 
     Raises:
-        OSError: the lock cannot be taken, for another reason than that there are none; as StepError if the volume
-            cannot be written.
+        StepError: the file system has no locks, and it is not to go on; or the volume cannot be written.
+        OSError: the lock cannot be taken, for another reason.
     """
     from filelock import FileLock, Timeout
 
@@ -35,6 +42,12 @@ def exclusive() -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+            found = f"the file system of {folder} has no locks, so nothing keeps two runs that deploy apart"
+            if not without_locks:
+                raise StepError(
+                    f"{found}: use one that has, or set deploy.without_locks: true and start one run at a time"
+                ) from error
+            emit(Warned(found))
         try:
             yield
         finally:

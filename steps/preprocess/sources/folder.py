@@ -18,7 +18,12 @@ class Folder(Source):
         """
         from contract.events import Warned
         from steps.common.volumes import data_volume
-        from steps.preprocess.scan import scan
+        from steps.preprocess.sources.scan import now_on, scan
+        from steps.preprocess.sources.source import Files
 
+        since = now_on(data_volume())
         found = scan(data_volume() / "images", lambda message: emit(Warned(message, "preprocess")))
-        return {name: Part(part.labels, part.names, part.read, part.paths) for name, part in found.items()}
+        return {
+            name: Part(part.labels, part.names, part.read, Files(part.root, bytes(part.stats), part.newest, since))
+            for name, part in found.items()
+        }

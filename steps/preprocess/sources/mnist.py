@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from steps.common.digest import digest
 from steps.preprocess.sources.source import Parts, Source, array_part
 
 # SHA-256 of the files as their authors published them.
@@ -24,6 +25,10 @@ class Mnist(Source):
         "https://ossci-datasets.s3.amazonaws.com/mnist/", description="where the source mnist is downloaded from"
     )
 
+    def fingerprint(self) -> str:
+        """The digest of the files' SHA-256s."""
+        return digest(SHA256)
+
     def read(self) -> Parts:
         """Fetch what is not on the data volume, and read it.
 
@@ -34,7 +39,7 @@ class Mnist(Source):
             StepError: A file cannot be fetched, or is another one than its authors published.
         """
         from steps.common.volumes import data_volume
-        from steps.preprocess.download import fetch, read_idx
+        from steps.preprocess.sources.download import fetch, read_idx
 
         folder = data_volume() / "downloads"
         files = {name: read_idx(fetch(name, sha256, self.mnist_url, folder)) for name, sha256 in SHA256.items()}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from steps.common.digest import file_sha256
 from steps.preprocess.sources.source import Parts, Source, array_part
 
 SAMPLE = Path(__file__).parents[1] / "sample.npz"
@@ -9,6 +10,10 @@ SAMPLE = Path(__file__).parents[1] / "sample.npz"
 
 class Sample(Source):
     """5,000 MNIST digits, in the repository."""
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of the file."""
+        return file_sha256(SAMPLE)
 
     def read(self) -> Parts:
         """Read the digits, as training images."""

@@ -21,14 +21,32 @@ if TYPE_CHECKING:
 class Part:
     """Images not yet decoded: a label for each, and a name for messages.
 
-    `get(row)` returns the bytes of an image file, or pixels uint8 [H, W] or [H, W, 3]. `paths` are the files, if they
+    `get(row)` returns the bytes of an image file, or pixels uint8 [H, W] or [H, W, 3]. `files` are the files, if they
     lie on the data volume: then a file that did not change is not read again.
     """
 
     labels: Sequence[str]
     names: Sequence[str]
     get: "Callable[[int], bytes | NDArray[np.uint8]]"
-    paths: "Sequence[Path] | None" = None
+    files: "Files | None" = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a part: in `folder` under the part's names.
+
+    Attributes:
+        folder: Where they are.
+        stats: For each file 32 bytes, which differ if it was changed: its size, times and inode, as `scan` gives them.
+        newest: The latest of these times, in nanoseconds.
+        since: The volume's own time when the files were looked at first, in nanoseconds: one that was written shortly
+            before it, or later, may change without a trace.
+    """
+
+    folder: "Path"
+    stats: bytes
+    newest: int
+    since: int
 
 
 Parts = dict[str, Part]
@@ -42,6 +60,10 @@ class Source(Parameters):
     """
 
     needs_network: ClassVar[bool] = False
+
+    def fingerprint(self) -> str | None:
+        """What all images that the source gives follow from, if that is known without reading them; else None."""
+        return None
 
     @abstractmethod
     def read(self) -> Parts:

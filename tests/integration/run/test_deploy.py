@@ -49,10 +49,13 @@ def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -
     pointer = read_pointer()
     assert pointer is not None
     assert (pointer.name, pointer.version, pointer.mar) == ("digits", version, f"digits_{version}.mar")
-    manifest = json.loads((model["volumes"] / "model/archive" / version / "manifest.json").read_text())
+    manifest = json.loads((model["volumes"] / "deploy-model/archive" / version / "manifest.json").read_text())
     assert manifest["facts"]["proven"] == PARAMS["analyse"]["golden"]
     with zipfile.ZipFile(model["volumes"] / "deploy-model/model-store" / pointer.mar) as mar:
         assert json.loads(mar.read("model.json"))["version"] == version
+        layout = json.loads(mar.read("thumbnails.json"))
+        assert layout["count"] == len(read_split(model["gallery"]))
+        assert len(mar.read("thumbnails.webp")) <= PARAMS["deploy"]["thumbnails"]
         assert not [name for name in mar.namelist() if name.endswith((".pt", ".pth", ".pkl"))]
 
 
@@ -75,7 +78,7 @@ def test_every_factory_that_is_accepted_deploys(model: dict[str, Any], factory: 
     check_factory(factory, 3000, 64)
     made = {**model, "index": index(model["embeddings"], {"factory": factory})}
     version = deploy_model(made, judged(made, worst_class_floor=0.0))
-    manifest = json.loads((model["volumes"] / "model/archive" / version / "manifest.json").read_text())
+    manifest = json.loads((model["volumes"] / "deploy-model/archive" / version / "manifest.json").read_text())
     assert manifest["facts"]["proven"] == PARAMS["analyse"]["golden"]
 
 
@@ -98,7 +101,7 @@ def test_one_recipe_with_two_contents_is_two_versions(model: dict[str, Any]) -> 
 
 
 def test_a_verdict_that_says_no_is_obeyed_by_deploy_itself(model: dict[str, Any]) -> None:
-    verdict = judged(model, baseline=0.9999)
+    verdict = judged(model, baseline=1.0)
     with pytest.raises(StepError, match="does not let this model be deployed: accuracy .* is not above the baseline"):
         deploy_model(model, verdict)
     assert not (model["volumes"] / "deploy-model").exists()
@@ -126,8 +129,8 @@ def test_answers_that_differ_from_the_analysis_stop_the_deployment(
         StepError, match="the model does not serve, so it is not deployed: .*it answers .* where version .* found"
     ):
         deploy_model(model, verdict)
-    assert not (model["volumes"] / "deploy-model").exists()
-    assert not list((model["volumes"] / "model/archive").iterdir())
+    assert [path.name for path in (model["volumes"] / "deploy-model").iterdir()] == ["archive"]
+    assert not list((model["volumes"] / "deploy-model/archive").iterdir())
 
 
 @pytest.mark.slow
@@ -141,7 +144,7 @@ def test_an_archive_that_does_not_load_stops_the_deployment(
     monkeypatch.setattr(archive_module, "CODE", (str(broken), *others))
     with pytest.raises(StepError, match="the model does not serve, so it is not deployed"):
         deploy_model(model, verdict)
-    assert not (model["volumes"] / "deploy-model").exists()
+    assert not list((model["volumes"] / "deploy-model/archive").iterdir())
 
 
 def test_the_newest_archives_stay_and_the_older_move_to_backup(volumes: Path) -> None:
@@ -175,7 +178,7 @@ def test_an_archive_lost_from_the_model_store_comes_back(model: dict[str, Any]) 
 def test_a_damaged_archive_is_not_deployed(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     pointer = (model["volumes"] / "deploy-model/current.json").read_bytes()
-    archive = model["volumes"] / "model/archive" / version / "model.mar"
+    archive = model["volumes"] / "deploy-model/archive" / version / "model.mar"
     archive.write_bytes(archive.read_bytes()[:-9] + b"tampered!")
     (model["volumes"] / f"deploy-model/model-store/digits_{version}.mar").unlink()
     with pytest.raises(StepError, match=r"model\.mar was changed after it was made: delete"):

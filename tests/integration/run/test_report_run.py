@@ -98,7 +98,7 @@ def test_every_end_is_told_and_a_webhook_in_trouble_changes_none(slack: Slack, e
     assert slack.told[0].startswith(f"{PROJECT.name}: SUCCESS ")
     assert slack.told[0].endswith("; there was no champion, run run-1")
 
-    execute("run-2", baseline=0.9999)
+    execute("run-2", baseline=1.0)
     assert slack.told[1].startswith(f"{PROJECT.name}: REJECTED ")
     assert "run run-2" in slack.told[1]
 
@@ -108,7 +108,7 @@ def test_every_end_is_told_and_a_webhook_in_trouble_changes_none(slack: Slack, e
     assert slack.told[2].endswith("run run-3")
 
     slack.trouble = True
-    assert "the webhook was not told" in execute("run-4", baseline=0.9999)
+    assert "the webhook was not told" in execute("run-4", baseline=1.0)
     with pytest.raises(RuntimeError):
         execute("run-5", images=100_000)
     assert len(slack.told) == 3

@@ -21,12 +21,15 @@ from steps.registry import STEP_NAMES
 from tests.support.examples import OPEN_GATE, write_images
 from tests.support.pipeline_run import QUICK, Done, last_line, made_anew, run, run_command, seconds, tree
 
+FEW = {**QUICK, "data": {"source": "folder"}}
+
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
-    """The first run on empty volumes, and its volumes."""
+    """The first run on volumes that hold nothing but some digits, and its volumes."""
     volumes = tmp_path_factory.mktemp("run with space") / "volumes"
-    return volumes, run(volumes, QUICK)
+    write_images(volumes / "data/images/train", {digit: digit for digit in "0123456789"}, count=60)
+    return volumes, run(volumes, FEW)
 
 
 def copy(volumes: Path, tmp_path: Path) -> Path:
@@ -63,7 +66,7 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
         provenance = json.loads(mar.read("provenance.json"))
     assert names >= {
         "handler.py",
-        "network.py",
+        "network.onnx",
         "weights.safetensors",
         "index.faiss",
         "labels.json",
@@ -75,10 +78,11 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
     assert all(made["code"] for made in provenance["artefacts"].values())
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_twice(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     pointer = (volumes / "deploy-model/current.json").read_bytes()
-    done = run(volumes, QUICK)
+    done = run(volumes, FEW)
     assert last_line(done).startswith("UNCHANGED ")
     assert set(seconds(done).values()) == {"unchanged"}
     assert (volumes / "deploy-model/current.json").read_bytes() == pointer
@@ -88,7 +92,7 @@ def test_a_second_run_does_nothing_twice(first: tuple[Path, Done], tmp_path: Pat
 def test_changed_epochs_train_anew_and_preprocess_nothing(first: tuple[Path, Done], tmp_path: Path) -> None:
     volumes = copy(first[0], tmp_path)
     served = json.loads((volumes / "deploy-model/current.json").read_text())
-    done = run(volumes, {**QUICK, "train": {"epochs": 5}, "gate": {**OPEN_GATE, "on_tie": "replace"}})
+    done = run(volumes, {**FEW, "train": {"epochs": 5}, "gate": {**OPEN_GATE, "on_tie": "replace"}})
     made = set(STEP_NAMES) - {"preprocess", "validate"}
     compared = rf"(better than|equal to|worse than) {served['version']} on \d+ images: right alone on"
     found = re.search(compared, last_line(done))
@@ -106,7 +110,7 @@ def test_a_worse_challenger_leaves_serving_untouched(first: tuple[Path, Done], t
     volumes = copy(first[0], tmp_path)
     before = tree(volumes / "deploy-model")
     nothing_learned = {"epochs": 1, "widths": [4, 4, 4], "embedding_size": 2, "learning_rate": 1e-12}
-    done = run(volumes, {"train": nothing_learned, "gate": OPEN_GATE})
+    done = run(volumes, {**FEW, "train": nothing_learned})
     assert last_line(done).startswith("REJECTED ")
     assert "worse than " in last_line(done)
     assert seconds(done)["deploy"] == "-"
@@ -121,7 +125,7 @@ def test_an_edited_step_runs_again_with_what_depends_on_it(first: tuple[Path, Do
         shutil.copytree(ROOT / name, root / name)
     with (root / "steps/index/index.py").open("a") as code:
         code.write("\nEDITED = True\n")
-    done = run(volumes, QUICK, root)
+    done = run(volumes, FEW, root)
     assert made_anew(done) == {"index", "analyse", "deploy"} - ({"deploy"} if "REJECTED" in last_line(done) else set())
     assert last_line(done).startswith("REJECTED "), "the same embeddings of the same images are a tie, and not fresher"
 

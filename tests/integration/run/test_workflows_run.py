@@ -11,7 +11,7 @@ import pytest
 from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
-from tests.support.workflow_run import commit, copied, prepared, push, put_test
+from tests.support.workflow_run import commit, copied, git, prepared, push, put_test
 
 GATED = {step: "SUCCEEDED" for step in STEP_NAMES if step != "deploy"}
 
@@ -35,6 +35,32 @@ def test_a_push_is_tested_and_run_and_a_rejected_model_is_green(project: Path, k
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| REJECTED " in done.stdout
     assert len(kfp[0].runs) == 1
+
+
+@pytest.mark.slow
+def test_a_project_in_a_folder_of_a_repository_is_run_from_its_main_branch(
+    tmp_path: Path, kfp: tuple[Kfp, str]
+) -> None:
+    repository = tmp_path / "repository"
+    project = copied(repository / "teams/vision")
+    prepared(project, registry=kfp[1], repository=repository, branch="main")
+    own = git(project, "rev-parse", "HEAD")
+    (repository / "another-team").write_text("another team's")
+    commit(repository)
+    kfp[0].script = [look("SUCCEEDED", **GATED)]
+    done = push(repository, kfp[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| REJECTED " in done.stdout
+    assert [version["name"].partition("-")[0] for version in kfp[0].versions] == [own]
+
+
+@pytest.mark.slow
+def test_a_push_that_changed_no_image_starts_no_build(project: Path, kfp: tuple[Kfp, str]) -> None:
+    kfp[0].script = [look("SUCCEEDED", **GATED)]
+    done = push(project, kfp[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ct/missing" in done.stdout
+    assert "ct/images" not in done.stdout
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 from contract.paths import ROOT
 from serving.log import Log
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 from tests.support.model_archive import CLASSES, archive, write_model
 
 PAGE = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
@@ -22,9 +22,9 @@ ADDRESS, NAME = "127.0.0.1:8080", "my-project"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     mar = archive(write_model(tmp_path_factory.mktemp("model")), tmp_path_factory.mktemp("store") / "model.mar")
-    with TorchServe(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
+    with Server(mar, NAME, log=Log(tmp_path_factory.mktemp("log") / "torchserve.log")) as running:
         yield running
 
 
@@ -40,7 +40,7 @@ def test_there_are_examples_of_each_format_in_both_languages() -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize(("kind", "code"), EXAMPLES, ids=lambda value: value if len(value) < 8 else "")
-def test_the_example_prints_the_right_labels(server: TorchServe, kind: str, code: str) -> None:
+def test_the_example_prints_the_right_labels(server: Server, kind: str, code: str) -> None:
     assert ADDRESS in code
     command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-W", "error", "-c"]}[kind]
     code = code.replace(ADDRESS, f"127.0.0.1:{server.port}")

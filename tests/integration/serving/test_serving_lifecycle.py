@@ -36,9 +36,10 @@ class Start:
     """`python -m serving start` on a free port, with its own folder for temporary files."""
 
     def __init__(self, volumes: Path, temporary: Path, log: Path) -> None:
-        [self.port, *_] = launch.free_ports("127.0.0.1", 0)
+        [self.port, *_] = launch.free_ports()
         self.temporary = temporary
         environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(temporary)}
+        environment.pop("XDG_RUNTIME_DIR", None)
         self.process = subprocess.Popen(
             [*SERVING, "start", "--port", str(self.port), "--log", log],
             cwd=ROOT,
@@ -113,14 +114,17 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"error: {image}: not-an-image: 8 bytes")
     unknown = run("predict", image, "--url", url.replace(NAME, "other"))
-    assert (unknown.returncode, unknown.stderr) == (2, f"error: {image}: Model not found: other\n")
+    assert (unknown.returncode, unknown.stderr) == (
+        2,
+        f"error: {image}: there is nothing at this path: predictions are at /predictions/{NAME}\n",
+    )
 
     second = run("start", "--port", start.port, "--volumes", volumes)
     assert second.returncode == 2
     assert second.stderr.startswith(f"error: port {start.port} of 127.0.0.1 cannot be used (Address already in use)")
 
     children = start.children()
-    assert len(children) == 4, "watchdog, Java and two workers"
+    assert len(children) == 7, "Java and two workers, nginx's two processes, a watchdog of each"
     start.process.send_signal(signal.SIGINT)
     output, error = start.process.communicate(timeout=15)
     assert (start.process.returncode, output, error) == (0, "stopped\n", "")

@@ -14,7 +14,7 @@ import pytest
 
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 from tests.support.model_archive import NAME, archive, write_model
 
 
@@ -55,11 +55,11 @@ import sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
-import decode, payload, predictor
+import deadline, decode, payload, predictor
 opened = []
 sys.addaudithook(lambda event, found: opened.append(Path(str(found[0])).name) if event == "open" else None)
 sys.addaudithook(lambda event, _: sys.exit(f"it unpickles: {event}") if event.startswith("pickle.") else None)
-predictor.Predictor(folder, decode, payload)
+predictor.Predictor(folder, decode, payload, deadline)
 sys.exit(None if opened == ["model.json", "labels.json"] and "torch" not in sys.modules else f"it opened {opened}")
 """
 
@@ -92,6 +92,6 @@ def test_a_real_server_ignores_pickles_in_its_archive(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     for kind, data in traps(tmp_path / "marker").items():
         fill_with_traps(folder, kind, data)
-    with TorchServe(archive(folder, tmp_path / "model.mar"), NAME, log=Log(tmp_path / "log")) as server:
+    with Server(archive(folder, tmp_path / "model.mar"), NAME, log=Log(tmp_path / "log")) as server:
         read_golden(server.mar).check(server.url)
     assert not (tmp_path / "marker").exists()

@@ -12,21 +12,21 @@ import psutil
 import pytest
 
 from serving.golden import read_golden
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 from tests.support.grpc_call import call
 from tests.support.model_archive import NAME, ROOT, VERSION
 from tests.support.torchserve_process import listening
 
 
-def test_only_loopback_is_listened_on(server: TorchServe) -> None:
+def test_torchserve_listens_on_loopback_and_on_linux_with_grpc_alone(server: Server) -> None:
     addresses = listening(server)
     assert {ip for ip, _ in addresses} == {"127.0.0.1"}
-    assert len(addresses) == (3 if sys.platform == "linux" else 6)
+    assert len(addresses) == (2 if sys.platform == "linux" else 6)
+    assert server.port not in {port for _, port in addresses}
 
 
-def test_no_listening_port_changes_what_is_served(server: TorchServe) -> None:
-    ports = {port for _, port in listening(server)}
-    assert server.port in ports
+def test_no_listening_port_changes_what_is_served(server: Server) -> None:
+    ports = {port for _, port in listening(server)} | {server.port}
     name = f"/models/{NAME}"
     requests = [
         ("POST", "/models?url=model.mar"),
@@ -52,10 +52,10 @@ def test_no_listening_port_changes_what_is_served(server: TorchServe) -> None:
     read_golden(server.mar).check(server.url)
 
 
-def test_grpc_has_no_management(server: TorchServe) -> None:
+def test_grpc_has_no_management(server: Server) -> None:
     named = b"\x0a" + len(NAME).to_bytes(1) + NAME.encode()  # field 1: the model's name
     pings = 0
-    for port in {port for _, port in listening(server)} - {server.port}:
+    for port in {port for _, port in listening(server)}:
         pings += b"Healthy" in call(port, "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping")
         for method in ("ListModels", "DescribeModel", "UnregisterModel"):
             answered = call(port, f"/org.pytorch.serve.grpc.management.ManagementAPIsService/{method}", named)
@@ -65,12 +65,13 @@ def test_grpc_has_no_management(server: TorchServe) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Unix sockets are used on Linux only")
-def test_only_its_own_user_can_reach_management(server: TorchServe) -> None:
-    assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
-    sockets = [path for path in server.folder.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
+def test_only_its_own_user_can_reach_management(server: Server) -> None:
+    folder = server.torchserve.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(server.door.folder.stat().st_mode) == 0o700
+    sockets = [path for path in folder.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
     assert [path.name for path in sockets if "management" in path.name] == ["ts_management_address"]
-    connections = psutil.Process(server._java.pid).net_connections("unix")
-    outside = {each.laddr for each in connections if each.laddr and not each.laddr.startswith(str(server.folder))}
+    connections = psutil.Process(server.torchserve.process).net_connections("unix")
+    outside = {each.laddr for each in connections if each.laddr and not each.laddr.startswith(str(folder))}
     assert not outside
 
 
@@ -78,16 +79,16 @@ def test_only_its_own_user_can_reach_management(server: TorchServe) -> None:
 @pytest.mark.skipif(
     not shutil.which("unshare") or os.geteuid() != 0, reason="needs root, to start it without a network"
 )
-def test_it_starts_and_answers_without_a_network(server: TorchServe, tmp_path: Path) -> None:
+def test_it_starts_and_answers_without_a_network(server: Server, tmp_path: Path) -> None:
     program = """
 import socket, subprocess, sys
 from pathlib import Path
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 mar, name, log = sys.argv[1:]
 assert [name for _, name in socket.if_nameindex()] == ["lo"]
-with TorchServe(Path(mar), name, log=Log(Path(log))) as server:
+with Server(Path(mar), name, log=Log(Path(log))) as server:
     read_golden(Path(mar)).check(server.url)
 """
     words = ["unshare", "-n", "sh", "-c", 'ip link set lo up || ifconfig lo up; exec "$0" "$@"']

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import time
 from argparse import Namespace
 from collections import Counter
@@ -10,13 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from serving.probe import probe
 from tests.support.exposed_metrics import SERVED
 from tests.support.model_archive import NAME
-from tests.support.serving_start import ONE, TWO, Start, Volumes, labels, write_version
+from tests.support.serving_start import ONE, TWO, Start, Volumes, labels
 
 VERSIONS = (ONE, TWO)
 
@@ -49,10 +49,7 @@ def kind_of(server: Start, quarter: int) -> str:
 
 
 @pytest.mark.slow
-def test_switching_there_and_back_under_load_loses_no_request(
-    server: Start, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(server.temporary))
+def test_switching_there_and_back_under_load_loses_no_request(server: Start, volumes: Volumes) -> None:
     stop = Event()
 
     def ask_on(client: int) -> list[str]:
@@ -64,7 +61,7 @@ def test_switching_there_and_back_under_load_loses_no_request(
     def probe_on() -> list[int]:
         probes = []
         while not stop.is_set():
-            probes.append(probe(Namespace(port=server.port, live=False, timeout=8.0)))
+            probes.append(probe(Namespace(port=server.port, socket=None, live=False, timeout=8.0)))
         return probes
 
     with ThreadPoolExecutor(7) as pool:
@@ -75,7 +72,6 @@ def test_switching_there_and_back_under_load_loses_no_request(
                 volumes.point(new)
                 told = f"switched from {old} to {new}"
                 server.until(lambda told=told: told in server.output())  # type: ignore[misc]
-                assert server.canaries() == [new]
                 info = re.findall(r"^serving_model_info(\{.*) 1\.0$", server.metrics(), re.MULTILINE)
                 assert info == [f'{{name="{NAME}",version="{new}"}}']
                 time.sleep(0.5)
@@ -94,7 +90,7 @@ def test_switching_there_and_back_under_load_loses_no_request(
     metrics = server.metrics()
     assert 'serving_switches_total{result="switched"} 2.0' in metrics
     assert 'serving_switches_total{result="failed"} 0.0' in metrics
-    assert len(server.workers()) == 2, "the old version's workers have ended"
+    server.until(lambda: len(server.workers()) == 2, 20)  # the old version's workers have ended
 
 
 def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -> None:
@@ -110,10 +106,12 @@ def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -
     loaded = batches(server)
     print({size: loaded[size] - after[size] for size in loaded})
     assert loaded["+Inf"] - loaded["2.0"] > after["+Inf"] - after["2.0"], "batches of more than two"
-    server.predict(headers={"Content-Type": "text/plain"})
+    assert server.predict(headers={"Content-Type": "text/plain"})[0] == 415, "the door refuses"
+    assert server.predict(headers={"X-Polarity": "dark"})[0] == 400, "the worker refuses"
+    server.until(lambda: "serving_http_refusals_total{" in server.metrics(), 10)
     metrics = server.metrics()
     for name, wanted in SERVED.items():
-        if name == "Requests5XX":  # none has occurred
+        if name == "serving_repairs_total":  # nothing was broken
             continue
         found = re.search(rf"^{name}(?:\{{(.*)\}})? ", metrics, re.MULTILINE)
         assert found, name
@@ -136,7 +134,7 @@ def test_probes_are_not_counted_as_predictions(server: Start) -> None:
     time.sleep(0.2)
     after = counted()
     assert after[:2] == before[:2]
-    assert after[2] == before[2] + 3
+    assert before[2] < after[2] <= before[2] + 3, "a probe may take the answer of the one before"
     assert server.predict()[0] == 200
     assert counted()[0] != after[0]
 
@@ -147,23 +145,27 @@ def batches(server: Start) -> dict[str, float]:
     return {size: float(count) for size, count in found}
 
 
-def test_a_request_is_found_in_the_log_by_its_id_or_the_clients_own(server: Start) -> None:
-    status, _, given = server.predict(headers={"X-Request-Id": "the client's own \u00e9"})
+@pytest.mark.parametrize("own", ["the-clients.own:1", "not one \u00e9", "x" * 129, ""])
+def test_a_request_is_found_in_the_log_by_the_id_in_its_answer(server: Start, own: str) -> None:
+    status, _, given = server.predict(headers={"X-Request-Id": own} if own else {})
     assert status == 200
     assert given
-    lines: list[object] = []
+    assert (given == own) == (own == "the-clients.own:1")
+    found: dict[str, Any] = {}
 
-    def is_logged() -> bool:
-        lines[:] = [line for line in server.logged() if line.get("request_id") == given]
-        return bool(lines)
+    def are_logged() -> bool:
+        lines = server.logged()
+        found["http"] = [line for line in lines if line.get("request_id") == given]
+        found["requests"] = [line for line in lines if line.get("client_request_id") == given]
+        return all(found.values())
 
-    server.until(is_logged, 10)
-    [line] = lines
-    assert isinstance(line, dict)
-    assert (line["status"], line["labels"], line["version"]) == (200, [labels(line["version"])[0]], line["version"])
-    assert line["client_request_id"].startswith("the client's own")
-    _, _, other = server.predict(headers={"X-Request-Id": "the client's own"})
-    assert other != given
+    server.until(are_logged, 10)
+    [at_the_door], [in_the_worker] = found["http"], found["requests"]
+    assert (at_the_door["logger"], at_the_door["status"], at_the_door["upstream_status"]) == ("http", 200, "200")
+    assert at_the_door["request"] == f"POST /predictions/{NAME} HTTP/1.1"
+    assert float(at_the_door["seconds"]) + 0.002 > float(at_the_door["upstream_seconds"]) > 0, "both are rounded"
+    assert (in_the_worker["logger"], in_the_worker["status"]) == ("requests", 200)
+    assert in_the_worker["labels"] == [labels(in_the_worker["version"])[0]]
 
 
 @pytest.mark.slow
@@ -181,37 +183,3 @@ def test_a_server_with_model_version_ignores_the_pointer(volumes: Volumes, tmp_p
     with Start(volumes.root, tmp_path, MODEL_VERSION="3333cccc") as pinned:
         assert pinned.until_ended() == 2
         assert pinned.errors().startswith("error: no version 3333cccc was ever deployed, ")
-
-
-SLOW = """
-
-_handle = Handler.handle
-
-
-def _slow(self, data, context):
-    time.sleep(0.2)
-    return _handle(self, data, context)
-
-
-Handler.handle = _slow
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_server_answers_all_accepted_requests(tmp_path: Path, number: int) -> None:
-    volumes = Volumes(tmp_path / "volumes")
-    folder = write_version(tmp_path / "files", ONE)
-    with (folder / "handler.py").open("a") as handler:
-        handler.write(SLOW)
-    volumes.add(ONE, folder)
-    volumes.point(ONE)
-    with Start(volumes.root, tmp_path) as start, ThreadPoolExecutor(60) as clients:
-        start.until_ready()
-        asked = [clients.submit(kind_of, start, 0) for _ in range(60)]
-        start.until(lambda: any(each.done() for each in asked))
-        assert not all(each.done() for each in asked)
-        start.process.send_signal(number)
-        assert Counter(each.result() for each in asked) == {ONE: 60}
-        assert start.until_ended() == 0
-        assert start.output().rstrip().endswith("stopped")

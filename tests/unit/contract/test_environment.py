@@ -10,12 +10,12 @@ import pytest
 from contract.environment import Environment, table
 from contract.paths import ROOT
 
-# Read as it is, each for its reason: what travels in the archive imports nothing of the project; the probe is started
-# every few seconds; the folder for temporary files, Java's environment and OpenMP are not this project's variables.
+# Read as it is, each for its reason: what travels in the archive imports nothing of the project; the probe is
+# started every few seconds; the folder for sockets, Java's environment and OpenMP are not this project's variables.
 PAST_THE_CLASS = {
     "serving/model/telemetry.py": {"PROMETHEUS_MULTIPROC_DIR", "REQUEST_LOG"},
-    "serving/probe.py": {"MODEL_VERSION"},
-    "serving/canary.py": {"TMPDIR", "TEMP", "TMP"},
+    "serving/probe.py": {"SERVING_TLS"},
+    "serving/system/folder.py": {"XDG_RUNTIME_DIR"},
     "steps/__init__.py": {"OMP_WAIT_POLICY", "PASSIVE"},
 }
 

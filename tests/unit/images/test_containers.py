@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,10 +20,8 @@ from pipeline.images.docker import GID, UID, USER
 from pipeline.local.containers import _run_container, give_to_containers
 from pipeline.settings import SettingsError, load_params
 from serving import __main__ as serving
-from serving import canary
-from serving.golden import Golden, Item
 from steps.registry import CLAIMS, STEPS, Step
-from tests.support.model_archive import CLASSES, NAME, VERSION, archive, write_model
+from tests.support.model_archive import NAME, VERSION, archive, write_model
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 
@@ -141,41 +138,36 @@ def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[st
     assert f"port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
 
 
-class _Server(HTTPServer):
-    answer: tuple[int, dict[str, Any]]
-    ping = 500
-
-    def asked(self) -> None:
-        """What happens when a question is there, before it is answered."""
-
-
-class _Answers(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked()
-        status, answer = self.server.answer
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+class _Ping(BaseHTTPRequestHandler):
+    """Answers /ping with what the server has been told."""
 
     def do_GET(self) -> None:
-        self.send_response(self.server.ping if self.path == "/ping" else 404)
+        status, rule = self.server.said if self.path == "/ping" else (404, None)  # type: ignore[attr-defined]
+        self.send_response(status)
         self.end_headers()
+        self.wfile.write(json.dumps({"error": {"rule": rule}} if rule else {"status": "Healthy"}).encode())
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
-@pytest.fixture
-def server() -> Iterator[_Server]:
-    with _Server(("127.0.0.1", 0), _Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
+@pytest.mark.parametrize(
+    ("said", "ready", "live"),
+    [((200, None), 0, 0), ((503, "not-ready"), 1, 0), ((503, "unavailable"), 1, 1), ((504, "too-slow"), 1, 1)],
+)
+def test_a_server_is_ready_if_ping_is_ok_and_live_if_its_own_process_answers(
+    said: tuple[int, str | None], ready: int, live: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Ping) as server:
+        server.said = said  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            assert probe(server.server_address[1], monkeypatch) == ready
+            assert probe(server.server_address[1], monkeypatch, "--live") == live
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def probe(port: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
@@ -183,123 +175,8 @@ def probe(port: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
     return serving.main()
 
 
-@pytest.fixture
-def port(server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Of a server that has said that it is ready with the canary of VERSION."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.delenv("MODEL_VERSION", raising=False)
-    found: int = server.server_address[1]
-    leave(found, VERSION)
-    return found
-
-
-def leave(port: int, *versions: str) -> None:
-    """The canaries of versions, each with a label of its own."""
-    goldens = [Golden(each, (Item(b"image", label_of(each), label_of(each), 0.1),)) for each in versions]
-    canary.write_canary(port, f"http://127.0.0.1:{port}/predictions/{NAME}", *goldens)
-
-
-def label_of(version: str) -> str:
-    return CLASSES[0] if version == VERSION else f"{version} {CLASSES[0]}"
-
-
-def answer_as(version: str) -> tuple[int, dict[str, Any]]:
-    return 200, {"label": label_of(version), "distance": 0.1, "model": {"name": NAME, "version": version}}
-
-
-@pytest.mark.parametrize(
-    ("status", "label", "version", "ready", "live"),
-    [
-        (200, CLASSES[0], VERSION, 0, 0),
-        (200, CLASSES[1], VERSION, 1, 0),
-        (200, CLASSES[0], "another", 1, 0),
-        (503, CLASSES[0], VERSION, 1, 1),
-    ],
-)
-def test_a_server_is_well_if_it_answers_as_it_should(
-    port: int,
-    server: _Server,
-    monkeypatch: pytest.MonkeyPatch,
-    status: int,
-    label: str,
-    version: str,
-    ready: int,
-    live: int,
-) -> None:
-    server.answer = status, {"label": label, "distance": 0.1, "model": {"name": NAME, "version": version}}
-    assert probe(port, monkeypatch) == ready
-    assert probe(port, monkeypatch, "--live") == live
-
-
-def test_a_server_of_another_version_than_the_pods_is_not_well(
-    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.answer = answer_as(VERSION)
-    monkeypatch.setenv("MODEL_VERSION", VERSION)
-    assert probe(port, monkeypatch) == 0
-    monkeypatch.setenv("MODEL_VERSION", "another")
-    assert probe(port, monkeypatch) == 1
-
-
-@pytest.mark.parametrize(
-    ("read", "left"),
-    [([VERSION], [VERSION, "another"]), ([VERSION], ["another"]), ([VERSION, "another"], ["another"])],
-    ids=["began", "began and ended", "ended"],
-)
-def test_a_server_that_switches_while_it_is_asked_is_well(
-    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch, read: list[str], left: list[str]
-) -> None:
-    def switch() -> None:
-        leave(port, *left)
-        server.answer = answer_as("another")
-
-    leave(port, *read)
-    monkeypatch.setattr(server, "asked", switch)
-    assert probe(port, monkeypatch) == 0
-    monkeypatch.setattr(server, "asked", lambda: None)
-    server.answer = answer_as("a third")
-    assert probe(port, monkeypatch) == 1
-
-
-def test_a_server_whose_switch_fails_while_it_is_asked_is_well(
-    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    leave(port, VERSION, "another")
-    answers = [answer_as("another"), answer_as(VERSION)]
-
-    def fail() -> None:
-        if len(answers) == 1:
-            leave(port, VERSION)
-        server.answer = answers.pop(0) if answers else answer_as(VERSION)
-
-    monkeypatch.setattr(server, "asked", fail)
-    assert probe(port, monkeypatch) == 0
-    assert not answers
-
-
-def test_a_server_that_has_not_said_that_it_is_ready_is_live_alone(
-    server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert probe(server.server_address[1], monkeypatch) == 1
-    assert probe(server.server_address[1], monkeypatch, "--live") == 1
-    server.ping = 200
-    assert probe(server.server_address[1], monkeypatch) == 1
-    assert probe(server.server_address[1], monkeypatch, "--live") == 0
-
-
-def test_a_server_that_is_too_busy_to_answer_is_live(
-    port: int, server: _Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "asked", lambda: time.sleep(0.3))
-    server.answer = answer_as(VERSION)
-    server.ping = 200
-    assert probe(port, monkeypatch, "--timeout", "0.2") == 1
-    assert probe(port, monkeypatch, "--timeout", "0.2", "--live") == 0
-
-
-def test_a_server_that_is_not_there_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert probe(port, monkeypatch) == 1
+def test_a_server_that_does_not_answer_is_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert probe(port, monkeypatch, "--timeout", "0.1", "--live") == 1
     assert probe(port, monkeypatch, "--live") == 1

@@ -16,14 +16,14 @@ from pipeline.settings import SettingsError, load_project
 from tests.support.settings import PROJECT_FILE
 
 PROJECT = load_project(PROJECT_FILE)
-SERVING = KUSTOMIZATIONS["serving"]
+SERVING = "infra/torchserve/kustomization.yaml"
 VOLUMES = "infra/pv-pvc/kustomization.yaml"
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the kustomizations."""
-    for file in (*KUSTOMIZATIONS.values(), VOLUMES):
+    for file in (*KUSTOMIZATIONS, VOLUMES):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     return tmp_path
@@ -31,12 +31,12 @@ def tree(tmp_path: Path) -> Path:
 
 def named(folder: Path) -> dict[str, str]:
     """The images of the kustomizations, by their names in the manifests."""
-    entries = [yaml.safe_load((folder / file).read_text())["images"] for file in KUSTOMIZATIONS.values()]
+    entries = [yaml.safe_load((folder / file).read_text())["images"] for file in KUSTOMIZATIONS]
     return {one["name"]: f"{one['newName']}:{one['newTag']}" for [one] in entries}
 
 
 def test_the_manifests_have_the_images_of_this_revision() -> None:
-    wanted = {name: tag(name) for name in KUSTOMIZATIONS}
+    wanted = {name: tag(name) for name in KUSTOMIZATIONS.values()}
     pinned = {name: image.rpartition(":")[2] for name, image in named(ROOT).items()}
     assert pinned == wanted, "infra/torchserve names other images than this revision's: run make pin"
 
@@ -50,7 +50,7 @@ def test_pinning_changes_the_image_and_nothing_else(tree: Path) -> None:
     pin(PROJECT, tree)
     before = (tree / SERVING).read_text()
     elsewhere = PROJECT.model_copy(update={"registry": "registry.example/team", "name": "other"})
-    assert pin(elsewhere, tree) == [tree / file for file in KUSTOMIZATIONS.values()]
+    assert pin(elsewhere, tree) == [tree / file for file in KUSTOMIZATIONS]
     assert named(tree)["serving"] == references(elsewhere)["serving"]
     lines = zip(before.splitlines(), (tree / SERVING).read_text().splitlines(), strict=True)
     changed = [(old.split()[0], new.split()[0]) for old, new in lines if old != new]
@@ -63,11 +63,13 @@ def test_pinning_writes_the_names_of_claims_and_account(tree: Path) -> None:
     before = (tree / VOLUMES).read_text()
     kubeflow = PROJECT.kubeflow.model_copy(update={"claim_prefix": "digits-", "service_account": "digits-pipeline"})
     digits = PROJECT.model_copy(update={"kubeflow": kubeflow})
-    rollback = KUSTOMIZATIONS["deploy"]
-    assert set(pin(digits, tree)) == {tree / SERVING, tree / rollback, tree / VOLUMES}
+    rollback = "infra/torchserve/rollback/kustomization.yaml"
+    gc = "infra/gc/kustomization.yaml"
+    assert set(pin(digits, tree)) == {tree / file for file in (SERVING, rollback, gc, VOLUMES)}
     wanted = {"data-claim=digits-data-pvc", "model-claim=digits-train-model-pvc", "account=digits-pipeline"}
     wanted |= {"deploy-model-claim=digits-deploy-model-pvc"}
     assert wanted <= literals(tree / VOLUMES)
+    assert wanted - {"account=digits-pipeline"} <= literals(tree / gc)
     assert wanted - {"data-claim=digits-data-pvc"} <= literals(tree / rollback)
     assert {"claim=digits-deploy-model-pvc", "account=digits-pipeline"} <= literals(tree / SERVING)
     assert pin(digits, tree) == []

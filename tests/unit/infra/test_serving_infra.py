@@ -9,8 +9,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from contract.paths import ROOT
+from pipeline.settings import load_project
 from serving import __main__ as serving
-from serving.torchserve.server import DRAIN_SECONDS, END_SECONDS
+from serving.front.door import DRAIN_SECONDS
+from serving.torchserve.server import END_SECONDS
 from tests.support.kustomized import (
     ACCOUNT,
     COMPONENTS,
@@ -172,8 +175,9 @@ def test_every_selector_matches_the_pods(everything: Objects) -> None:
     assert all(selector and labels >= selector.items() for selector in selectors)
 
 
-def test_deploy_may_change_this_deployment_and_list_pods(base: Objects) -> None:
-    rules = base["Role", "rollout"]["rules"]
+def test_deploy_may_change_this_deployment_and_list_pods(tmp_path: Path) -> None:
+    made = changed(tmp_path, pipeline_namespace="pipelines")
+    rules = made["Role", "rollout"]["rules"]
     assert rules == [
         {
             "apiGroups": ["apps"],
@@ -183,14 +187,14 @@ def test_deploy_may_change_this_deployment_and_list_pods(base: Objects) -> None:
         },
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
-    binding = base["RoleBinding", "rollout"]
+    binding = made["RoleBinding", "rollout"]
     assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "rollout"}
-    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "kubeflow"}
+    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "pipelines"}
     assert binding["subjects"] == [account]
 
 
 def test_serving_in_its_own_namespace(tmp_path: Path) -> None:
-    made = changed(tmp_path, COMPONENTS, namespace="serving", claim="serving-model-pvc")
+    made = changed(tmp_path, COMPONENTS, namespace="serving", claim="serving-model-pvc", pipeline_namespace="kubeflow")
     assert {one["metadata"]["namespace"] for one in made.values()} == {"serving"}
     assert made["RoleBinding", "rollout"]["subjects"][0]["namespace"] == "kubeflow"
     volumes = {volume["name"]: volume for volume in pod(made)["volumes"]}
@@ -221,7 +225,8 @@ def test_account_and_claims_are_those_that_the_project_names(tmp_path: Path) -> 
 
 
 def test_images_are_this_projects(base: Objects) -> None:
-    assert re.fullmatch(rf"\S+/{project_name()}-serving:[0-9a-f]{{16}}", container(base)["image"])
+    name = load_project(ROOT / "project.yaml").name
+    assert re.fullmatch(rf"\S+/{name}-serving:[0-9a-f]{{16}}", container(base)["image"])
 
 
 def test_a_file_holds_one_object() -> None:

@@ -51,8 +51,13 @@ def test_the_cpu_build_comes_from_its_index(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ordinary")
 @pytest.mark.parametrize(
     "answers",
-    [{}, {"/torch/": page("torch-2.12.0+cpu-py3-none-any.whl")}, {"/torch/": page(WHEEL)}],
-    ids=["forbidden", "other versions alone", "a page without its files"],
+    [
+        pytest.param({}, id="forbidden"),
+        pytest.param(
+            {"/torch/": page("torch-2.12.0+cpu-py3-none-any.whl")}, id="other versions alone", marks=pytest.mark.slow
+        ),
+        pytest.param({"/torch/": page(WHEEL)}, id="a page without its files", marks=pytest.mark.slow),
+    ],
 )
 def test_an_index_without_the_file_gives_the_ordinary_build(tmp_path: Path, answers: dict[str, bytes]) -> None:
     with index(answers) as url:
@@ -66,7 +71,9 @@ def test_an_index_without_the_file_gives_the_ordinary_build(tmp_path: Path, answ
 
 
 @pytest.mark.usefixtures("ordinary")
-@pytest.mark.parametrize("answers", [True, False], ids=["hangs", "refuses"])
+@pytest.mark.parametrize(
+    "answers", [pytest.param(True, id="hangs", marks=pytest.mark.slow), pytest.param(False, id="refuses")]
+)
 def test_an_index_that_does_not_answer_gives_the_ordinary_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:

@@ -1,5 +1,6 @@
 """Fixtures of the tests of Kubeflow: a stand-in server on loopback, and a committed project."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from contract.paths import ROOT
 from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, node
 from tests.stand_ins.kfp_http import Server
-from tests.support.kubeflow_project import DEPLOYED, Run, environment, git, log
+from tests.support.forked import Forked
+from tests.support.kubeflow_project import DEPLOYED, IMPORTS, Run, environment, git, log
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 
@@ -43,17 +45,35 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def forked(committed: Path) -> Iterator[Forked]:
+    with Forked(committed, "pipeline", IMPORTS, os.environ) as commands:
+        yield commands
+
+
 @pytest.fixture
-def run(committed: Path, server: Server) -> Run:
-    """Run a command of the project, whose registry and Kubeflow are the stand-in."""
+def registered(committed: Path, server: Server) -> Path:
+    """The committed project; its registry is the stand-in."""
     path = committed / "project.yaml"
     settings = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**settings, "registry": server.address}))
     git(committed, "add", "--all")
     git(committed, "commit", "--quiet", "--allow-empty", "-m", "One")
+    return committed
+
+
+@pytest.fixture
+def run(registered: Path, forked: Forked, server: Server) -> Run:
+    """Run a command of the project, whose registry and Kubeflow are the stand-in."""
+    return lambda *words, **more: forked.run(*words, environment=environment(server, **more))
+
+
+@pytest.fixture
+def run_anew(registered: Path, server: Server) -> Run:
+    """The same, imports and all."""
     return lambda *words, **more: subprocess.run(
         [sys.executable, "-m", "pipeline", *words],
-        cwd=committed,
+        cwd=registered,
         env=environment(server, **more),
         capture_output=True,
         text=True,

@@ -26,7 +26,7 @@ def package(path: Path, **kubeflow: Any) -> tuple[Spec, Spec]:
     """The two documents of the package: the pipeline, and the Kubernetes settings of each executor."""
     project = PROJECT.model_copy(update={"kubeflow": PROJECT.kubeflow.model_copy(update=kubeflow)})
     write_package(project, path)
-    pipeline, platform = yaml.safe_load_all(path.read_text())
+    pipeline, platform = yaml.load_all(path.read_text(), yaml.CSafeLoader)
     return pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
@@ -250,7 +250,7 @@ def test_the_command_writes_the_package(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert str(path) in done.stdout
-    assert next(yaml.safe_load_all(path.read_text()))["pipelineInfo"]["name"] == PROJECT.name
+    assert next(yaml.load_all(path.read_text(), yaml.CSafeLoader))["pipelineInfo"]["name"] == PROJECT.name
 
 
 def test_a_wrong_package_name_is_refused(tmp_path: Path) -> None:

@@ -230,3 +230,24 @@ def test_the_stand_in_is_strict(server: Server, kfp: Kfp) -> None:
     got = [requests.request(method, to, timeout=9, **{"headers": login, **more}) for _, method, to, more in asked]
     assert [answer.status_code for answer in got] == [status for status, *_ in asked]
     assert all(set(answer.json()) == {"code", "message", "details"} for answer in got)
+
+
+@pytest.mark.slow  # it compiles nine packages
+def test_a_version_is_what_runs(connected: Kubeflow, kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same commit with other images, pods or parameters is another version, and the same is none."""
+    for name in ("TORCH", "BASE_IMAGE", "PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    pods = PROJECT.kubeflow
+    projects = [PROJECT, PROJECT.model_copy(update={"registry": "other:5000"})]
+    projects.append(PROJECT.model_copy(update={"kubeflow": pods.model_copy(update={"gpus": 1})}))
+    for project in [*projects, *projects]:
+        submit(connected, project, PARAMS, "revision")
+    train = PARAMS.train.model_copy(update={"epochs": 1})
+    submit(connected, PROJECT, PARAMS.model_copy(update={"train": train}), "revision")
+    monkeypatch.setenv("TORCH", "cuda")
+    submit(connected, PROJECT, PARAMS, "revision")
+    submit(connected, PROJECT, PARAMS, "later")
+    names = [version["name"] for version in kfp.versions]
+    assert len(set(names)) == len(names) == 6
+    assert [name.partition("-")[0] for name in names] == ["revision"] * 5 + ["later"]
+    assert "commit revision, branch " in kfp.versions[0]["description"]

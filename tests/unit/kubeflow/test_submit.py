@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -10,22 +11,27 @@ from typing import Any
 
 import pytest
 
+from pipeline.images.tag import tag
 from tests.stand_ins.kfp import Kfp, look, node
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, Run, environment, git, log, made
 
 
 def test_submit_creates_everything_and_waits_for_the_outcome(
-    run: Run, kfp: Kfp, committed: Path, tmp_path: Path
+    run_anew: Run, kfp: Kfp, server: Server, committed: Path, tmp_path: Path
 ) -> None:
     kfp.token = "a-token-of-the-test"
     more = {"KFP_TOKEN": kfp.token, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
-    done = run("submit", "--wait", "--poll", "0.1", **more)
+    done = run_anew("submit", "--wait", "--poll", "0.1", **more)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "DEPLOYED abc: good enough"
     assert "preprocess: running\npreprocess: succeeded\n" in done.stdout
     commit = git(committed, "rev-parse", "HEAD")
-    assert [version["name"] for version in kfp.versions] == [commit]
+    (version,) = kfp.versions
+    assert re.fullmatch(rf"{commit}-[0-9a-f]{{16}}", version["name"])
+    branch = git(committed, "branch", "--show-current")
+    assert version["description"].startswith(f"commit {commit}, branch {branch}, images {server.address}/")
+    assert f"-train:{tag('train')}, " in version["description"]
     (started,) = kfp.runs
     assert commit[:12] in started["display_name"]
     assert started["service_account"] == "train-pipeline"
@@ -150,9 +156,9 @@ def test_an_expired_token_ends_the_wait(run: Run, kfp: Kfp) -> None:
     assert "the run goes on: http" in done.stderr
 
 
-@pytest.mark.parametrize(("answer", "stopped"), [("y", True), ("n", False)])
+@pytest.mark.parametrize(("answer", "stopped"), [("y", True), pytest.param("n", False, marks=pytest.mark.slow)])
 def test_ctrl_c_asks_whether_to_stop_the_run(
-    run: Run, kfp: Kfp, server: Server, committed: Path, answer: str, stopped: bool
+    registered: Path, kfp: Kfp, server: Server, answer: str, stopped: bool
 ) -> None:
     kfp.script = [look("RUNNING", train="RUNNING")]
     terminal, other = pty.openpty()
@@ -160,7 +166,7 @@ def test_ctrl_c_asks_whether_to_stop_the_run(
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(
         command,
-        cwd=committed,
+        cwd=registered,
         env=environment(server),
         stdin=other,
         text=True,

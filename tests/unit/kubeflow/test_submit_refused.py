@@ -22,6 +22,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     """Check that a command printed one sentence with these words, and ended with status 2."""
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.endswith(" (make doctor checks all that a run needs)\n")
     for word in words:
         assert word in done.stderr
 

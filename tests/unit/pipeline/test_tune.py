@@ -16,7 +16,7 @@ from contract.errors import ProjectError
 from pipeline.local import tune as tuning
 from pipeline.settings import Params
 from steps.common.errors import DivergedError, StepError
-from steps.common.images.dataset import KIND, Rows, write_images, write_labels
+from steps.common.images.dataset import KIND, Rows, store_images, write_split
 from steps.common.store import produce
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import preprocess
@@ -41,8 +41,9 @@ def tried(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Tried:
 
     def split(parameters: object) -> dict[str, str]:
         def build(folder: Path) -> dict[str, Any]:
-            write_images(folder / "images.npy", [np.zeros((100, 8, 8, 1), np.uint8)], (8, 8, 1))
-            write_labels(folder, ["a", "b"] * 50, Rows())
+            keys = [f"{row:032x}" for row in range(100)]
+            store_images("8x8x1-test", keys, np.zeros((100, 8, 8, 1), np.uint8))
+            write_split(folder, ["a", "b"] * 50, Rows(keys, keys, keys, [""] * 100), "8x8x1-test")
             return {}
 
         made = produce(data_volume(), KIND, "preprocess", parameters={}, inputs={}, build=build)

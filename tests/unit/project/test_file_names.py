@@ -15,12 +15,13 @@ PATHS = with_folders(FILES)
 # What a run, a command or a server writes.
 PRODUCTS = {
     *(
-        "images.npy",
+        "pixels.json",
         "labels.npy",
         "classes.json",
         "rows.json",
         "report.json",
         "last-data.json",
+        "unchanged.json",
     ),  # datasets and their validation
     *("network.json", "history.json", "embeddings.npy", "labels.json", "index.faiss", "manifest.json"),  # models
     *(
@@ -31,6 +32,7 @@ PRODUCTS = {
         "mistakes.json",
         "golden.json",
         "confusion.png",
+        "confusion.json",
         "verdict.json",
         "report.html",
     ),  # verdicts

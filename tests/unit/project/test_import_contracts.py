@@ -25,9 +25,9 @@ WRONG = [
     ("model", "serving/model/payload.py", "from serving import client"),
     ("model", "serving/model/handler.py", "from contract.paths import ROOT"),
     ("torchserve", "serving/torchserve/server.py", "import serving.follow"),
-    ("steps", "steps/embed/embed.py", "from steps.train.network import Network"),
+    ("steps", "steps/embed/embed.py", "from steps.train.arcface import ArcFace"),
     ("steps", "steps/common/store.py", "def late():\n    from steps.train import train"),
-    ("circles", "steps/train/network.py", "import steps.train.train"),
+    ("circles", "steps/train/arcface.py", "import steps.train.train"),
     ("circles", "pipeline/settings.py", "import pipeline.pipeline"),
 ]
 

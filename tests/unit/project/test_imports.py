@@ -23,6 +23,11 @@ def test_importing_a_step_imports_nothing_heavy(step: str) -> None:
     assert imported_by(f"import steps.{step}.{step}") & HEAVY == NEEDED.get(step, set())
 
 
+@pytest.mark.parametrize("step", ["embed", "index", "analyse", "deploy"])
+def test_a_step_of_the_model_that_has_nothing_to_do_needs_no_numpy(step: str) -> None:
+    assert "numpy" not in imported_by(f"import steps.{step}.{step}")
+
+
 def test_indexing_needs_no_torch() -> None:
     code = (
         "import os, tempfile\nos.environ['VOLUMES'] = tempfile.mkdtemp()\nimport numpy as np\n"

@@ -1,10 +1,10 @@
 """The workflows are valid, pinned and short, with least permissions, and with secrets only in jobs that need them."""
 
 import json
-import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import pytest
 import yaml
 
 from contract.paths import ROOT
+from pipeline.__main__ import main
 from pipeline.images.tag import NAMES
+from tests.stand_ins.kfp import Kfp
+from tests.stand_ins.kfp_http import Server
+from tests.support.settings import PROJECT_FILE
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
-FILES = [*WORKFLOWS, *(GITHUB / "actions").rglob("*.yml")]
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -33,7 +36,6 @@ def tool(name: str, *words: str | Path) -> None:
     ("schema", "files"),
     [
         ("github-workflows", WORKFLOWS),
-        ("github-actions", sorted((GITHUB / "actions").rglob("*.yml"))),
         ("dependabot", [GITHUB / "dependabot.yml"]),
     ],
 )
@@ -50,15 +52,15 @@ def test_actionlint_finds_nothing() -> None:
     tool("actionlint", *WORKFLOWS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actions_are_pinned_and_commands_are_make_targets(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 60
     for action in re.findall(r"uses: (\S+)", text):
         assert re.fullmatch(r"(\./\S+|[\w./-]+@[0-9a-f]{40})", action)
-    if path in WORKFLOWS and path.stem != "template":
+    if path.stem != "template":
         targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        for command in re.findall(r"run: (?!echo \"::notice::)([^}\n]+)", text):
+        for command in re.findall(r"run: (?!echo \"::notice::|\{)([^},\n]+)", text):
             words = command.split()
             assert words[0] == "make"
             assert set(words[1:]) <= targets
@@ -85,6 +87,7 @@ def test_secrets_are_only_in_steps_that_need_them_and_in_environments() -> None:
                 assert not secrets or job["environment"]
             assert "secrets." not in str(job)
     assert found == {
+        ("ct", "missing", "REGISTRY_PASSWORD"),
         ("ct", "images", "REGISTRY_PASSWORD"),
         ("ct", "run", "REGISTRY_PASSWORD"),
         ("ct", "run", "KFP_TOKEN"),
@@ -94,23 +97,59 @@ def test_secrets_are_only_in_steps_that_need_them_and_in_environments() -> None:
 def test_nothing_is_submitted_unless_tests_pass_and_images_are_pushed() -> None:
     workflow = load(GITHUB / "workflows/ct.yml")
     jobs = workflow["jobs"]
-    assert (jobs["images"]["needs"], jobs["run"]["needs"]) == ("test", "images")
-    conditions = [part["if"] for job in jobs.values() for part in (job, *job["steps"]) if "if" in part]
-    assert conditions == ["vars.KFP_HOST == ''", "vars.KFP_HOST != ''"]  # none goes on after a failure
-    assert jobs["images"]["if"] == "vars.KFP_HOST != ''"
-    assert jobs["images"]["strategy"]["matrix"]["image"] == "${{ fromJSON(needs.test.outputs.images) }}"
-    assert jobs["test"]["outputs"] == {"images": "${{ steps.tested.outputs.images }}"}
+    assert jobs["images"]["needs"] == ["test", "missing"]
+    assert jobs["run"]["needs"] == ["test", "missing", "images"]
+    assert jobs["missing"]["if"] == "vars.KFP_HOST != ''"
+    assert jobs["images"]["if"] == "needs.missing.outputs.images != '[]'"
+    # It goes on where images is skipped, and not after a failure.
+    assert jobs["run"]["if"] == "needs.missing.result == 'success' && !failure() && !cancelled()"
+    assert jobs["images"]["strategy"]["matrix"]["image"] == "${{ fromJSON(needs.missing.outputs.images) }}"
+    assert jobs["missing"]["outputs"] == {"images": "${{ steps.asked.outputs.images }}"}
     assert set(workflow["on"]) == {"push", "schedule", "workflow_dispatch", "repository_dispatch"}
-    assert workflow["on"]["push"] == {"branches": ["master"]}
+    assert workflow["on"]["push"] == {"branches": ["master", "main"]}
     assert workflow["concurrency"]["cancel-in-progress"] == "false"
 
 
+def test_every_command_runs_in_the_folder_of_the_project() -> None:
+    for path in WORKFLOWS:
+        if path.stem != "template":
+            assert load(path)["defaults"] == {"run": {"working-directory": "."}}
+            assert "./.github" not in path.read_text()
+
+
 @pytest.mark.parametrize("in_actions", [True, False])
-def test_the_matrix_has_every_image(tmp_path: Path, in_actions: bool) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "GITHUB_OUTPUT"}
-    outputs = {"GITHUB_OUTPUT": str(tmp_path / "outputs")} if in_actions else {}
-    command = [sys.executable, "-m", "pipeline", "matrix"]
-    done = subprocess.run(command, cwd=ROOT, env={**environment, **outputs}, capture_output=True, text=True, check=True)
-    names = (tmp_path / "outputs").read_text().removeprefix("images=") if in_actions else done.stdout
-    assert json.loads(names) == list(NAMES)
-    assert done.stdout == ("" if in_actions else names)
+@pytest.mark.parametrize("lacking", [[], ["train", "deploy"]])
+def test_the_matrix_has_the_images_that_the_registry_lacks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    in_actions: bool,
+    lacking: list[str],
+) -> None:
+    monkeypatch.delenv("GITHUB_OUTPUT", raising=False)
+    if in_actions:
+        monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "outputs"))
+    kfp = Kfp()
+    kfp.images = {f"continuous-training-{name}" for name in NAMES if name not in lacking}
+    with Server(kfp) as registry:
+        settings = yaml.safe_load(PROJECT_FILE.read_text())
+        (tmp_path / "project.yaml").write_text(yaml.safe_dump({**settings, "registry": registry.address}))
+        assert main(["missing", "--project", str(tmp_path / "project.yaml")]) == 0
+    assert json.loads(capsys.readouterr().out) == lacking
+    if in_actions:
+        assert json.loads((tmp_path / "outputs").read_text().removeprefix("images=")) == lacking
+
+
+def test_asking_for_images_imports_what_its_lock_has() -> None:
+    """The first job installs pipeline/images/requirements.txt alone, so neither torch nor numpy nor kfp is there."""
+    lock = (ROOT / "pipeline/images/requirements.txt").read_text()
+    locked = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+    code = "import sys; from pipeline.__main__ import main; main(sys.argv[1:])"
+    code += "; print(*{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code, "missing", "--project", str(PROJECT_FILE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    packages = metadata.packages_distributions()
+    used = {package for name in done.stdout.split() for package in packages.get(name, ())}
+    others = {"setuptools", "pytest-cov", "coverage", "click"}  # that start with Python, or that httpx takes if there
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in used} - others <= locked
+    assert not locked & {"torch", "numpy", "kfp"}

@@ -1,5 +1,7 @@
 """The journal of releases: complete and in order, whatever was torn, set by hand or written by an earlier version."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 from dataclasses import replace
@@ -113,6 +115,24 @@ def test_runs_wait_for_each_other(capfd: pytest.CaptureFixture[str]) -> None:
     assert [change.before for change in history] == [None, *(change.version for change in history[:-1])]
     assert len(history) == 6
     assert current() == history[-1].version
+
+
+def test_where_there_are_no_locks_deploying_refuses_unless_told_and_says_so(
+    deploy_volume: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_locks(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with (
+        pytest.raises(StepError, match=r"has no locks.* set deploy\.without_locks: true and start one run at a time"),
+        opened(without_locks=False),
+    ):
+        pass
+    assert not list(deploy_volume.glob("*.jsonl"))
+    with opened(without_locks=True) as journal:
+        assert journal.status.current is None
+    assert "has no locks, so nothing keeps two runs that deploy apart" in capsys.readouterr().out
 
 
 def test_what_a_later_version_of_the_project_wrote_is_refused(deploy_volume: Path) -> None:

@@ -109,20 +109,24 @@ def test_a_switch_on_one_machine(deploy_volume: Path, name: str, then: str) -> N
 
 
 COME, BROKEN, STUCK = "come", "do not come", "cannot be set back"
-ROLLOUTS = [
-    pytest.param(name, pods, then, marks=() if name == "a model" and then == "again" and pods != STUCK else slow)
+FEW = [pytest.param("a model", pods, "again", 4) for pods in (COME, BROKEN)]
+ALL_ROLLOUTS = [
+    pytest.param(name, pods, then, 1, marks=slow)
     for name in CASES
     for pods in (COME, BROKEN, STUCK)
     for then in ("again", "another", "another that fails", *(["again and failing"] if pods == COME else []))
 ]
 
 
-@pytest.mark.parametrize(("name", "pods", "then"), ROLLOUTS)
-def test_a_rollout(cluster: Cluster, volumes: Path, name: str, pods: str, then: str) -> None:
-    """Its pods come or do not, and then cannot be set back since the account lost its right to patch."""
+@pytest.mark.parametrize(("name", "pods", "then", "every"), [*FEW, *ALL_ROLLOUTS])
+def test_a_rollout(cluster: Cluster, volumes: Path, name: str, pods: str, then: str, every: int) -> None:
+    """Its pods come or do not, and then cannot be set back since the account lost its right to patch.
+
+    It is killed after each effect, or after every fourth.
+    """
     volume, case, number = volumes / "deploy-model", CASES[name], 0
     while True:
-        number += 1
+        number += every
         laid(volume, case, cluster)
         start = (read_pointer(), cluster.stamp, cluster.image)
         if pods != COME:

@@ -16,9 +16,8 @@ import pytest
 from serving.__main__ import main
 from serving.follow import Follower
 from serving.log import Log
-from serving.monitor import Monitor
 from serving.pointer import PointerError, check_archive, read_pointer
-from serving.torchserve.server import TorchServe
+from serving.server import Server
 
 OLD, NEW = "1111aaaa", "2222bbbb"
 
@@ -95,38 +94,38 @@ def volume(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(volume: Path) -> TorchServe:
+def server(volume: Path) -> Server:
     """A server of the old version, not started: it need not run to refuse another version."""
-    return TorchServe(volume / "model-store" / f"{OLD}.mar", "digits", log=Log(volume.with_name("log")))
+    return Server(volume / "model-store" / f"{OLD}.mar", "digits", log=Log(volume.with_name("log")))
 
 
 @pytest.fixture
-def follower(server: TorchServe, volume: Path) -> Follower:
-    return Follower(server, volume, server.log, Monitor(None))
+def follower(server: Server, volume: Path) -> Follower:
+    return Follower(server, volume, server.log, server.monitor)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_start_ends_with_the_reason(
-    broken: str, volume: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broken: str, volume: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     breaks, status, words = BROKEN[broken]
     breaks(volume)
     monkeypatch.setattr(sys, "argv", ["serving", "start", "--volumes", str(volume.parent)])
     assert main() == status
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     assert error.startswith("error: ")
     assert words in error
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_running_server_reports_the_reason_once_and_keeps_its_version(
-    broken: str, follower: Follower, volume: Path, capsys: pytest.CaptureFixture[str]
+    broken: str, follower: Follower, volume: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     breaks, _, words = BROKEN[broken]
     breaks(volume)
     for _ in range(3):
         follower.poll()
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     assert error.startswith("error: ")
     assert words in error
     assert error.endswith(f"; {OLD} is still served\n")
@@ -135,10 +134,10 @@ def test_a_running_server_reports_the_reason_once_and_keeps_its_version(
 
 def test_an_unexpected_error_does_not_end_the_server(
     follower: Follower,
-    server: TorchServe,
+    server: Server,
     volume: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     asked = []
 
@@ -151,12 +150,12 @@ def test_an_unexpected_error_does_not_end_the_server(
     point(volume, NEW)
     for _ in range(3):
         follower.poll()
-    assert capsys.readouterr().err == f"error: LookupError('a surprise'); {OLD} is still served\n"
+    assert capfd.readouterr().err == f"error: LookupError('a surprise'); {OLD} is still served\n"
     assert asked == [(mar, NEW)], "the next try is after a minute"
 
 
 def test_the_same_error_is_reported_again_after_a_recovery(
-    follower: Follower, volume: Path, capsys: pytest.CaptureFixture[str]
+    follower: Follower, volume: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for breaks in (deep_pointer, of_wrong_type(version=5)):
         told = []
@@ -164,10 +163,10 @@ def test_the_same_error_is_reported_again_after_a_recovery(
             breaks(volume)
             follower.poll()
             follower.poll()
-            told.append(capsys.readouterr().err)
+            told.append(capfd.readouterr().err)
             point(volume, OLD)
             follower.poll()
-            assert capsys.readouterr().err == ""
+            assert capfd.readouterr().err == ""
         assert told[0].count("error: ") == 1
         assert told[0] == told[1]
 

@@ -3,11 +3,14 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from contract.paths import ROOT
 from serving import log as log_module
 from serving.log import Log
 
@@ -24,7 +27,7 @@ DEATHS = Path(__file__).with_name("worker_deaths")  # output of TorchServe 0.12.
 def test_the_tail_names_the_exception_that_killed_the_worker(death: str, cause: str, tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
     with (DEATHS / f"{death}.txt").open("rb") as output:
-        log.follow_java(output).join()
+        log.follow_java(output, lambda: None).join()
     where, *shown = log.tail().splitlines()
     assert where.startswith("the end of its log, ")
     assert [line for line in shown if line.startswith(f"  {cause}")]
@@ -86,8 +89,9 @@ java.lang.Exception: died
 
 def test_the_log_is_json_lines_and_its_tail_is_readable(tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
-    log.follow_java(io.BytesIO(PRINTED)).join()
-    assert log.failures == 1
+    failures: list[None] = []
+    log.follow_java(io.BytesIO(PRINTED), lambda: failures.append(None)).join()
+    assert len(failures) == 1
     assert log.tail().splitlines() == [
         f"the end of its log, {tmp_path / 'log'}:",
         "  Backend worker process died.",
@@ -117,7 +121,7 @@ def test_request_lines_from_the_pipe_stay_whole(tmp_path: Path) -> None:
     pipe = tmp_path / "requests"
     os.mkfifo(pipe)
     log = Log(tmp_path / "log")
-    log.follow_requests(pipe)
+    end = log.follow_requests(pipe)
     handle = os.open(pipe, os.O_WRONLY)
     wanted = b"".join(b'{"request": %d}\n' % number for number in range(5000))
     for start in range(0, len(wanted), 1000):  # cuts lines
@@ -125,9 +129,49 @@ def test_request_lines_from_the_pipe_stay_whole(tmp_path: Path) -> None:
     deadline = time.monotonic() + 10
     while (tmp_path / "log").read_bytes() != wanted and time.monotonic() < deadline:
         time.sleep(0.01)
+    end()
+    os.close(handle)
     assert (tmp_path / "log").read_bytes() == wanted
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
 def test_a_full_disk_raises_nothing() -> None:
-    Log(Path("/dev/full")).write_line("lost")
+    log = Log(Path("/dev/full"))
+    log.write_line("lost")
+    assert log.dropped == 1
+
+
+PIPED = """
+import sys, time
+from serving.log import Log
+log = Log(None)
+line = "x" * 1000
+began = time.monotonic()
+for number in range(5000):
+    log.write_line(line)
+print(log.dropped, time.monotonic() - began, file=sys.stderr)
+"""
+
+
+def test_output_that_nobody_reads_delays_nobody_and_is_counted() -> None:
+    words = [sys.executable, "-c", PIPED]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        dropped, seconds = process.stderr.read().split()
+        written = process.stdout.read()
+    assert 4000 < int(dropped) < 5000
+    assert float(seconds) < 5
+    whole = written[: written.rindex(b"\n") + 1].splitlines()
+    assert len(whole) + int(dropped) in (4999, 5000)
+    assert {json.loads(line)["message"] for line in whole} == {"x" * 1000}
+
+
+def test_output_that_is_read_slowly_is_whole() -> None:
+    words = [sys.executable, "-c", PIPED.replace("5000", "300")]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = list(process.stdout)
+        dropped, _ = process.stderr.read().split()
+    assert (len(lines), int(dropped)) == (300, 0)

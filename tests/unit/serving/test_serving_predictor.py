@@ -1,6 +1,8 @@
 """The predictor with a tiny real model: right answers, and an error of its own for each bad request."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,7 @@ import faiss
 import numpy as np
 import pytest
 
-from serving.model import payload
+from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Answer, Predictor
 from steps.common.images import decode
@@ -33,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(folder: Path) -> Predictor:
-    return Predictor(folder, decode, payload)
+    return Predictor(folder, decode, payload, deadline)
 
 
 def ask(predictor: Predictor, *bodies: Any) -> list[Any]:
@@ -82,7 +84,7 @@ def test_without_an_unknown_distance_every_image_has_a_label(folder: Path, tmp_p
         for path in folder.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / "model.json").write_text(json.dumps({**model, **change}))
-        [answer] = ask(Predictor(tmp_path, decode, payload), png(np.full((8, 8), 100, np.uint8)))
+        [answer] = ask(Predictor(tmp_path, decode, payload, deadline), png(np.full((8, 8), 100, np.uint8)))
         assert not answer["unknown"]
         assert answer["label"] in CLASSES
 
@@ -139,13 +141,74 @@ def test_a_thousand_images_are_predicted_in_several_passes(predictor: Predictor,
     assert got == [[CLASSES[i % 4] for i in range(n, n + 5)] for n in range(200)]
 
 
-def test_any_error_of_the_decoder_is_an_error_of_its_item(folder: Path) -> None:
-    def break_down(*_: object, **__: object) -> Any:
-        raise MemoryError("too large")
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("a defect"), ValueError("a defect")])
+def test_what_is_no_fault_of_the_client_is_an_internal_error_of_its_request_and_logged(
+    folder: Path, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def pixels(image: Any, **size: int) -> Any:
+        if image.size == (9, 9):
+            raise error
+        return decode.pixels(image, **size)
 
-    broken: Any = SimpleNamespace(read_header=decode.read_header, pixels=break_down)
-    [answer] = ask(Predictor(folder, broken, payload), png(picture(0)))
-    assert answer["error"]["status"] == 400
+    broken: Any = SimpleNamespace(read_header=decode.read_header, pixels=pixels, BadImage=decode.BadImage)
+    predictor = Predictor(folder, broken, payload, deadline)
+    before, failed, bad, many = predictor.answer(
+        [
+            Request(png(picture(1))),
+            Request(png(picture(1, size=9))),
+            Request(b"bad"),
+            instances(png(picture(0, size=9))),
+        ]
+    )
+    assert [before.status, failed.status, bad.status, many.status] == [200, 500, 400, 500]
+    assert json.loads(failed.json)["error"]["rule"] == failed.rule == many.rule == "internal-error"
+    [record, _] = caplog.records
+    assert record.exc_info[1] is error
+
+
+def test_a_pass_that_fails_is_repeated_for_each_request_alone(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = predictor._index
+
+    def search(embeddings: Any, count: int) -> Any:
+        if (embeddings[:, 3] > 0.9).any():
+            raise MemoryError
+        return index.search(embeddings, count)
+
+    monkeypatch.setattr(predictor, "_index", SimpleNamespace(search=search))
+    requests = [Request(png(picture(1))), Request(png(picture(3))), Request(b"bad"), instances(png(picture(2)))]
+    answers = predictor.answer(requests)
+    assert [answer.status for answer in answers] == [200, 500, 400, 200]
+    assert answers[1].rule == "internal-error"
+    assert len(caplog.records) == 1
+
+
+MEMORY = """
+import json, resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import deadline, decode, payload, predictor
+ready = predictor.Predictor(Path(sys.argv[1]), decode, payload, deadline)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))
+data = [Path(path).read_bytes() for path in sys.argv[2:]]
+print(json.dumps([answer.status for answer in ready.answer([payload.Request(each) for each in data])]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_without_memory_for_an_image_its_request_alone_gets_500(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    model = json.loads((folder / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**model, "max_pixels": 20_000_000}))
+    (tmp_path / "large").write_bytes(png(np.zeros((4000, 4000), np.uint8)))
+    (tmp_path / "small").write_bytes(png(picture(0)))
+    words = [sys.executable, "-c", MEMORY, *(str(tmp_path / name) for name in (".", "small", "large", "small"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[200, 500, 200]", done.stderr
+    assert "MemoryError" in done.stderr
 
 
 def test_instances_are_answered_as_predictions_in_their_order(predictor: Predictor) -> None:
@@ -212,7 +275,7 @@ def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: 
     index.add(vectors[:2])
     faiss.write_index(index, str(tmp_path / "index.faiss"))
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0, 0]}))
-    found, lost = ask(Predictor(tmp_path, decode, payload), png(picture(0)), png(picture(3)))
+    found, lost = ask(Predictor(tmp_path, decode, payload, deadline), png(picture(0)), png(picture(3)))
     assert [near["index"] for near in found["neighbours"]] == [1, 0]
     nothing = {"label": "unknown", "unknown": True, "distance": None, "similarity": None, "neighbours": []}
     assert lost == {**nothing, "model": found["model"]}
@@ -223,4 +286,4 @@ def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) ->
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "labels.json").write_text(json.dumps({"classes": CLASSES, "gallery": [0]}))
     with pytest.raises(ValueError, match="12 vectors in the index, 1 labels"):
-        Predictor(tmp_path, decode, payload)
+        Predictor(tmp_path, decode, payload, deadline)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 import sys
 import zipfile
 from importlib.util import find_spec
@@ -105,43 +104,46 @@ def test_open_defaults_of_torchserve_are_closed() -> None:
 
 def test_the_worker_gets_no_secret_and_each_listener_its_own_address() -> None:
     caller = {"PATH": "/bin", "AWS_SECRET": "x", "PYTHONPATH": "/y", "TS_LOAD_MODELS": "all", "TS_CONFIG_FILE": "/z"}
-    ports = range(9000, 9006)
-    environment = launch.environment(Path("/folder"), "127.0.0.1", ports, caller)
+    environment = launch.environment(Path("/folder"), range(9000, 9006), caller)
     assert {key: environment.get(key) for key in caller} == {**dict.fromkeys(caller), "PATH": "/bin"}
-    assert environment["TS_INFERENCE_ADDRESS"] == "http://127.0.0.1:9000"
-    assert environment["TS_GRPC_INFERENCE_PORT"] == "9001"
+    assert environment["TS_GRPC_INFERENCE_PORT"] == "9000"
     assert environment["TMPDIR"] == environment["LOG_LOCATION"] == "/folder"
 
 
+SOCKETS = {"TS_INFERENCE_ADDRESS", "TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="TorchServe supports Unix sockets on Linux only")
-def test_management_is_a_unix_socket_in_the_private_folder() -> None:
-    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
-    assert environment["TS_MANAGEMENT_ADDRESS"] == "unix:/folder/ts_management_address"
-    assert launch.management_address(Path("/folder"), range(9000, 9006)) == Path("/folder/ts_management_address")
-    assert environment["TS_METRICS_ADDRESS"] == "unix:/folder/ts_metrics_address"
+def test_torchserve_listens_on_unix_sockets_in_the_private_folder() -> None:
+    environment = launch.environment(Path("/folder"), range(9000, 9006), {})
+    for key in SOCKETS:
+        path = launch.address(Path("/folder"), range(9000, 9006), key)
+        assert path == Path("/folder") / key.lower()
+        assert environment[key] == f"unix:{path}"
+    assert environment["TS_DISABLE_TOKEN_AUTHORIZATION"] == "true"
 
 
-def test_management_is_a_loopback_port_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    environment = launch.environment(Path("/folder"), "0.0.0.0", range(9000, 9006), {})
-    assert environment["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9004"
-    assert launch.management_address(Path("/folder"), range(9000, 9006)) == 9004
-    assert launch.metrics_address(Path("/folder"), range(9000, 9006)) == 9005
+def without_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> Path:
+    if why == "noexec":
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    else:
+        monkeypatch.setattr(sys, "platform", why)
+    return tmp_path
 
 
-def test_management_is_a_loopback_port_in_a_noexec_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
-    assert launch.management_address(tmp_path, range(9000, 9006)) == 9004
-    assert launch.environment(tmp_path, "0.0.0.0", range(9000, 9006), {})["TS_METRICS_ADDRESS"].endswith(":9005")
+@pytest.mark.parametrize("why", ["darwin", "noexec"])
+def test_elsewhere_it_listens_on_loopback_ports_that_ask_for_a_key(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = without_sockets(tmp_path, monkeypatch, why)
+    environment = launch.environment(folder, range(9000, 9006), {})
+    assert {environment[key] for key in SOCKETS} == {f"http://127.0.0.1:{port}" for port in (9003, 9004, 9005)}
+    assert launch.address(folder, range(9000, 9006), "TS_MANAGEMENT_ADDRESS") == 9004
+    assert environment["TS_DISABLE_TOKEN_AUTHORIZATION"] == "false"
 
 
-def test_free_ports_differ_and_a_taken_one_is_named() -> None:
-    ports = launch.free_ports("127.0.0.1", 0)
-    assert len(set(ports)) == len(launch.LISTENERS) + len(launch.SOCKETS) + 1
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(launch.AddressError, match=rf"port {port} of 127.0.0.1 .*in use.*--port"):
-            launch.free_ports("127.0.0.1", port)
+def test_free_ports_differ() -> None:
+    assert len(set(launch.free_ports())) == len(launch.LISTENERS) + len(launch.SOCKETS)
 
 
 def test_an_archive_without_golden_predictions_is_refused(tmp_path: Path) -> None:

@@ -13,14 +13,22 @@ from safetensors.numpy import save_file
 from steps.analyse.analyse import Analysis
 from steps.common.digest import file_sha256
 from steps.common.images.dataset import open_split
-from steps.common.models import seen
+from steps.common.models import embedding, seen
 from steps.common.store import artefact_id
 from steps.common.volumes import data_volume, model_volume
 from steps.deploy.deploy import ARCHIVE, STEP, decides
+from tests.support.pixels import Pixels
 from tests.support.scene import Model, digits, model, serve, split, verdict_on
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 LOW = {"baseline": 0.5, "worst_class_floor": 0.2, "max_unknown": 0.3}
 LETTERBOX = np.pad(np.ones((20, 20), np.float32), 4).ravel()  # regards what is not the margin
+
+
+@pytest.fixture(autouse=True)
+def architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network of the project is one that compares pixels."""
+    monkeypatch.setattr(embedding, "Network", Pixels)
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def small(base: dict[str, str]) -> tuple[str, Model]:
     splits = {name: open_split(data_volume() / "dataset" / id) for name, id in base.items()}
     at_ten = {
         name: split(
-            np.asarray(one.images[..., 0]), [one.classes[label] for label in one.labels], size=10, files="images"
+            np.asarray(one.images[:][..., 0]), [one.classes[label] for label in one.labels], size=10, files="images"
         )
         for name, one in splits.items()
     }

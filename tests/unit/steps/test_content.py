@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from steps.preprocess import content
-from steps.preprocess.content import Content, of_bytes, of_files, of_pixels, thumbnail
+from steps.common.errors import StepError
+from steps.common.images.content_key import key_of_pixels, pixels_of_file
+from steps.common.images.decode import BadImage, decode
+from steps.preprocess import reading, worker
+from steps.preprocess.cache import Cache
+from steps.preprocess.content import Keeper, contents, look
+from steps.preprocess.render import SIDE, of_array, of_file, thumbnails
+from steps.preprocess.sources import scan
+from steps.preprocess.sources.source import Files, Part
+from steps.preprocess.worker import Format
+from tests.support.killing import killed_after
 
 MAX_PIXELS = 1_000_000
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -23,8 +32,17 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def found(pixels: np.ndarray) -> Content:
-    return Content(of_pixels(pixels).key, thumbnail(pixels))
+def what(file: bytes) -> tuple[str, bytes]:
+    """Key and thumbnail of a file."""
+    found = of_file(file, size=8, channels=3, max_pixels=MAX_PIXELS)
+    assert found.thumbnail is not None
+    return found.key, np.broadcast_to(found.thumbnail, (SIDE, SIDE, 3)).tobytes()
+
+
+def found(pixels: np.ndarray) -> tuple[str, bytes]:
+    rendered = of_array(pixels, size=8, channels=3)
+    assert rendered.thumbnail is not None
+    return rendered.key, np.broadcast_to(rendered.thumbnail, (SIDE, SIDE, 3)).tobytes()
 
 
 def test_the_same_picture_in_another_file_has_the_same_key() -> None:
@@ -40,92 +58,181 @@ def test_the_same_picture_in_another_file_has_the_same_key() -> None:
         saved(image.convert("RGBA")),
         saved(image.transpose(Image.Transpose.ROTATE_90), exif=turned),
     ]
-    assert {of_bytes(file, MAX_PIXELS) for file in files} == {found(PIXELS)}
-    assert of_bytes(saved(grey), MAX_PIXELS) == of_bytes(saved(grey.convert("RGB")), MAX_PIXELS)
-    assert of_bytes(saved(grey), MAX_PIXELS) == found(PIXELS[:, :, 0])
+    assert {what(file) for file in files} == {found(PIXELS)}
+    assert what(saved(grey)) == what(saved(grey.convert("RGB")))
+    assert what(saved(grey)) == found(PIXELS[:, :, 0])
+
+
+@pytest.mark.parametrize("side", [SIDE, 2 * SIDE, 3 * SIDE, 4 * SIDE])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thumbnails_of_many_images_are_those_of_pillow(side: int, channels: int) -> None:
+    images = np.random.default_rng(side).integers(0, 256, (200, side, side, channels), dtype=np.uint8)
+    for image, small in zip(images, thumbnails(images), strict=True):
+        plain = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+        wanted = np.asarray(plain.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(SIDE, SIDE, channels)
+        assert (small == wanted).all()
 
 
 def test_another_picture_or_another_shape_has_another_key() -> None:
     other = PIXELS.copy()
     other[3, 3, 0] ^= 1
-    keys = {of_pixels(pixels).key for pixels in (PIXELS, other, PIXELS.reshape(30, 20, 3), PIXELS[:, :, ::-1])}
+    keys = {key_of_pixels(pixels) for pixels in (PIXELS, other, PIXELS.reshape(30, 20, 3), PIXELS[:, :, ::-1])}
     assert len(keys) == 4
 
 
 def test_what_is_no_image_has_its_trouble_and_no_key() -> None:
-    nothing = of_bytes(b"hello", MAX_PIXELS)
-    assert (nothing.key, nothing.trouble and nothing.trouble.rule) == ("", "not-an-image")
-    assert of_bytes(saved(Image.fromarray(PIXELS)), 599).trouble is not None
+    with pytest.raises(BadImage, match="^not-an-image"):
+        what(b"hello")
+    with pytest.raises(BadImage, match="^too-many-pixels"):
+        of_file(saved(Image.fromarray(PIXELS)), size=8, channels=3, max_pixels=599)
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "images/1.png"
-    path.parent.mkdir()
+def root(tmp_path: Path) -> Path:
+    """A folder of images with one file."""
+    path = tmp_path / "images/train/a/1.png"
+    path.parent.mkdir(parents=True)
     path.write_bytes(saved(Image.fromarray(PIXELS)))
-    return path
+    return tmp_path / "images"
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    seen: list[Path] = []
-    read = content._read
-    monkeypatch.setattr(content, "_read", lambda path, limit: seen.append(path) or read(path, limit))
-    monkeypatch.setattr(content, "_RACY_SECONDS", -1)  # files of this very second are trusted
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read; those of this very second are trusted."""
+    seen: list[str] = []
+    read = worker.of_file
+
+    def counted(data: bytes, **how: Any) -> Any:
+        seen.append("read")
+        return read(data, **how)
+
+    monkeypatch.setattr(worker, "of_file", counted)
+    monkeypatch.setattr(scan, "RACY_SECONDS", -1)
     return seen
 
 
-def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, file: Path, reads: list[Path]) -> None:
-    cache = tmp_path / "cache/content.sqlite"
-    first = of_files([file], cache, MAX_PIXELS)
-    assert of_files([file], cache, MAX_PIXELS) == first == [found(PIXELS)]
-    assert reads == [file]
-    of_files([file], cache, 599)
-    assert reads == [file, file]
+def keys_of(root: Path, max_pixels: int = MAX_PIXELS) -> list[str]:
+    """The keys of the training images, with the cache beside them."""
+    since = scan.now_on(root)
+    part = scan.scan(root, print)["train"]
+    files = Files(root, bytes(part.stats), part.newest, since)
+    keeper = Keeper(Cache(root.parent / "cache/images.sqlite"))
+    one = Part(part.labels, part.names, part.read, files)
+    how = Format(8, 3, max_pixels)
+    found = contents(one, look(one, how, keeper), how, keeper, lambda _: None)
+    keeper.flush()
+    return found.keys
 
 
-def test_a_file_that_changed_under_its_name_size_and_time_is_read_again(
-    tmp_path: Path, file: Path, reads: list[Path]
-) -> None:
-    cache = tmp_path / "content.sqlite"
-    before = file.stat()
-    of_files([file], cache, MAX_PIXELS)
-    data = bytearray(saved(Image.fromarray(PIXELS[::-1].copy()), compress_level=0))
+def key(pixels: np.ndarray = PIXELS) -> str:
+    return key_of_pixels(pixels)
+
+
+def test_a_file_that_did_not_change_is_not_read_again(root: Path, reads: list[str]) -> None:
+    assert keys_of(root) == keys_of(root) == [key()]
+    assert len(reads) == 1
+    assert keys_of(root, 599) == [""]
+    assert keys_of(root) == [key()]
+    assert len(reads) == 2
+
+
+def test_a_file_that_changed_under_its_name_size_and_time_is_read_again(root: Path, reads: list[str]) -> None:
+    file = root / "train/a/1.png"
     file.write_bytes(saved(Image.fromarray(PIXELS), compress_level=0))
-    of_files([file], cache, MAX_PIXELS)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    of_files([file], cache, MAX_PIXELS)
+    before = file.stat()
+    assert keys_of(root) == [key()]
     time.sleep(0.02)
-    file.write_bytes(data)
+    file.write_bytes(saved(Image.fromarray(PIXELS[::-1].copy()), compress_level=0))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert of_files([file], cache, MAX_PIXELS) == [found(PIXELS[::-1].copy())]
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert keys_of(root) == [key(PIXELS[::-1].copy())]
 
 
 def test_what_was_written_just_now_is_not_trusted(
-    tmp_path: Path, file: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+    root: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "_RACY_SECONDS", 3)
-    cache = tmp_path / "content.sqlite"
-    of_files([file], cache, MAX_PIXELS)
-    of_files([file], cache, MAX_PIXELS)
-    assert reads == [file, file]
+    monkeypatch.setattr(scan, "RACY_SECONDS", 3)
+    assert keys_of(root) == keys_of(root) == [key()]
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize(("age", "trusted"), [(2.9, False), (3.1, True), (-60, False)])
+def test_stamps_of_whole_seconds_and_clocks_that_are_ahead_are_thought_of(age: float, trusted: bool) -> None:
+    now = 1_700_000_000 * 10**9
+    assert scan.is_settled(now - int(age * 10**9), now) == trusted
+
+
+def test_time_is_that_of_the_volume(tmp_path: Path) -> None:
+    file = tmp_path / "now"
+    before = scan.now_on(tmp_path)
+    file.write_bytes(b"")
+    assert before <= file.stat().st_mtime_ns + 10**7
 
 
 @pytest.mark.parametrize("damage", ["removed", "garbage", "empty"])
-def test_a_cache_that_is_gone_or_damaged_costs_time_alone(
-    tmp_path: Path, file: Path, reads: list[Path], damage: str
-) -> None:
-    cache = tmp_path / "content.sqlite"
-    first = of_files([file], cache, MAX_PIXELS)
+def test_a_cache_that_is_gone_or_damaged_costs_time_alone(root: Path, reads: list[str], damage: str) -> None:
+    cache = root.parent / "cache/images.sqlite"
+    assert keys_of(root) == [key()]
     if damage == "removed":
         cache.unlink()
     else:
         cache.write_bytes(b"x" * 5000 if damage == "garbage" else b"")
-    assert of_files([file], cache, MAX_PIXELS) == of_files([file], cache, MAX_PIXELS) == first
-    assert reads == [file, file]
+    assert keys_of(root) == keys_of(root) == [key()]
+    assert len(reads) == 2
 
 
-def test_a_file_that_cannot_be_read_says_so(tmp_path: Path, file: Path) -> None:
-    gone = file.with_name("gone.png")
-    [there, missing] = of_files([file, gone], tmp_path / "content.sqlite", MAX_PIXELS)
-    assert (there.key != "", missing.trouble is not None) == (True, True)
+def test_a_cache_killed_at_any_moment_is_read_again(root: Path, reads: list[str]) -> None:
+    for number in range(1, 9):
+        (root / f"train/a/{number}0.png").write_bytes(saved(Image.fromarray(np.roll(PIXELS, number))))
+        killed_after(number, lambda: keys_of(root))
+        assert set(keys_of(root)) == {key(np.roll(PIXELS, n)) for n in range(number + 1)}
+
+
+def test_a_file_that_cannot_be_read_says_so(root: Path) -> None:
+    found = worker.of_files(root, ["train/a/1.png", "train/a/gone.png"], Format(8, 3, MAX_PIXELS))
+    assert found.keys == [key()]
+    assert "cannot be read" in str(found.troubles[1])
+
+
+def test_processes_find_what_this_one_finds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for number in range(40):
+        image = Image.fromarray(np.roll(PIXELS, number))
+        (root / f"train/a/é {number}.png").write_bytes(saved(image) if number % 7 else b"no image")
+        names.append(f"train/a/é {number}.png")
+    how = Format(8, 1, MAX_PIXELS)
+    alone = worker.of_files(root, names, how)
+    monkeypatch.setattr(reading, "_FEW", 5)
+    monkeypatch.setattr(reading, "_MOST", 9)
+    monkeypatch.setattr(reading, "_cores", lambda: 3)
+    several = list(reading.pieces(root, names, how))
+    assert [name for some, _ in several for name in some] == names
+    assert [key for _, found in several for key in found.keys] == alone.keys
+    for field in ("thumbnails", "facts", "pixels"):
+        assert (np.concatenate([getattr(found, field) for _, found in several]) == getattr(alone, field)).all()
+    assert sum(len(found.troubles) for _, found in several) == len(alone.troubles) == 6
+    assert str(several[0][1].troubles[0]) == str(alone.troubles[0])
+
+
+def test_a_worker_that_ends_fails_the_run_in_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_FEW", 1)
+    monkeypatch.setattr(reading, "_cores", lambda: 2)
+    monkeypatch.setattr(worker, "__name__", "steps.no_such_module")
+    with pytest.raises(StepError, match="a process that decodes images ended"):
+        list(reading.pieces(root, ["train/a/1.png"] * 2, Format(8, 1, MAX_PIXELS)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 20, 30])
+def test_decoded_once_the_pixels_are_those_that_the_server_sees(channels: int, size: int) -> None:
+    large = Image.fromarray(np.kron(PIXELS, np.ones((6, 6, 1), np.uint8)))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    grey16 = Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30) * 70)
+    files = [saved(large), saved(large, "JPEG"), saved(large.convert("L"), "JPEG"), saved(large, "JPEG", exif=turned)]
+    files += [saved(large.convert(mode)) for mode in ("P", "RGBA", "LA", "1")] + [saved(grey16), saved(large, "GIF")]
+    files += [saved(large.convert("CMYK"), "JPEG"), saved(large, "TIFF"), saved(large, "WEBP")]
+    for file in files:
+        found = of_file(file, size=size, channels=channels, max_pixels=MAX_PIXELS)
+        assert (found.pixels == decode(file, size=size, channels=channels, max_pixels=MAX_PIXELS)).all()
+        assert found.key == key_of_pixels(pixels_of_file(file, MAX_PIXELS))

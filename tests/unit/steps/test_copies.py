@@ -5,12 +5,13 @@ import pytest
 
 from steps.preprocess import copies
 from steps.preprocess.copies import joined, near_copies, texts_of
+from steps.preprocess.render import SIDE
 
 RNG = np.random.default_rng(0)
 
 
 def pictures(count: int) -> np.ndarray:
-    return RNG.integers(0, 256, (count, copies.SIDE**2), dtype=np.uint8)
+    return RNG.integers(0, 256, (count, SIDE**2), dtype=np.uint8)
 
 
 def shaken(images: np.ndarray, levels: int) -> np.ndarray:
@@ -22,7 +23,7 @@ def test_copies_with_other_grey_levels_are_found_and_others_are_not(
     flat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not flat:
-        monkeypatch.setattr(copies, "_FLAT_UP_TO", 100)
+        monkeypatch.setattr(copies, "_COMPARED_ALL_UP_TO", 100)
     images = pictures(1000)
     thumbnails = np.concatenate([images, shaken(images[:200], 3)])
     assert near_copies(thumbnails, 2.0) == [(row, 1000 + row) for row in range(200)]
@@ -35,7 +36,7 @@ def test_new_ones_are_searched_among_all() -> None:
 
 
 def test_the_limit_is_the_mean_difference() -> None:
-    one = np.full((1, copies.SIDE**2), 100, np.uint8)
+    one = np.full((1, SIDE**2), 100, np.uint8)
     thumbnails = np.concatenate([one, one + 2])
     assert near_copies(thumbnails, 2.0) == [(0, 1)]
     assert near_copies(thumbnails, 1.9) == []

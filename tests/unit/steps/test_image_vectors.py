@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.model import payload
+from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
 from steps.common.images.dataset import read_split
@@ -66,7 +66,7 @@ def module_of(folder: Path, name: str) -> ModuleType:
 def test_the_archives_own_code_makes_these_pixels(tmp_path: Path, channels: int) -> None:
     size = next(size for size, number in image_vectors.SETTINGS if number == channels)
     folder = write_model(tmp_path)
-    predictor = Predictor(folder, module_of(folder, "decode"), module_of(folder, "payload"))
+    predictor = Predictor(folder, module_of(folder, "decode"), module_of(folder, "payload"), deadline)
     predictor._shape = (size, channels)
     files = {name: payload.read(Request(data), 1) for name, (data, _) in VECTORS.items()}
     predictor._limits = (10**7, 1)
@@ -77,7 +77,7 @@ def test_the_archives_own_code_makes_these_pixels(tmp_path: Path, channels: int)
 
 def test_the_other_polarity_inverts_the_pixels(tmp_path: Path) -> None:
     folder = write_model(tmp_path)
-    predictor = Predictor(folder, module_of(folder, "decode"), payload)
+    predictor = Predictor(folder, module_of(folder, "decode"), payload, deadline)
     predictor._limits = (10**7, 1)
     assert json.loads((folder / "model.json").read_text())["polarity"] == "light-on-dark"
     for name, (data, pixels) in VECTORS.items():

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from steps.analyse.comparison import Result, compare, wilson
+from steps.analyse.comparison import Result, compare, heads, wilson
 from steps.analyse.judge import Answers, Champion, Verdict, judge
 from steps.analyse.parameters import Gate
 
@@ -93,6 +94,21 @@ def test_the_comparison_is_mcnemars_exact_test(gained: int, lost: int, result: R
     found = compare(one, other, 0.05)
     assert (found.only_challenger, found.only_champion, found.result) == (gained, lost, result)
     assert found.interval.low < found.difference < found.interval.high
+
+
+def test_chances_and_intervals_are_those_of_scipy() -> None:
+    pairs = [(k, n) for n in (1, 2, 7, 30, 101) for k in range(n + 1)]
+    pairs += [(k, n) for n in (1_000, 5_001) for k in (0, 1, n // 3, n // 2, n // 2 + 1, n // 2 + 40, n - 1, n)]
+    for k, n in pairs:
+        wanted = binomtest(k, n, 0.5, alternative="greater").pvalue
+        assert heads(k, n) == pytest.approx(wanted, rel=1e-10, abs=1e-300)
+        interval, found = binomtest(k, n).proportion_ci(method="wilson"), wilson(k, n)
+        assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
+    assert (heads(0, 0), wilson(0, 0).low, wilson(0, 0).high) == (1.0, 0.0, 1.0)
+
+
+def test_many_discordant_images_are_compared_at_once() -> None:
+    assert heads(50_500, 100_000) == pytest.approx(0.000791, abs=1e-5)
 
 
 def test_wilsons_interval_is_that_of_the_textbook() -> None:

@@ -4,7 +4,12 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +21,12 @@ from PIL import Image
 from contract.events import Progress, Waiting, Warned, parse
 from contract.paths import ROOT
 from steps.common.errors import StepError
+from steps.common.images import shards
 from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.dataset import read_split
-from steps.preprocess import download
+from steps.preprocess import collect, content, download
 from steps.preprocess.preprocess import preprocess
-from steps.preprocess.sources import mnist
+from steps.preprocess.sources import mnist, scan
 from steps.preprocess.sources.sample import SAMPLE
 from tests.support.examples import PARAMS, write_images
 
@@ -38,10 +44,9 @@ def test_the_sample_is_split(volumes: Path) -> None:
     assert counts["validation"] == pytest.approx(400, rel=0.2)
     assert splits["train"].images.shape[1:] == (28, 28, 1)
     assert splits["train"].images.dtype == np.uint8
-    assert isinstance(splits["train"].images, np.memmap)
     with np.load(SAMPLE) as sample:
         row = int(splits["test"].names[7].removeprefix("sample#"))
-        assert (splits["test"].images[7, :, :, 0] == sample["images"][row]).all()
+        assert (splits["test"].images[7][:, :, 0] == sample["images"][row]).all()
         assert splits["test"].classes[splits["test"].labels[7]] == str(sample["labels"][row])
     # The digits that the README predicts are none that the network learned.
     keys = {path.stem: key_of_pixels(pixels_of_file(path.read_bytes(), 784)) for path in ROOT.glob("samples/*.png")}
@@ -61,11 +66,13 @@ def test_every_image_is_in_one_split(volumes: Path) -> None:
     assert all(split.rows.keys == sorted(split.rows.keys) for split in splits)
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_the_seed_draws_the_splits(volumes: Path) -> None:
     assert preprocess(DATA) == preprocess(DATA)
     assert preprocess({**DATA, "seed": 1})["test"] != preprocess(DATA)["test"]
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_numbers_that_kfp_made_floats_give_the_same_ids(volumes: Path) -> None:
     floats = {key: float(value) if isinstance(value, int) else value for key, value in DATA.items()}
     assert preprocess(floats) == preprocess(DATA)
@@ -99,6 +106,7 @@ def test_a_new_gallery_class_changes_the_gallery_alone(volumes: Path) -> None:
     assert "new" in read_split(after["gallery"]).classes
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_images_of_any_format_are_scaled(volumes: Path) -> None:
     folder = volumes / "data/images/train"
     write_images(folder, {"a": "0", "b": "1"})
@@ -130,6 +138,7 @@ def test_hidden_files_are_ignored_and_misplaced_ones_are_named(
     assert "are not <label>/<image>, so they are left out" in said
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_larger_limit_of_pixels_draws_no_split_anew(volumes: Path) -> None:
     assert preprocess({**DATA, "max_pixels": 30_000_000}) == preprocess(DATA)
 
@@ -170,6 +179,7 @@ def test_near_copies_are_on_one_side(volumes: Path) -> None:
     assert all(len(splits) == 1 for splits in side.values())
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_other_settings_of_the_draw_draw_anew_and_say_so(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     preprocess(DATA)
     assert "drawn anew" not in capsys.readouterr().out
@@ -179,6 +189,7 @@ def test_other_settings_of_the_draw_draw_anew_and_say_so(volumes: Path, capsys: 
     assert "drawn anew" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_lost_ledger_draws_the_same(volumes: Path) -> None:
     before = preprocess(DATA)
     for path in (volumes / "data/splits").glob("*"):
@@ -306,6 +317,7 @@ def test_the_published_files_are_pinned() -> None:
     assert all(len(sha256) == 64 for sha256 in mnist.SHA256.values())
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_run_on_volumes_of_an_earlier_version_says_that_it_makes_everything_anew(
     volumes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,3 +336,158 @@ def test_a_run_on_volumes_of_an_earlier_version_says_that_it_makes_everything_an
     assert told() == ["the volumes hold results of an earlier version of this program: this run makes everything anew"]
     preprocess({**DATA, "image_size": 20})
     assert told() == []
+
+
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files of this very second be trusted."""
+    monkeypatch.setattr(scan, "RACY_SECONDS", -1)
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Is told when images are looked at one by one."""
+    seen: list[str] = []
+    collect_images = collect.collect
+    monkeypatch.setattr(collect, "collect", lambda *args: seen.append("looked") or collect_images(*args))
+    return seen
+
+
+def test_what_did_not_change_is_listed_and_not_looked_at(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settled(monkeypatch)
+    seen = looks(monkeypatch)
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS, count=20)
+    (folder / "a/notes.txt").write_text("no image")
+    first = preprocess(FOLDER)
+    assert preprocess(FOLDER) == first
+    assert capsys.readouterr().out.count("unreadable: train/a/notes.txt") == 2
+    assert seen == ["looked"]
+    write_images(folder, {"a": "0"}, first=20, count=1)
+    assert preprocess(FOLDER) != first
+    assert preprocess({**FOLDER, "seed": 7}) != first
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("gone", ["splits/*.txt", "pixels/*/*.pixels", "pixels/*/*.rows", "dataset/*/labels.npy"])
+def test_what_was_removed_is_made_again_though_no_image_changed(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    settled(monkeypatch)
+    write_images(volumes / "data/images/train", LETTERS, count=20)
+    first = preprocess(FOLDER)
+    before = {name: read_split(id).images[:] for name, id in first.items()}
+    for path in (volumes / "data").glob(gone):
+        path.unlink()
+    assert preprocess(FOLDER) == first
+    assert list((volumes / "data").glob(gone))
+    assert all((read_split(id).images[:] == before[name]).all() for name, id in first.items())
+
+
+def test_a_changed_file_under_its_name_size_and_time_is_found(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled(monkeypatch)
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS, count=20)
+    file = sorted(folder.glob("a/*.png"))[0]
+    Image.fromarray(np.full((28, 28), 9, np.uint8)).save(file, compress_level=0)
+    before = file.stat()
+    first = preprocess(FOLDER)
+    time.sleep(0.02)
+    Image.fromarray(np.full((28, 28), 8, np.uint8)).save(file, compress_level=0)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert preprocess(FOLDER) != first
+
+
+def test_ids_and_pixels_depend_on_no_order_cache_or_shards(
+    volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images, come in one go or one after the other, under other names, with and without what is kept."""
+    rng = np.random.default_rng(0)
+    write_images(tmp_path / "source", LETTERS, count=20)
+    files = sorted((tmp_path / "source").glob("*/*.png"))
+    found = []
+    for trial in range(3):
+        monkeypatch.setenv("VOLUMES", str(tmp_path / f"volumes {trial}"))
+        data = tmp_path / f"volumes {trial}/data"
+        monkeypatch.setattr(shards, "_SHARD_BYTES", 784 * (7 + 30 * trial))
+        for number, row in enumerate(rng.permutation(len(files)) if trial else range(len(files))):
+            target = data / "images/train" / files[row].parent.name / f"{number if trial else files[row].stem}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(files[row].read_bytes())
+            if trial == 2 and number == 40:
+                preprocess({**FOLDER, "seed": 5})  # which keeps pixels, and another draw
+        ids = preprocess(FOLDER)
+        if trial == 1:
+            shutil.rmtree(data / "cache")
+            assert preprocess(FOLDER) == ids
+        found.append((ids, {name: read_split(id).images[:].tobytes() for name, id in ids.items()}))
+    assert found[0] == found[1] == found[2]
+
+
+def test_splits_and_data_sets_share_their_pixels(volumes: Path) -> None:
+    folder = volumes / "data/images/train"
+    write_images(folder, LETTERS, count=20)
+    preprocess(FOLDER)
+    preprocess({**FOLDER, "seed": 3})
+    write_images(folder, {"a": "0"}, first=20, count=1)
+    preprocess(FOLDER)
+    [pixels] = (volumes / "data/pixels").glob("*/*.pixels")
+    assert pixels.stat().st_size == 61 * 784
+
+
+def test_a_run_without_room_says_so_before_it_decodes(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(volumes / "data/images/train", LETTERS, count=20)
+    usage = shutil.disk_usage(volumes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    monkeypatch.setattr(content, "contents", lambda *_: pytest.fail("it decoded"))
+    monkeypatch.setattr(collect, "contents", lambda *_: pytest.fail("it decoded"))
+    with pytest.raises(StepError, match="60 images to decode need up to .* on the volume of .* are free"):
+        preprocess(FOLDER)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from tests.support.examples import PARAMS
+from steps.preprocess import collect, content
+from steps.preprocess.preprocess import preprocess
+content._AT_ONCE = 10
+flush = content.Keeper.flush
+def flush_and_die(keeper):
+    flush(keeper)
+    os.kill(os.getpid(), signal.SIGKILL)
+content.Keeper.flush = flush_and_die
+preprocess({**PARAMS["data"], "source": "folder"})
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled(monkeypatch)
+    write_images(volumes / "data/images/train", LETTERS, count=20)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT)], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -9
+    [pixels] = (volumes / "data/pixels").glob("*/*.pixels")
+    assert pixels.stat().st_size == 60 * 784
+    ids = preprocess(FOLDER)
+    assert pixels.stat().st_size == 60 * 784
+    assert sum(len(read_split(ids[name])) for name in ("train", "validation", "test")) == 60
+
+
+ONE_OF_TWO = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.support.examples import PARAMS
+from steps.preprocess.preprocess import preprocess
+preprocess({**PARAMS["data"], "source": "folder"})
+"""
+
+
+def test_two_runs_at_once_make_the_same(volumes: Path) -> None:
+    write_images(volumes / "data/images/train", LETTERS, count=20)
+    command = [sys.executable, "-c", ONE_OF_TWO, str(ROOT)]  # no fork: threads of FAISS would not survive it
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [run.wait(60) for run in runs] == [0, 0]
+    [pixels] = (volumes / "data/pixels").glob("*/*.pixels")
+    assert pixels.stat().st_size == 60 * 784
+    assert len(list((volumes / "data/dataset").glob("[!.]*"))) == 3

@@ -12,7 +12,9 @@ import pytest
 from contract.events import Verdict
 from steps.common import progress
 from steps.common.errors import StepError
+from steps.report import report as reporter
 from steps.report.report import report
+from tests.support.web import Said, Web
 
 VERDICT = Verdict(accuracy=0.9, worst_label="1", worst_accuracy=0.8, better=True, reason="because")
 
@@ -126,8 +128,28 @@ def test_a_webhook_in_trouble_changes_nothing(
     monkeypatch.delenv("WEBHOOK_URL", raising=False)
     if url is not None:
         monkeypatch.setenv("WEBHOOK_URL", url)
+    monkeypatch.setattr(reporter, "_BACKOFF_SECONDS", 0.01)
     report("digits", "SUCCEEDED", "")
     assert "the webhook was not told" in capsys.readouterr().out
+
+
+def test_a_webhook_is_told_again_and_its_address_is_not_printed(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporter, "_BACKOFF_SECONDS", 0.01)
+    answers = [Said(503), Said(429, headers={"Retry-After": "0"}), Said(200, "ok", kind="text/plain")]
+    with Web(lambda _: answers.pop(0)) as slack:
+        monkeypatch.setenv("WEBHOOK_URL", f"{slack.url}/services/hidden\n")
+        report("digits", "SUCCEEDED", "")
+        answers += [Said(404)]
+        report("digits", "SUCCEEDED", "")
+    monkeypatch.setenv("WEBHOOK_URL", "http://hid den/")
+    report("digits", "SUCCEEDED", "")
+    said = capsys.readouterr()
+    assert [asked.target for asked in slack.asked] == ["/services/hidden"] * 4
+    assert said.out.count("the webhook was not told") == 2
+    assert "answers with status 404" in said.out
+    assert "hid" not in said.out + said.err
 
 
 def test_without_a_run_nothing_is_recorded(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from steps.common.errors import StepError
-from steps.preprocess.scan import Found, scan
+from steps.preprocess.sources.scan import Found, scan
 
 
 def write(root: Path, *names: str) -> None:

@@ -225,7 +225,7 @@ try:
     {"write": write, "replace": replace}[sys.argv[2]]()
 except StepError as error:
     print(error)
-print(sorted(path.name for path in Path(sys.argv[1]).rglob("*") if path.is_file()))
+print(sorted(path.name for path in Path(sys.argv[1]).rglob("*") if path.is_file() and path.name != ".usage.lock"))
 """
 
 

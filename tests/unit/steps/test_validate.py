@@ -11,7 +11,7 @@ import pytest
 
 from steps.common import store
 from steps.common.errors import StepError
-from steps.common.images.dataset import Rows, write_images, write_labels
+from steps.common.images.dataset import Rows, store_images, write_split
 from steps.common.store import produce
 from steps.validate.validate import validate
 from tests.support.examples import PARAMS
@@ -39,9 +39,9 @@ def check(volumes: Path) -> Callable[..., str]:
         for name, split in splits.items():
 
             def build(folder: Path, split: Images = split) -> dict[str, Any]:
-                write_images(folder / "images.npy", [split["images"]], split["images"].shape[1:])
-                keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in split["images"]]
-                write_labels(folder, split["labels"], Rows(split["names"], keys, keys, [""] * len(keys)))
+                keys = [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in split["images"]]
+                store_images("8x8x1-test", keys, split["images"])
+                write_split(folder, split["labels"], Rows(split["names"], keys, keys, [""] * len(keys)), "8x8x1-test")
                 for file, array in split.get("arrays", {}).items():
                     np.save(folder / file, array)
                 return {}
@@ -73,13 +73,12 @@ def test_valid_splits_get_a_report(check: Callable[..., str], volumes: Path) -> 
 def test_a_wrong_shape_is_named(check: Callable[..., str]) -> None:
     message = broken(check, lambda s: None, image_size=9)
     assert "test: images have the shape (9, 9, 1); found (8, 8, 1); in " in message
-    assert "images.npy" in message
+    assert "pixels/8x8x1-test" in message
 
 
 def test_wrong_types_are_named(check: Callable[..., str]) -> None:
-    floats = {"images.npy": np.zeros((6, 8, 8, 1), np.float32), "labels.npy": np.zeros(6, np.float32)}
+    floats = {"labels.npy": np.zeros(6, np.float32)}
     message = broken(check, lambda s: s["gallery"].update(arrays=floats))
-    assert "gallery: pixels are uint8; found float32" in message
     assert "gallery: labels are int64 [N]; found float32 (6,)" in message
 
 

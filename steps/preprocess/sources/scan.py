@@ -1,6 +1,10 @@
 """Lists the images of the source `folder`, and names what is not taken: reads folders, opens no file."""
 
 import os
+import stat
+import struct
+import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,20 +14,31 @@ from steps.common.errors import StepError
 
 PARTS = ("train", "gallery", "test")
 RESERVED = "unknown"  # what the server answers for an image of no class
+STAT = struct.Struct("<qqqQ")
+# A file that was written this shortly before it was looked at may have been written again at the same time stamp
+# ("racy" in Git's words); network file systems have stamps of one second, some others of two.
+RACY_SECONDS = 3
 _NAMED = 3
 
 
 @dataclass
 class Found:
-    """The files of one part, with their labels and their names for messages."""
+    """The files of one part: their labels, their paths below the folder of the images, and what tells a changed one.
 
-    paths: list[Path] = field(default_factory=list)
+    Attributes:
+        stats: STAT for each file: its size, the times of its content and of its inode in nanoseconds, and the inode.
+        newest: The latest of these times.
+    """
+
+    root: Path
     labels: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    stats: bytearray = field(default_factory=bytearray)
+    newest: int = 0
 
     def read(self, row: int) -> bytes:
         """The bytes of a file."""
-        return self.paths[row].read_bytes()
+        return (self.root / self.names[row]).read_bytes()
 
 
 def scan(root: Path, warn: Callable[[str], None]) -> dict[str, Found]:
@@ -51,6 +66,22 @@ def scan(root: Path, warn: Callable[[str], None]) -> dict[str, Found]:
     return parts
 
 
+def now_on(volume: Path) -> int:
+    """The time in nanoseconds by the clock that stamps files on this volume, which may be another machine's."""
+    try:
+        with tempfile.TemporaryFile(dir=volume) as file:
+            file.write(b" ")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime_ns
+    except OSError:  # it cannot be written
+        return time.time_ns()
+
+
+def is_settled(changed: int, since: int) -> bool:
+    """Whether a file that last changed at a time, in nanoseconds, cannot have changed after `since` without a trace."""
+    return since - changed > RACY_SECONDS * 10**9
+
+
 def label_of(name: str) -> str:
     """The label that a folder's name stands for."""
     return unicodedata.normalize("NFC", name).strip()
@@ -68,7 +99,7 @@ def _check_parts(root: Path, warn: Callable[[str], None]) -> None:
 
 
 def _part(root: Path, name: str, warn: Callable[[str], None]) -> Found:
-    found, folders, classes = Found(), dict[Path, Path](), list[Path]()
+    found, folders, classes = Found(root), dict[Path, Path](), list[Path]()
     left_out: list[str] = []
     for path in _entries(root / name):
         if not path.exists():
@@ -81,33 +112,38 @@ def _part(root: Path, name: str, warn: Callable[[str], None]) -> Found:
             folders[real] = path
             classes.append(path)
     for path in classes:
-        files = list(_files(path, warn, left_out))
-        if not files:
+        label, above, before = label_of(path.name), f"{name}/{path.name}/", len(found.names)
+        for file, looked in _files(path, warn, left_out):
+            found.names.append(above + file)
+            found.stats += STAT.pack(looked.st_size, looked.st_mtime_ns, looked.st_ctime_ns, looked.st_ino)
+            found.newest = max(found.newest, looked.st_mtime_ns, looked.st_ctime_ns)
+        found.labels += [label] * (len(found.names) - before)
+        if len(found.names) == before:
             warn(f"class folder {path} holds no image")
-        for file in files:
-            found.paths.append(file)
-            found.labels.append(label_of(path.name))
-            found.names.append(file.relative_to(root).as_posix())
     if left_out:
         warn(f"{_some(left_out)} in {root / name} are not <label>/<image>, so they are left out")
     return found
 
 
-def _files(folder: Path, warn: Callable[[str], None], left_out: list[str]) -> Iterator[Path]:
-    """The files of a class folder, each once, by its own name before a link to it."""
+def _files(folder: Path, warn: Callable[[str], None], left_out: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """The names of the files of a class folder, each file once, by its own name before a link to it."""
     broken: list[str] = []
+    links, files = _links_and_files(folder)
     taken: set[tuple[int, int]] = set()
-    for path in sorted(_entries(folder), key=lambda path: (path.is_symlink(), path.name)):
+    above = f"{folder}/"
+    for name in (*files, *links):
         try:
-            found = path.stat()
+            found = os.stat(above + name)
         except OSError:
-            broken.append(path.name)
+            broken.append(name)
             continue
-        if path.is_dir() or (path.is_symlink() and (found.st_dev, found.st_ino) in taken):
-            left_out.append(f"{folder.name}/{path.name}")
+        is_link = links and name in links
+        if stat.S_ISDIR(found.st_mode) or (is_link and (found.st_dev, found.st_ino) in taken):
+            left_out.append(f"{folder.name}/{name}")
         else:
-            taken.add((found.st_dev, found.st_ino))
-            yield path
+            if links:
+                taken.add((found.st_dev, found.st_ino))
+            yield name, found
     if broken:
         warn(f"{_some(broken)} in {folder} are broken or unreadable, so they are left out")
 
@@ -133,18 +169,33 @@ def _check_labels(root: Path, parts: dict[str, Found]) -> None:
 
 
 def _entries(folder: Path) -> list[Path]:
+    links, files = _links_and_files(folder)
+    return [folder / name for name in sorted([*links, *files])]
+
+
+def _links_and_files(folder: Path) -> tuple[dict[str, None], list[str]]:
+    """The names of the links in a folder, and of what else is there, in order."""
+    links, others = list[str](), list[str]()
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                (links if entry.is_symlink() else others).append(entry.name)
     except FileNotFoundError:
-        return []
+        return {}, []
     except OSError as error:
         raise StepError(f"{folder} cannot be listed ({error.strerror}): let this user read it") from error
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise StepError(f"{os.fsencode(folder / name)!r} has a name that is not UTF-8: rename it") from error
-    return [folder / name for name in names]
+    for name in (*links, *others):
+        if not name.isascii():
+            _check_name(folder, name)
+    links, others = (sorted(name for name in names if not name.startswith(".")) for names in (links, others))
+    return dict.fromkeys(links), others
+
+
+def _check_name(folder: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise StepError(f"{os.fsencode(folder / name)!r} has a name that is not UTF-8: rename it") from error
 
 
 def _some(names: list[str]) -> str:

@@ -1,15 +1,13 @@
-"""The embedding network: reads `network.json` and `weights.safetensors` in a folder.
+"""The architecture of the embedding network; reads and writes no files.
 
-A copy of this file lies beside the weights, so that they can be loaded later. It imports nothing of this project.
+Every step builds it from this module of its own image, so a network that was stored by another architecture cannot be
+loaded. What is served was exported to ONNX, and needs no code.
 """
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 _POOLED = 3  # the last feature map is pooled to 3 x 3, so that any image size fits the linear layer
@@ -55,10 +53,3 @@ class Network(nn.Module):
         pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype)
         embeddings = self.layers((pixels - self.mean[:, None, None]) / self.std[:, None, None])
         return nn.functional.normalize(embeddings.float())
-
-
-def load(folder: Path) -> Network:
-    """Return the network in a folder, in evaluation mode, on the CPU."""
-    network = Network(**json.loads((folder / "network.json").read_text()))
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return network.eval()

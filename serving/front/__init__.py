@@ -1,0 +1,1 @@
+"""The door: nginx before TorchServe, its configuration, start, log and end."""

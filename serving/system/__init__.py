@@ -1,0 +1,1 @@
+"""What serving needs of the machine: processes that end together, and private folders that stay."""

@@ -1,0 +1,1 @@
+"""What is on the volumes and why, and the removal of what nothing needs any more: `make gc`."""

@@ -1,0 +1,46 @@
+"""A network that compares pixels and needs no training, beside the project's own: as a module, and as ONNX."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from safetensors.numpy import load_file
+
+_FLOOR = 1e-3  # so that a black image has a length
+
+
+class Pixels(torch.nn.Module):
+    """Scales each pixel, and gives the whole a length of one; `pixels` is their number."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(pixels))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(images.flatten(1).float() * self.scale + _FLOOR, dim=1)
+
+
+def pixels_as_onnx(folder: Path, shape: tuple[int, int, int]) -> bytes:
+    """The ONNX of a stored network of pixels, for images of this shape."""
+    scale: NDArray[np.float32] = load_file(folder / "weights.safetensors")["scale"]
+    make = onnx.helper.make_node
+    value, floor = onnx.helper.make_tensor_value_info, np.full(1, _FLOOR, np.float32)
+    nodes = [
+        make("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        make("Flatten", ["floats"], ["flat"]),
+        make("Mul", ["flat", "scale"], ["scaled"]),
+        make("Add", ["scaled", "floor"], ["raised"]),
+        make("LpNormalization", ["raised"], ["embeddings"], axis=1, p=2),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "pixels",
+        [value("images", TensorProto.UINT8, ["n", *shape])],
+        [value("embeddings", TensorProto.FLOAT, ["n", scale.size])],
+        [onnx.numpy_helper.from_array(scale, "scale"), onnx.numpy_helper.from_array(floor, "floor")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())

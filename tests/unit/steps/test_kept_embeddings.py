@@ -1,0 +1,230 @@
+"""Embeddings are kept by network and image: only new images are embedded, and what is kept changes no result."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from contract.paths import ROOT
+from steps.common import store
+from steps.common.images.dataset import read_split
+from steps.common.models import embedding
+from steps.common.models.embedding import embed_images, embed_kept, load_network
+from steps.common.volumes import model_volume
+from steps.embed.embed import embed
+from tests.support import scene
+from tests.support.examples import PARAMS
+from tests.support.pixels import Pixels
+
+_EMBED = (
+    "import sys\nfrom steps.common.models import embedding\nfrom steps.embed.embed import embed\n"
+    "from tests.support.pixels import Pixels\nembedding.Network = Pixels\n"
+    "print(embed(sys.argv[1], sys.argv[2], {'batch_size': 500}))"
+)
+
+
+class OfItsBatch(Pixels):
+    """A network whose answer to an image depends on the others that it gets at once."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(super().forward(images) + images.float().mean() * self.scale, dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _network_of_pixels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "model" not in request.fixturenames:
+        monkeypatch.setattr(embedding, "Network", Pixels)
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images in each call of the network's."""
+    counts: list[int] = []
+
+    def counted(network: Any, images: Any, batch_size: int) -> Any:
+        counts.append(len(images))
+        return embed_images(network, images, batch_size)
+
+    monkeypatch.setattr(embedding, "embed_images", counted)
+    return counts
+
+
+def network_of(scale: float = 1.0, **recipe: Any) -> str:
+    """A network without training: its id follows from the recipe, its contents from the scale."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "network.json").write_text('{"pixels": 784}')
+        scene.save_file({"scale": np.full(28 * 28, scale, np.float32)}, folder / "weights.safetensors")
+        return {}
+
+    return store.produce(
+        model_volume(), "network", "train", parameters=recipe or {"scale": scale}, inputs={}, build=build
+    ).id
+
+
+def bytes_of(embeddings: str) -> bytes:
+    return (model_volume() / "embeddings" / embeddings / "embeddings.npy").read_bytes()
+
+
+def kept() -> Path:
+    [path] = (model_volume() / "vectors").glob("*.sqlite")
+    return path
+
+
+def digits(count: int, labels: str = "0123456789") -> str:
+    return scene.split(*scene.digits(0, count, labels))
+
+
+def anew(gallery: str, network: str) -> bytes:
+    """The bytes of the embeddings where nothing is kept."""
+    for kind in ("vectors", "embeddings"):
+        shutil.rmtree(model_volume() / kind)
+    return bytes_of(embed(gallery, network, PARAMS["embed"]))
+
+
+def test_a_gallery_that_grows_embeds_what_is_new(volumes: Path, embedded: list[int]) -> None:
+    network = network_of()
+    embed(digits(20), network, PARAMS["embed"])
+    assert sum(embedded) == 200
+    embedded.clear()
+    grown = digits(21)
+    made = embed(grown, network, PARAMS["embed"])
+    assert embedded == [32, 10], "some that are known, to see that they come out the same, and the new ones"
+    assert bytes_of(made) == anew(grown, network)
+
+
+def test_bits_depend_on_neither_order_nor_batches(model: dict[str, Any]) -> None:
+    images = read_split(model["test"]).images[:300]
+    network = load_network(model_volume() / "network" / model["network"])
+    wanted = embed_images(network, images, 500)
+    order = np.random.default_rng(0).permutation(300)
+    for batch_size in (1, 7, 64, 100):
+        found = embed_images(network, images[order], batch_size)
+        assert found.tobytes() == wanted[order].tobytes()
+    assert embed_images(network, images[5:6], 500).tobytes() == wanted[5].tobytes()
+
+
+def test_equal_contents_share_and_other_contents_under_one_id_do_not(volumes: Path, embedded: list[int]) -> None:
+    gallery = digits(20)
+    first = embed(gallery, network_of(recipe=1), PARAMS["embed"])
+    embedded.clear()
+    same = embed(gallery, network_of(recipe=2), PARAMS["embed"])
+    assert embedded == [32]
+    assert (same != first, bytes_of(same) == bytes_of(first)) == (True, True)
+    shutil.rmtree(model_volume() / "network")
+    embedded.clear()
+    other = embed(gallery, network_of(-1.0, recipe=1), PARAMS["embed"])
+    assert embedded == [200], "made anew on another processor, say"
+    assert other != first
+    assert bytes_of(other) != bytes_of(first)
+
+
+@pytest.mark.parametrize("damage", ["row", "length", "file", "cut", "none of ours"])
+def test_damage_is_found(volumes: Path, damage: str) -> None:
+    network, gallery = network_of(), digits(20)
+    wanted = bytes_of(embed(gallery, network, PARAMS["embed"]))
+    path = kept()
+    with sqlite3.connect(path) as file:
+        if damage == "row":
+            file.execute("UPDATE vectors SET vector = zeroblob(length(vector)) WHERE rowid % 3 = 0")
+        if damage == "length":
+            file.execute("UPDATE vectors SET vector = substr(vector, 5) WHERE rowid % 3 = 0")
+        if damage == "none of ours":
+            file.execute("DROP TABLE vectors")
+            file.execute("CREATE TABLE vectors (other TEXT)")
+    file.close()
+    if damage == "file":
+        path.write_bytes(b"no database" * 1000)
+    if damage == "cut":
+        os.truncate(path, path.stat().st_size // 2)
+    shutil.rmtree(model_volume() / "embeddings")
+    assert bytes_of(embed(gallery, network, PARAMS["embed"])) == wanted
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_network_whose_answer_depends_on_the_batch_uses_nothing_that_is_kept(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(embedding, "Network", OfItsBatch)
+    network = network_of()
+    embed(digits(count), network, PARAMS["embed"])
+    grown = digits(count + 1)
+    assert bytes_of(embed(grown, network, PARAMS["embed"])) == anew(grown, network)
+
+
+def test_a_volume_that_takes_no_more_keeps_nothing_and_says_so(
+    volumes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, gallery = network_of(), digits(20)
+    wanted = bytes_of(embed(gallery, network, PARAMS["embed"]))
+    for kind in ("vectors", "embeddings"):
+        shutil.rmtree(model_volume() / kind)
+    connect = sqlite3.connect
+
+    def full(*words: Any, **more: Any) -> sqlite3.Connection:
+        file = connect(*words, **more)
+        file.execute("PRAGMA max_page_count = 3")
+        return file
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    assert bytes_of(embed(gallery, network, PARAMS["embed"])) == wanted
+    assert "embeddings are not kept for later runs (database or disk is full)" in capsys.readouterr().out
+    for kind in ("vectors", "embeddings"):
+        shutil.rmtree(model_volume() / kind)
+    (model_volume() / "vectors").write_text("a file")
+    assert bytes_of(embed(gallery, network, PARAMS["embed"])) == wanted
+    assert "embeddings are not kept" in capsys.readouterr().out
+
+
+def test_images_of_another_size_are_not_taken_for_one_another(volumes: Path) -> None:
+    network = model_volume() / "network" / network_of()
+    one, other = scene.digits(0, 3)[0][..., None], scene.digits(3, 3)[0][:, ::-1, :, None]
+    keys = [str(row) for row in range(len(one))]
+    embed_kept(network, one.reshape(30, 14, 56, 1), keys, 500)
+    wanted = embed_images(load_network(network), other, 500)
+    assert embed_kept(network, other, keys, 500).tobytes() == wanted.tobytes()
+
+
+@pytest.mark.slow
+def test_a_killed_run_keeps_what_it_embedded(volumes: Path, embedded: list[int]) -> None:
+    network, gallery = network_of(), digits(20)
+    code = (
+        "import os, signal\nfrom steps.common.models import embedding, kept\nembedding._KEPT_AT_ONCE = 50\n"
+        "add, write, turns = kept.Vectors.add, kept._write, []\n"
+        "def killed(file, lines):\n"
+        "    turns.append(1)\n"
+        "    write(file, (line if len(turns) < 3 or n < 20 else os.kill(os.getpid(), signal.SIGKILL)\n"
+        "                 for n, line in enumerate(lines)))\n"
+        "kept._write = killed\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code + _EMBED, gallery, network], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    wanted = embed(gallery, network, PARAMS["embed"])
+    assert embedded == [32, 100]
+    assert bytes_of(wanted) == anew(gallery, network)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_keep_both_and_agree(volumes: Path, embedded: list[int]) -> None:
+    network = network_of()
+    galleries = [digits(20), digits(30)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _EMBED, gallery, network], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for gallery in galleries
+    ]
+    made = [process.communicate()[0].splitlines()[-1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    found = [bytes_of(id) for id in made]
+    shutil.rmtree(model_volume() / "embeddings")
+    assert [bytes_of(embed(gallery, network, PARAMS["embed"])) for gallery in galleries] == found
+    assert embedded == [32, 32]
+    assert json.loads((model_volume() / "embeddings" / made[0] / "labels.json").read_text())["gallery"]
