@@ -63,11 +63,13 @@ def test_pinning_writes_the_names_of_claims_and_account(tree: Path) -> None:
     before = (tree / VOLUMES).read_text()
     kubeflow = PROJECT.kubeflow.model_copy(update={"claim_prefix": "digits-", "service_account": "digits-pipeline"})
     digits = PROJECT.model_copy(update={"kubeflow": kubeflow})
-    rollback = KUSTOMIZATIONS["deploy"]
-    assert set(pin(digits, tree)) == {tree / SERVING, tree / rollback, tree / VOLUMES}
+    rollback = "infra/torchserve/rollback/kustomization.yaml"
+    gc = "infra/gc/kustomization.yaml"
+    assert set(pin(digits, tree)) == {tree / file for file in (SERVING, rollback, gc, VOLUMES)}
     wanted = {"data-claim=digits-data-pvc", "model-claim=digits-train-model-pvc", "account=digits-pipeline"}
     wanted |= {"deploy-model-claim=digits-deploy-model-pvc"}
     assert wanted <= literals(tree / VOLUMES)
+    assert wanted - {"account=digits-pipeline"} <= literals(tree / gc)
     assert wanted - {"data-claim=digits-data-pvc"} <= literals(tree / rollback)
     assert {"claim=digits-deploy-model-pvc", "account=digits-pipeline"} <= literals(tree / SERVING)
     assert pin(digits, tree) == []

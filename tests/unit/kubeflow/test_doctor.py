@@ -98,27 +98,27 @@ def test_a_missing_or_unbound_claim_is_named(
     assert message in said["claims"]
 
 
-def test_a_claim_on_its_way_out_is_named_though_its_phase_is_bound(tmp_path: Path) -> None:
+def test_a_claim_on_its_way_out_is_named_though_its_phase_is_bound(tmp_path: Path, here: Forked) -> None:
     going = {"metadata": {"name": CLAIMS[1], "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Bound"}}
-    said = doctor(tmp_path, Kfp(), {"items": [BOUND["items"][0], going, *BOUND["items"][2:]]})
+    said = doctor(tmp_path, here, Kfp(), {"items": [BOUND["items"][0], going, *BOUND["items"][2:]]})
     assert said["claims"].startswith(f"NOT OK  claims: {CLAIMS[1]} in namespace {claims_namespace()} is being deleted")
 
 
-def test_the_claims_of_another_project_are_a_clash(tmp_path: Path) -> None:
+def test_the_claims_of_another_project_are_a_clash(tmp_path: Path, here: Forked) -> None:
     label = {"app.kubernetes.io/part-of": "letters"}
     theirs = [{"metadata": {"name": name, "labels": label}, "status": {"phase": "Bound"}} for name in THERE]
-    said = doctor(tmp_path, Kfp(), {"items": theirs})
+    said = doctor(tmp_path, here, Kfp(), {"items": theirs})
     assert "belongs to the project letters: choose other names with kubeflow.claim_prefix" in said["claims"]
     assert "serves the project letters, and this one's deploy would replace its model" in said["serving"]
     ours = [{"metadata": {"name": f"digits-{name}"}, "status": {"phase": "Bound"}} for name in CLAIMS]
-    said = doctor(tmp_path / "other", Kfp(), {"items": [*theirs, *ours]}, claim_prefix="digits-")
+    said = doctor(tmp_path / "other", here, Kfp(), {"items": [*theirs, *ours]}, claim_prefix="digits-")
     assert said["claims"].startswith("ok      claims: digits-data-pvc, digits-train-model-pvc, digits-deploy-model-pvc")
 
 
-def test_a_volume_that_an_overlay_left_in_another_namespace_is_named(tmp_path: Path) -> None:
+def test_a_volume_that_an_overlay_left_in_another_namespace_is_named(tmp_path: Path, here: Forked) -> None:
     pending = {"metadata": {"name": CLAIMS[0]}, "spec": {"volumeName": "digits-data"}, "status": {"phase": "Pending"}}
     volume = {"metadata": {"name": "digits-data"}, "spec": {"claimRef": {"namespace": "elsewhere"}}}
-    said = doctor(tmp_path, Kfp(), {"items": [pending, *BOUND["items"][1:], volume]})
+    said = doctor(tmp_path, here, Kfp(), {"items": [pending, *BOUND["items"][1:], volume]})
     assert "since its volume digits-data is reserved for namespace elsewhere: set namespace=" in said["claims"]
 
 
