@@ -24,9 +24,9 @@ from steps.common.errors import StepError
 from steps.common.images import shards
 from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.dataset import read_split
-from steps.preprocess import collect, content, download
+from steps.preprocess import collect, content
 from steps.preprocess.preprocess import preprocess
-from steps.preprocess.sources import mnist, scan
+from steps.preprocess.sources import download, mnist, scan
 from steps.preprocess.sources.sample import SAMPLE
 from tests.support.examples import PARAMS, write_images
 
