@@ -8,7 +8,7 @@ whatever fails before leaves serving untouched, and in a cluster the rollout of 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.environment import Environment
 from contract.events import Warned, emit
@@ -18,8 +18,6 @@ from steps.common import progress
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
-from steps.common.images.dataset import read_split
-from steps.common.images.mapped import MappedImages
 from steps.common.lineage import lineage
 from steps.common.models.contents import stored_contents
 from steps.common.parameters import ImageFormat, typed
@@ -31,6 +29,9 @@ from steps.deploy.release.archives import ARCHIVES, retire_archives
 from steps.deploy.release.history import deployed_in_this_run
 from steps.deploy.release.journal import Journal, opened
 from steps.deploy.release.switch import confirm, switch
+
+if TYPE_CHECKING:
+    from steps.common.images.mapped import MappedImages
 
 STEP = "deploy"
 ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved and switched to does not
@@ -166,10 +167,12 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
     return produce(deploy_volume(), ARCHIVES, STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
 
 
-def _gallery(served: dict[str, Any], index: str) -> MappedImages | None:
+def _gallery(served: dict[str, Any], index: str) -> "MappedImages | None":
     """The images of the gallery; None if no thumbnails are wanted, or if the images are gone."""
     if not served["thumbnails"]:
         return None
+    from steps.common.images.dataset import read_split
+
     try:
         embeddings = read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
         return read_split(read(model_volume(), "embeddings", embeddings).manifest["inputs"]["gallery"]).images

@@ -130,9 +130,7 @@ def run_on_mount(volumes: Path, options: str) -> subprocess.CompletedProcess[str
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
 def test_a_full_disk_stops_the_run_by_name_and_leaves_the_pointer(tmp_path: Path) -> None:
     done = run_on_mount(tmp_path / "volumes", "rw")
-    assert (
-        f"preprocess failed: no space left on the volume of {tmp_path}/volumes/data/dataset: free some" in done.stderr
-    )
+    assert re.search(r"preprocess failed: \d+ images to decode need up to .* on the volume of .*/volumes", done.stderr)
     assert done.stdout.endswith("status 1\nold\n")
     assert "Traceback" not in done.stderr + done.stdout
 

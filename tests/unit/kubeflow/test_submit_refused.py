@@ -129,6 +129,7 @@ def test_a_run_whose_pods_never_start_is_stopped_at_the_deadline(run: Run, kfp: 
 
 
 FULL = "0/1 nodes are available: 1 Insufficient cpu."
+DOCTOR = "(make doctor checks all that a run needs)"
 REFUSED = 'pods "train-1" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
 
 
@@ -153,7 +154,7 @@ def test_a_pod_that_fits_no_node_ends_the_wait_with_its_cause(
     path = cluster_with(tmp_path / "bin", pods=[{"status": {"conditions": [unschedulable]}}])
     done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01", PATH=path)
     assert done.returncode == 2
-    assert done.stderr.endswith(f"so it was stopped: Unschedulable: {FULL}\n")
+    assert done.stderr.endswith(f"so it was stopped: Unschedulable: {FULL} {DOCTOR}\n")
     assert ("no pod of train" if done_before else "no pod of the run") in done.stderr
     assert "train: pending\n" in done.stdout
     assert kfp.runs[0]["state"] == "CANCELING"
@@ -172,7 +173,7 @@ def test_a_pod_that_is_always_refused_ends_the_wait_before_the_deadline(run: Run
     done = run("submit", "--wait", "--poll", "0.1", PATH=cluster_with(tmp_path / "bin", nodes=node))
     assert done.returncode == 2
     assert done.stderr.startswith("error: no pod of train starts, though it was tried as often as")
-    assert done.stderr.endswith(f"so it was stopped: {REFUSED}\n")
+    assert done.stderr.endswith(f"so it was stopped: {REFUSED} {DOCTOR}\n")
     assert kfp.runs[0]["state"] == "CANCELING"
 
 

@@ -36,7 +36,15 @@ PRODUCTS = {
         "verdict.json",
         "report.html",
     ),  # verdicts
-    *("*.mar", "model.json", "network.onnx", "provenance.json", "MAR-INF/MANIFEST.json"),  # archives
+    *(
+        "*.mar",
+        "model.json",
+        "network.onnx",
+        "provenance.json",
+        "thumbnails.webp",
+        "thumbnails.json",
+        "MAR-INF/MANIFEST.json",
+    ),  # archives
     *("current.json", "audit.jsonl", "versions/*.json", "settled.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
     *("access.log", "error.log", "key_file.json"),  # of a running server

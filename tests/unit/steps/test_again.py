@@ -1,10 +1,10 @@
 """Steps that are done already: each says that nothing changed, and gives the same id."""
 
-import json
 from typing import Any
 
 import pytest
 
+from contract.events import Finished, parse
 from steps.embed.embed import embed
 from steps.index.index import index
 from steps.preprocess.preprocess import preprocess
@@ -18,6 +18,6 @@ def test_what_is_made_is_made_once(model: dict[str, Any], capsys: pytest.Capture
     embeddings = embed(splits["gallery"], network, PARAMS["embed"])
     found = {**splits, "network": network, "embeddings": embeddings, "index": index(embeddings, PARAMS["index"])}
     assert found == {key: value for key, value in model.items() if key != "volumes"}
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    ended = {event["step"]: event["unchanged"] for event in events if event["event"] == "finished"}
+    events = [parse(line) for line in capsys.readouterr().out.splitlines()]
+    ended = {event.step: event.unchanged for event in events if isinstance(event, Finished)}
     assert ended == dict.fromkeys(("preprocess", "train", "embed", "index"), True)
