@@ -13,6 +13,7 @@ from typing import Any, Self
 
 SCHEMA = 1
 MODEL_STORE, BACKUP = "model-store", "backup"
+THUMBNAILS = "thumbnails.webp", "thumbnails.json"  # in the archive: the gallery's pictures, and their layout
 # What the JSON of a damaged file raises.
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 

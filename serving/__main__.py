@@ -42,6 +42,11 @@ COMMANDS = (
                 help="the address of the metrics for Prometheus, or unix:PATH (default: $METRICS_ADDRESS, or "
                 "127.0.0.1:8082, or any free port if that is taken)",
             ),
+            argument(
+                "--wait",
+                action="store_true",
+                help="before the first model is deployed: wait for it, not ready; otherwise this is an error",
+            ),
         ),
         "Serve the model that deploy-model/current.json names, until Ctrl-C or SIGTERM. The server is ready once it "
         "has answered a canary prediction. When the pointer names another version, the server switches to it without "

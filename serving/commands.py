@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from contract.errors import InputError
 from contract.paths import ROOT
 from serving import client
 from serving.log import Log
-from serving.pointer import PointerError, check_archive, read_pointer
+from serving.pointer import NothingDeployedError, Pointer, PointerError, check_archive, read_pointer, wait_for_first
 
 WRONG_INPUT = InputError.exit_status
 
@@ -27,7 +28,7 @@ def start(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        arguments: `volumes`, `port`, `host`, `socket`, `log` and `metrics` of the command line.
+        arguments: `volumes`, `port`, `host`, `socket`, `log`, `metrics` and `wait` of the command line.
 
     Returns:
         0 after a signal, 1 if a process ended by itself.
@@ -42,8 +43,7 @@ def start(arguments: argparse.Namespace) -> int:
     environment = Environment()
     volumes, version = arguments.volumes or environment.volumes, environment.model_version or ""
     volume = volumes / "deploy-model"
-    pointer = read_pointer(volume, version)
-    check_archive(pointer)
+    pointer = _deployed(volume, version, arguments.wait)
     path = arguments.socket and arguments.socket.absolute()
     address = Address(path=path) if path else Address(arguments.host, arguments.port)
     metrics = arguments.metrics or environment.metrics_address
@@ -55,18 +55,23 @@ def start(arguments: argparse.Namespace) -> int:
         environment.serving_rate,
         tuple(environment.serving_origins.split()),
     )
-    server = Server(pointer.mar, pointer.name, address, where, log=log, version=pointer.version, options=options)
+    if pointer:
+        server = Server(pointer.mar, pointer.name, address, where, log=log, version=pointer.version, options=options)
+        what = f"starting {pointer.name} {pointer.version}"
+    else:
+        first = partial(_first, volume, log)
+        server = Server(address=address, metrics=where, log=log, options=options, wait_for_first=first)
+        what = "no model is deployed yet: waiting for the pipeline's first"
     # A shell starts background processes with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    log.announce(f"starting {pointer.name} {pointer.version}" + (f" (log: {log.path})" if log.path else ""))
+    log.announce(what + (f" (log: {log.path})" if log.path else ""))
     began = time.monotonic()
     try:
         with server:
             server.monitor.set_model(server.name, server.version)
-            log.announce(
-                f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version} at {server.url}"
-            )
+            took = f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version}"
+            log.announce(took if path else f"{took}, try it at {server.page}")
             by = f"--unix-socket {path} " if path else ""
             log.announce(f"  curl {by}-T digit.png {server.url}\n  metrics: {server.metrics_url}\nCtrl-C stops it")
             follower, supervisor = Follower(server, volume, log, server.monitor), Supervisor(server, log)
@@ -85,6 +90,24 @@ def start(arguments: argparse.Namespace) -> int:
         pass  # during the start, or a second time during the drain
     log.announce("stopped")
     return 0
+
+
+def _deployed(volume: Path, version: str, wait: bool) -> Pointer | None:
+    """The model to serve; None if the first one has to be waited for."""
+    try:
+        pointer = read_pointer(volume, version)
+    except NothingDeployedError:
+        if wait:
+            return None
+        raise
+    check_archive(pointer)
+    return pointer
+
+
+def _first(volume: Path, log: Log) -> Pointer:
+    pointer = wait_for_first(volume, lambda why: log.announce(f"waiting still: {why}"))
+    log.announce(f"starting {pointer.name} {pointer.version}")
+    return pointer
 
 
 def _open_log(given: Path | None, volumes: Path) -> Log:

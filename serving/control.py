@@ -10,19 +10,14 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from threading import Lock, Thread
 from typing import Any, Self
 
+from serving.front.door import NO_MODEL
 from serving.front.keys import Keys
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FRESH_SECONDS = 0.5  # an answer of the canary serves everybody who asks so soon
 
 Reply = tuple[HTTPStatus, str, bytes]
-NOT_READY = {
-    "error": {
-        "status": 503,
-        "rule": "not-ready",
-        "message": "the model is being loaded, or answers wrongly: ask again a few seconds later",
-    }
-}
+_LOADING = "the model is being loaded, or answers wrongly: ask again a few seconds later"
 
 
 class Control:
@@ -30,16 +25,19 @@ class Control:
 
     Args:
         path: The Unix socket.
-        name: The model's name.
         is_ready: Whether the canary is answered right.
         metrics: Returns all metrics.
         keys: The keys of which requests for predictions need one; None if they need none.
+
+    Attributes:
+        name: The model's name; None before the first model is deployed.
     """
 
     def __init__(
-        self, path: Path, name: str, is_ready: Callable[[], bool], metrics: Callable[[], bytes], keys: Keys | None
+        self, path: Path, is_ready: Callable[[], bool], metrics: Callable[[], bytes], keys: Keys | None
     ) -> None:
-        self._path, self._name, self._metrics, self._keys = path, name, metrics, keys
+        self.name: str | None = None
+        self._path, self._metrics, self._keys = path, metrics, keys
         self._is_ready = _Shared(is_ready)
 
     def answer(self, path: str, authorization: str) -> Reply:
@@ -57,11 +55,13 @@ class Control:
             return _json(HTTPStatus.OK if allowed else HTTPStatus.UNAUTHORIZED, {})
         if path == "/metrics":
             return HTTPStatus.OK, METRICS_TYPE, self._metrics()
-        if path not in ("/ping", f"/v1/models/{self._name}"):
+        if self.name is None:
+            return _not_ready(NO_MODEL)
+        if path not in ("/ping", f"/v1/models/{self.name}"):
             return _json(HTTPStatus.NOT_FOUND, {})
         if not self._is_ready():
-            return _json(HTTPStatus.SERVICE_UNAVAILABLE, NOT_READY)
-        return _json(HTTPStatus.OK, {"status": "Healthy"} if path == "/ping" else {"name": self._name, "ready": True})
+            return _not_ready(_LOADING)
+        return _json(HTTPStatus.OK, {"status": "Healthy"} if path == "/ping" else {"name": self.name, "ready": True})
 
     def __enter__(self) -> Self:
         control = self
@@ -116,6 +116,11 @@ class _Shared:
             if time.monotonic() - self._when > _FRESH_SECONDS:
                 self._said, self._when = self._ask(), time.monotonic()
             return self._said
+
+
+def _not_ready(message: str) -> Reply:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return _json(status, {"error": {"status": status, "rule": "not-ready", "message": message}})
 
 
 def _json(status: HTTPStatus, content: dict[str, Any]) -> Reply:

@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import InputError
 from contract.pointer import BACKUP, DAMAGE, MODEL_STORE, Record, pointer_path, record_path
 
+_WAIT_SECONDS = 0.5
 _REMEDY = "remove it and run make run, which writes it anew"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RULE = "not letters, digits, '.', '_' and '-'"
@@ -17,6 +20,10 @@ _RULE = "not letters, digits, '.', '_' and '-'"
 
 class PointerError(InputError):
     """The pointer names no model that can be served; the message says why, and what to do."""
+
+
+class NothingDeployedError(PointerError):
+    """There is no pointer yet."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ def read_pointer(volume: Path, version: str = "") -> Pointer:
         The model to serve.
 
     Raises:
-        PointerError: there is no pointer, or no record of the version, or it is damaged.
+        NothingDeployedError: there is no pointer.
+        PointerError: there is no record of the version, or the pointer is damaged.
     """
     if version and not _NAME.fullmatch(version):
         raise PointerError(f"the version is {version!r} and {_RULE}: see make versions")
@@ -50,7 +58,7 @@ def read_pointer(volume: Path, version: str = "") -> Pointer:
     except FileNotFoundError as error:
         if version:
             raise PointerError(f"no version {version} was ever deployed, {path} does not exist") from error
-        raise PointerError(f"nothing is deployed yet, {path} does not exist: run make run first") from error
+        raise NothingDeployedError(f"nothing is deployed yet, {path} does not exist: run make run first") from error
     except OSError as error:
         raise PointerError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
     except DAMAGE as error:
@@ -83,3 +91,27 @@ def check_archive(pointer: Pointer) -> None:
             f"{pointer.mar} has SHA-256 {found} where the pointer says {pointer.sha256}, so it is not what was "
             "deployed: remove it and run make run, which deploys it anew"
         )
+
+
+def wait_for_first(volume: Path, say: Callable[[str], object]) -> Pointer:
+    """Wait until the pointer names an archive that is whole: its copy may be under way.
+
+    Args:
+        volume: the deploy volume.
+        say: called with what is wrong with a pointer that is there, whenever that changes.
+
+    Returns:
+        The model to serve.
+    """
+    said = ""
+    while True:
+        try:
+            pointer = read_pointer(volume)
+            check_archive(pointer)
+        except PointerError as error:
+            if not isinstance(error, NothingDeployedError) and str(error) != said:
+                said = str(error)
+                say(said)
+        else:
+            return pointer
+        time.sleep(_WAIT_SECONDS)

@@ -14,6 +14,7 @@ from serving.front.keys import Keys
 from serving.front.options import Options
 from serving.log import Log
 from serving.monitor import Monitor
+from serving.pointer import Pointer
 from serving.torchserve.launch import TorchServeError
 from serving.torchserve.management import ManagementError
 from serving.torchserve.server import TorchServe
@@ -26,14 +27,16 @@ class Server:
     """A server that runs within a `with` block; the block is entered when the canary has been answered.
 
     Args:
-        mar: The model archive, in its model store.
-        name: The model's name, part of the URL.
+        mar: The model archive, in its model store; None to wait for the first model.
+        name: The model's name, part of the URL; empty to wait for the first model.
         address: Where clients reach it; by default any free port of the loopback address.
         metrics: Where Prometheus does; by default DEFAULT_METRICS, or any free port if that is taken.
         log: For the output of all processes.
         version: The version that the archive must have; any if not given.
         options: Of the door.
         timeout: Seconds to start, and to load a model.
+        wait_for_first: Without `mar`: called when the door is open, which says meanwhile that there is no model;
+            returns the first one.
 
     Raises:
         TorchServeError: The archive is unusable; on entering the block: the model cannot be served.
@@ -43,8 +46,8 @@ class Server:
 
     def __init__(
         self,
-        mar: Path,
-        name: str,
+        mar: Path | None = None,
+        name: str = "",
         address: Address | None = None,
         metrics: Address | None = None,
         *,
@@ -52,11 +55,14 @@ class Server:
         version: str | None = None,
         options: Options | None = None,
         timeout: float = 120.0,
+        wait_for_first: Callable[[], Pointer] | None = None,
     ) -> None:
         self.address, self._metrics = address or Address(), metrics
         self.log, self.monitor = log, Monitor(log)
         self._options, self._timeout = options or Options(), timeout
-        self._torchserve = TorchServe(mar, name, log=log, version=version, timeout=timeout)
+        self._wait_for_first = wait_for_first
+        if mar:
+            self._torchserve = self._new(mar, name, version)
         self._runs, self._is_ending = False, False
         self._retired: list[tuple[Callable[[], object], float]] = []
 
@@ -84,6 +90,11 @@ class Server:
     def url(self) -> str:
         """The address for predictions; on a Unix socket the host means nothing."""
         return f"{self._options.scheme}://{self.address.origin}/predictions/{self.name}"
+
+    @property
+    def page(self) -> str:
+        """The address of the page to try the model."""
+        return f"{self._options.scheme}://{self.address.origin}/"
 
     @property
     def metrics_url(self) -> str:
@@ -122,11 +133,17 @@ class Server:
             TorchServeError: It cannot be served; the old version still is.
         """
         if not self._runs:
-            self._start(TorchServe(mar, self.name, log=self.log, version=version, timeout=self._timeout))
+            self._start(self._new(mar, self.name, version))
             return
         self._remove_retired(wait=True)
-        old = self._torchserve.load(mar, version)
-        self._retire(lambda: self._torchserve.remove(old))
+        self._door.thumbnails.add(mar, version)
+        try:
+            old = self._torchserve.load(mar, version)
+        except TorchServeError:
+            if version != self.version:
+                self._door.thumbnails.remove(version)
+            raise
+        self._retire(lambda: self._remove(old))
 
     def workers(self) -> tuple[int, int]:
         """How many workers are READY, and how many there should be."""
@@ -151,7 +168,7 @@ class Server:
             self._runs = False
             old.__exit__()
         answers = self._runs
-        self._start(TorchServe(old.mar, old.name, log=self.log, version=old.version, timeout=self._timeout))
+        self._start(self._new(old.mar, old.name, old.version))
         if answers:
             self._retire(old.__exit__)
 
@@ -186,14 +203,19 @@ class Server:
     def __enter__(self) -> Self:
         self.address = reserve(self.address, "--port")
         with ExitStack() as stack:
-            self._door = stack.enter_context(
-                Door(self.address, self._reserve_metrics(), self.name, self.log, self._options)
-            )
+            name = None if self._wait_for_first else self.name
+            self._door = stack.enter_context(Door(self.address, self._reserve_metrics(), name, self.log, self._options))
             self.monitor.add(self._door.requests)
             control = self._door.folder / "control.sock"
             keys = Keys(self._options.keys) if self._options.keys else None
-            stack.enter_context(Control(control, self.name, self.is_ready, self.monitor.render, keys))
+            answers = stack.enter_context(Control(control, self.is_ready, self.monitor.render, keys))
             stack.callback(self._end_torchserve)
+            if self._wait_for_first:
+                first = self._wait_for_first()
+                self._torchserve = self._new(first.mar, first.name, first.version)
+                self._door.set_name(first.name)
+            answers.name = self.name
+            self._door.thumbnails.add(self.mar, self.version)
             self._start(self._torchserve)
             self._running = stack.pop_all()
         return self
@@ -208,6 +230,9 @@ class Server:
             return reserve(DEFAULT_METRICS, "--metrics")
         return reserve(Address(), "--metrics")
 
+    def _new(self, mar: Path, name: str, version: str | None) -> TorchServe:
+        return TorchServe(mar, name, log=self.log, version=version, timeout=self._timeout)
+
     def _start(self, torchserve: TorchServe) -> None:
         torchserve.__enter__()
         self._torchserve, self._runs = torchserve, True
@@ -218,6 +243,10 @@ class Server:
         if self._runs:
             self._runs = False
             self._torchserve.__exit__()
+
+    def _remove(self, version: str) -> None:
+        self._torchserve.remove(version)
+        self._door.thumbnails.remove(version)
 
     def _retire(self, end: Callable[[], object]) -> None:
         self._retired.append((end, time.monotonic()))

@@ -1,6 +1,8 @@
 """The door: an nginx process before TorchServe. Writes its configuration into a private folder, and starts it."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,12 +16,17 @@ from serving.front.access_log import AccessLog
 from serving.front.configuration import Address, fill_in, listen, quote, seconds_of, user
 from serving.front.nginx import DoorError, find_nginx
 from serving.front.options import Options
+from serving.front.thumbnails import Thumbnails
 from serving.log import Log
 from serving.system.folder import private_folder
 from serving.system.group import Group
 
 ANSWER_SECONDS = seconds_of("proxy_read_timeout")  # TorchServe has no longer for an answer
 DRAIN_SECONDS = seconds_of("worker_shutdown_timeout")
+NO_MODEL = "no model is deployed yet: run the pipeline, and ask again when it has deployed one"
+_LOADING = "the model is being loaded or replaced: send it again a few seconds later"
+_ANY_MODEL = "[^/:]+"  # as a regular expression
+PAGE = Path(__file__).with_name("page")
 _KEPT_SECONDS = seconds_of("keepalive_timeout")  # for which a connection is kept after its last request
 _CLOSING_SECONDS = 2.0  # in which clients with kept-alive connections get `Connection: close`
 _START_SECONDS = 10.0
@@ -32,17 +39,19 @@ class Door:
     Args:
         address: Where clients reach it.
         metrics: Where Prometheus does.
-        name: The model's name, part of the URLs.
+        name: The model's name, part of the URLs; None if it is not known yet.
         log: For its access log and its errors.
         options: What is off by default: keys, TLS, a rate, CORS.
 
     Attributes:
         spool: The folder of bodies that are too large to be kept in memory.
+        thumbnails: The gallery's pictures, of the versions whose answers clients may have.
     """
 
-    def __init__(self, address: Address, metrics: Address, name: str, log: Log, options: Options) -> None:
+    def __init__(self, address: Address, metrics: Address, name: str | None, log: Log, options: Options) -> None:
         self.address, self.metrics, self.log = address, metrics, log
         self._name, self._options = name, options
+        self._torchserve, self._key = "unix:inference", ""
 
     @property
     def folder(self) -> Path:
@@ -61,11 +70,14 @@ class Door:
             new.symlink_to(torchserve)
             os.replace(new, self._folder / "inference")
             return
-        self._write_configuration(address := f"127.0.0.1:{torchserve}", key)
-        self._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + _START_SECONDS
-        while self._ask("/torchserve") != (HTTPStatus.OK, address) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+        self._torchserve, self._key = f"127.0.0.1:{torchserve}", f"Bearer {key}" if key else ""
+        self._reload()
+
+    def set_name(self, name: str) -> None:
+        """Answer at the paths of this model from now on."""
+        if name != self._name:
+            self._name = name
+            self._reload()
 
     def wait(self) -> int | None:
         """Its exit status; None while it runs."""
@@ -99,7 +111,9 @@ class Door:
         with ExitStack() as stack:
             self._folder, self.spool = private_folder("door-"), private_folder("body-", large=True)
             group = stack.enter_context(Group(self._folder, self.spool))
-            self._write_configuration("unix:inference", None)
+            self.thumbnails = Thumbnails(self._folder, self.log)
+            (self._folder / "page").symlink_to(PAGE)  # nginx.conf cannot hold every path
+            self._write_configuration()
             with (self._folder / "stderr").open("wb") as stderr:
                 words = [str(nginx), "-p", str(self._folder), "-c", "nginx.conf", "-e", "stderr"]
                 self._process = group.start(words, cwd=self._folder, stdout=stderr, stderr=stderr)
@@ -112,16 +126,27 @@ class Door:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def _write_configuration(self, torchserve: str, key: str | None) -> None:
+    def _reload(self) -> None:
+        self._write_configuration()
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _START_SECONDS
+        loaded = HTTPStatus.OK, f"{self._torchserve} {self._name}"
+        while self._ask("/loaded") != loaded and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _write_configuration(self) -> None:
         values = {
             "USER": user(),
             "FOLDER": quote(str(self._folder)),
             "SPOOL": quote(str(self.spool)),
-            "NAME": self._name,
+            "NAME": self._name or "NAME",
+            "MODEL": re.escape(self._name) if self._name else _ANY_MODEL,
+            "HAS_MODEL": f"return 200 '{json.dumps({'name': self._name})}';" if self._name else "return 502;",
+            "UNAVAILABLE": _LOADING if self._name else NO_MODEL,
             "LISTEN": listen(self.address, " ssl" if self._options.tls else ""),
             "METRICS": listen(self.metrics),
-            "TORCHSERVE": torchserve,
-            "TORCHSERVE_KEY": f"Bearer {key}" if key else "",
+            "TORCHSERVE": self._torchserve,
+            "TORCHSERVE_KEY": self._key,
         }
         (self._folder / "nginx.conf").write_text(fill_in(values | self._options.lines()))
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from contract.pointer import THUMBNAILS
 from steps.common.images.mapped import MappedImages
 
-IMAGE, LAYOUT = "thumbnails.webp", "thumbnails.json"
+IMAGE, LAYOUT = THUMBNAILS
 _SIDES = (64, 48, 28, 20, 14)  # pixels, the largest that fits; a digit of 14 can still be read
 _LARGEST = 16_383  # pixels, the largest side of a WebP image
 _QUALITY = 60

@@ -114,6 +114,7 @@ def test_serving_waits_for_its_first_model(project: Project) -> None:
         status = pod["status"]
         assert isinstance(status, dict)
         assert [one["restartCount"] for one in status.get("containerStatuses", ())] == [0]
+        assert "no model is deployed yet" in kubectl("logs", pod["metadata"]["name"], "-n", project.namespace)
 
 
 def test_doctor_finds_everything_right(project: Project) -> None:

@@ -96,6 +96,7 @@ class Start:
         log: Path | None = None,
         temporary: Path | None = None,
         pipe: bool = False,
+        wait: bool = False,
         **environment: str,
     ) -> None:
         [self.port, self.metrics_port, *_] = launch.free_ports()
@@ -105,6 +106,7 @@ class Start:
         self.environment = {**os.environ, "VOLUMES": str(volumes), "TMPDIR": str(self.temporary), **environment}
         self.environment.pop("XDG_RUNTIME_DIR", None)
         words = ["start", "--port", self.port, "--log", self.log, "--metrics", f"127.0.0.1:{self.metrics_port}"]
+        words += ["--wait"] * wait
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 [*SERVING, *map(str, words)],

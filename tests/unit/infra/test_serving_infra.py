@@ -116,7 +116,7 @@ def test_probes_ask_for_readiness_and_liveness_in_time(base: Objects) -> None:
     probes = {name: container(base)[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
     for name, probe in probes.items():
         *start, timeout = probe["exec"]["command"]
-        live = ["--live"] if name == "liveness" else []
+        live = [] if name == "readiness" else ["--live"]  # a pod waits for the first model
         assert start == ["python3", "-m", "serving", "probe", *live, "--timeout"]
         assert int(timeout) < probe["timeoutSeconds"]
     # Liveness starts after the startup probe, which allows a slow start.

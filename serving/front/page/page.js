@@ -1,0 +1,261 @@
+// The page at `/`: sends a drawing or an image to the prediction path, and shows the answer. Asks no other server.
+
+const MODEL = 'model.json'; // the model's name, and where its thumbnails are
+const INK_WIDTH = 22; // of 280 pixels of paper, about as thick as the strokes of MNIST
+const PEN_STEP = 10; // pixels of one arrow key
+// MNIST fits each digit into 20 of 28 pixels, its centre of mass in the middle; here ten times as large.
+const SIDE = 280;
+const DIGIT = 200;
+
+const find = (id) => document.getElementById(id);
+const paper = find('paper');
+const ink = paper.getContext('2d', { willReadFrequently: true });
+const pen = { down: false, x: paper.width / 2, y: paper.height / 2 };
+let model = null;
+let sprite = null; // of one version: { version, image, size, columns }
+let pending = null; // the request that is not answered yet
+
+function show(view) {
+  for (const id of ['paper', 'picture', 'film']) find(id).hidden = id !== view;
+  find('shoot').hidden = view !== 'film';
+  if (view !== 'film') stopCamera();
+}
+
+function wipe() {
+  ink.fillStyle = '#fff';
+  ink.fillRect(0, 0, paper.width, paper.height);
+}
+
+function clear() {
+  pending?.abort();
+  wipe();
+  show('paper');
+  find('result').hidden = true;
+  say('Nothing was sent yet.');
+}
+
+function say(text, isError = false) {
+  find('status').textContent = text;
+  find('status').classList.toggle('error', isError);
+}
+
+function line(x, y) {
+  ink.strokeStyle = '#000';
+  ink.lineWidth = INK_WIDTH;
+  ink.lineCap = ink.lineJoin = 'round';
+  ink.beginPath();
+  ink.moveTo(pen.x, pen.y);
+  ink.lineTo(x, y);
+  ink.stroke();
+  Object.assign(pen, { x, y });
+}
+
+function at(event) {
+  const box = paper.getBoundingClientRect();
+  return [((event.clientX - box.left) * paper.width) / box.width, ((event.clientY - box.top) * paper.height) / box.height];
+}
+
+/** The box of the ink and its centre of mass, or null if there is none. */
+function inked() {
+  const { data, width, height } = ink.getImageData(0, 0, paper.width, paper.height);
+  let [left, top, right, bottom, mass, x, y] = [width, height, -1, -1, 0, 0, 0];
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const dark = 255 - data[4 * (row * width + column)];
+      if (!dark) continue;
+      [left, right, top, bottom] = [Math.min(left, column), Math.max(right, column), Math.min(top, row), Math.max(bottom, row)];
+      mass += dark;
+      x += dark * column;
+      y += dark * row;
+    }
+  }
+  return mass ? { left, top, width: right - left + 1, height: bottom - top + 1, x: x / mass, y: y / mass } : null;
+}
+
+/** The drawing, placed as MNIST places its digits: a PNG, or null if nothing is drawn. */
+function drawing() {
+  const box = inked();
+  if (!box) return null;
+  const scale = DIGIT / Math.max(box.width, box.height);
+  const small = new OffscreenCanvas(SIDE, SIDE);
+  const context = small.getContext('2d');
+  context.fillStyle = '#fff';
+  context.fillRect(0, 0, SIDE, SIDE);
+  context.imageSmoothingQuality = 'high';
+  const clip = (value, size) => Math.min(Math.max(value, 0), SIDE - size);
+  const [width, height] = [box.width * scale, box.height * scale];
+  const left = clip(SIDE / 2 - (box.x - box.left) * scale, width);
+  const top = clip(SIDE / 2 - (box.y - box.top) * scale, height);
+  context.drawImage(paper, box.left, box.top, box.width, box.height, left, top, width, height);
+  return small.convertToBlob({ type: 'image/png' });
+}
+
+async function predictDrawing() {
+  const blob = await drawing();
+  if (blob) await predict(blob, true);
+}
+
+async function predictFile(blob) {
+  const picture = find('picture');
+  URL.revokeObjectURL(picture.src);
+  picture.src = URL.createObjectURL(blob);
+  show('picture');
+  await predict(blob, find('dark').checked);
+}
+
+async function predict(blob, darkOnLight) {
+  pending?.abort();
+  const request = (pending = new AbortController());
+  say('Waiting for the answer.');
+  try {
+    await meet();
+    const headers = { 'Content-Type': blob.type || 'application/octet-stream' };
+    headers['X-Polarity'] = darkOnLight ? 'dark-on-light' : 'light-on-dark';
+    const options = { method: 'POST', body: blob, headers, signal: request.signal };
+    const response = await fetch(`predictions/${encodeURIComponent(model.name)}`, options);
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.error?.message ?? `The server answered ${response.status}.`);
+    await tell(answer);
+    say('Answered.');
+  } catch (error) {
+    if (error.name === 'AbortError') return;
+    find('result').hidden = true;
+    say(error.message, true);
+  }
+}
+
+async function meet() {
+  model ??= await (await fetch(MODEL)).json();
+  find('name').textContent = document.title = model.name;
+}
+
+async function tell(answer) {
+  find('label').textContent = answer.label;
+  find('label').classList.toggle('unknown', answer.unknown);
+  find('distance').textContent = answer.distance === null ? 'no neighbour' : answer.distance.toFixed(4);
+  find('version').textContent = answer.model.version;
+  const pictures = await thumbnails(answer.model.version);
+  find('neighbours').replaceChildren(...answer.neighbours.map((each) => neighbour(each, pictures)));
+  find('result').hidden = false;
+}
+
+function neighbour({ label, distance, index }, pictures) {
+  const item = document.createElement('li');
+  if (pictures) {
+    const { image, size, columns } = pictures;
+    const canvas = Object.assign(document.createElement('canvas'), { width: size, height: size });
+    const [x, y] = [(index % columns) * size, Math.floor(index / columns) * size];
+    canvas.getContext('2d').drawImage(image, x, y, size, size, 0, 0, size, size);
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', `Gallery image ${index}`);
+    item.append(canvas);
+  }
+  item.append(`${label} (${distance.toFixed(3)})`);
+  return item;
+}
+
+/** The gallery's small pictures of a version, or null if its archive has none. */
+async function thumbnails(version) {
+  if (sprite?.version === version) return sprite.image ? sprite : null;
+  sprite = { version, image: null };
+  try {
+    const response = await fetch(`thumbnails/${encodeURIComponent(version)}.json`);
+    if (!response.ok) return null;
+    const { size, columns } = await response.json();
+    const image = new Image();
+    image.src = `thumbnails/${encodeURIComponent(version)}.png`;
+    await image.decode();
+    sprite = { version, image, size, columns };
+    return sprite;
+  } catch {
+    return null;
+  }
+}
+
+async function startCamera() {
+  try {
+    const film = find('film');
+    film.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
+    show('film');
+    await film.play();
+  } catch (error) {
+    say(`The camera cannot be used: ${error.message ?? error}`, true);
+  }
+}
+
+function stopCamera() {
+  for (const track of find('film').srcObject?.getTracks() ?? []) track.stop();
+  find('film').srcObject = null;
+}
+
+async function shoot() {
+  const film = find('film');
+  const side = Math.min(film.videoWidth, film.videoHeight);
+  const square = new OffscreenCanvas(side, side);
+  const [x, y] = [(film.videoWidth - side) / 2, (film.videoHeight - side) / 2];
+  square.getContext('2d').drawImage(film, x, y, side, side, 0, 0, side, side);
+  await predictFile(await square.convertToBlob({ type: 'image/png' }));
+}
+
+function imageOf(transfer) {
+  return [...(transfer?.files ?? [])].find((file) => file.type.startsWith('image/'));
+}
+
+paper.addEventListener('pointerdown', (event) => {
+  paper.setPointerCapture(event.pointerId);
+  const [x, y] = at(event);
+  Object.assign(pen, { down: true, x, y });
+  line(x, y);
+});
+paper.addEventListener('pointermove', (event) => {
+  if (pen.down && event.buttons) line(...at(event));
+});
+for (const end of ['pointerup', 'pointercancel']) {
+  paper.addEventListener(end, () => {
+    pen.down = false;
+    predictDrawing();
+  });
+}
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+paper.addEventListener('keydown', (event) => {
+  if (event.key === ' ') {
+    event.preventDefault();
+    pen.down = !pen.down;
+    if (pen.down) line(pen.x, pen.y);
+    else predictDrawing();
+  } else if (ARROWS[event.key]) {
+    event.preventDefault();
+    const [right, down] = ARROWS[event.key];
+    const x = Math.min(Math.max(pen.x + right * PEN_STEP, 0), paper.width);
+    const y = Math.min(Math.max(pen.y + down * PEN_STEP, 0), paper.height);
+    if (pen.down) line(x, y);
+    else Object.assign(pen, { x, y });
+    say(`The pen is ${pen.down ? 'down' : 'up'}, at ${Math.round((100 * x) / paper.width)} % from the left and ${Math.round((100 * y) / paper.height)} % from the top.`);
+  }
+});
+find('clear').addEventListener('click', clear);
+find('camera').addEventListener('click', startCamera);
+find('shoot').addEventListener('click', shoot);
+find('file').addEventListener('change', ({ target }) => {
+  if (target.files[0]) predictFile(target.files[0]);
+  target.value = ''; // the same file can be chosen again
+});
+addEventListener('paste', (event) => {
+  const image = imageOf(event.clipboardData);
+  if (image) predictFile(image);
+  else say('There is no image to paste.', true);
+});
+addEventListener('dragover', (event) => {
+  event.preventDefault();
+  find('drop').classList.add('over');
+});
+addEventListener('dragleave', () => find('drop').classList.remove('over'));
+addEventListener('drop', (event) => {
+  event.preventDefault();
+  find('drop').classList.remove('over');
+  const image = imageOf(event.dataTransfer);
+  if (image) predictFile(image);
+  else say('That is no image file.', true);
+});
+wipe();
+meet().catch(() => {}); // asked again with the first image
