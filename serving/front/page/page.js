@@ -1,6 +1,6 @@
 // The page at `/`: sends a drawing or an image to the prediction path, and shows the answer. Asks no other server.
 
-const MODEL = 'model.json'; // the model's name, and where its thumbnails are
+const MODEL = 'model.json'; // the model's name
 const INK_WIDTH = 22; // of 280 pixels of paper, about as thick as the strokes of MNIST
 const PEN_STEP = 10; // pixels of one arrow key
 // MNIST fits each digit into 20 of 28 pixels, its centre of mass in the middle; here ten times as large.
@@ -12,8 +12,9 @@ const paper = find('paper');
 const ink = paper.getContext('2d', { willReadFrequently: true });
 const pen = { down: false, x: paper.width / 2, y: paper.height / 2 };
 let model = null;
-let sprite = null; // of one version: { version, image, size, columns }
+let sheet = null; // the gallery's pictures of one version: { version, image, side, columns }
 let pending = null; // the request that is not answered yet
+let last = null; // what was sent last: [the image, whether it is dark on a light background]
 
 function show(view) {
   for (const id of ['paper', 'picture', 'film']) find(id).hidden = id !== view;
@@ -28,6 +29,8 @@ function wipe() {
 
 function clear() {
   pending?.abort();
+  last = null;
+  find('locked').hidden = true;
   wipe();
   show('paper');
   find('result').hidden = true;
@@ -106,35 +109,55 @@ async function predictFile(blob) {
 async function predict(blob, darkOnLight) {
   pending?.abort();
   const request = (pending = new AbortController());
+  last = [blob, darkOnLight];
   say('Waiting for the answer.');
   try {
-    await meet();
+    await meet(request.signal);
     const headers = { 'Content-Type': blob.type || 'application/octet-stream' };
     headers['X-Polarity'] = darkOnLight ? 'dark-on-light' : 'light-on-dark';
-    const options = { method: 'POST', body: blob, headers, signal: request.signal };
-    const response = await fetch(`predictions/${encodeURIComponent(model.name)}`, options);
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error?.message ?? `The server answered ${response.status}.`);
-    await tell(answer);
+    const path = `predictions/${encodeURIComponent(model.name)}`;
+    const answer = await ask(path, request.signal, { method: 'POST', body: blob, headers });
+    const pictures = await thumbnails(answer.model.version, request.signal);
+    if (request.signal.aborted) return; // another image was sent meanwhile
+    tell(answer, pictures);
     say('Answered.');
   } catch (error) {
-    if (error.name === 'AbortError') return;
+    if (request.signal.aborted) return;
     find('result').hidden = true;
     say(error.message, true);
   }
 }
 
-async function meet() {
-  model ??= await (await fetch(MODEL)).json();
+/** A response of this server, with the key if one was given. */
+async function load(path, signal, { headers = {}, ...options } = {}) {
+  const key = find('key').value.trim();
+  if (key) headers.Authorization = `Bearer ${key}`;
+  try {
+    return await fetch(path, { ...options, headers, signal });
+  } catch (error) {
+    throw new Error(`The server cannot be reached: ${error.message}`);
+  }
+}
+
+/** The JSON of a response; throws the reason that the server gives. */
+async function ask(path, signal, options) {
+  const response = await load(path, signal, options);
+  find('locked').hidden = response.status !== 401;
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(`Error ${response.status}: ${answer.error?.message ?? response.statusText}`);
+  return answer;
+}
+
+async function meet(signal) {
+  model ??= await ask(MODEL, signal);
   find('name').textContent = document.title = model.name;
 }
 
-async function tell(answer) {
+function tell(answer, pictures) {
   find('label').textContent = answer.label;
   find('label').classList.toggle('unknown', answer.unknown);
   find('distance').textContent = answer.distance === null ? 'no neighbour' : answer.distance.toFixed(4);
   find('version').textContent = answer.model.version;
-  const pictures = await thumbnails(answer.model.version);
   find('neighbours').replaceChildren(...answer.neighbours.map((each) => neighbour(each, pictures)));
   find('result').hidden = false;
 }
@@ -142,10 +165,10 @@ async function tell(answer) {
 function neighbour({ label, distance, index }, pictures) {
   const item = document.createElement('li');
   if (pictures) {
-    const { image, size, columns } = pictures;
-    const canvas = Object.assign(document.createElement('canvas'), { width: size, height: size });
-    const [x, y] = [(index % columns) * size, Math.floor(index / columns) * size];
-    canvas.getContext('2d').drawImage(image, x, y, size, size, 0, 0, size, size);
+    const { image, side, columns } = pictures;
+    const canvas = Object.assign(document.createElement('canvas'), { width: side, height: side });
+    const [x, y] = [(index % columns) * side, Math.floor(index / columns) * side];
+    canvas.getContext('2d').drawImage(image, x, y, side, side, 0, 0, side, side);
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', `Gallery image ${index}`);
     item.append(canvas);
@@ -155,24 +178,25 @@ function neighbour({ label, distance, index }, pictures) {
 }
 
 /** The gallery's small pictures of a version, or null if its archive has none. */
-async function thumbnails(version) {
-  if (sprite?.version === version) return sprite.image ? sprite : null;
-  sprite = { version, image: null };
+async function thumbnails(version, signal) {
+  if (sheet?.version === version) return sheet;
+  const path = `thumbnails/${encodeURIComponent(version)}`;
   try {
-    const response = await fetch(`thumbnails/${encodeURIComponent(version)}.json`);
-    if (!response.ok) return null;
-    const { size, columns } = await response.json();
-    const image = new Image();
-    image.src = `thumbnails/${encodeURIComponent(version)}.png`;
-    await image.decode();
-    sprite = { version, image, size, columns };
-    return sprite;
+    const [layout, image] = await Promise.all([load(`${path}.json`, signal), load(`${path}.webp`, signal)]);
+    if (!layout.ok || !image.ok) return null;
+    const { side, columns } = await layout.json();
+    sheet = { version, side, columns, image: await createImageBitmap(await image.blob()) };
+    return sheet;
   } catch {
-    return null;
+    return null; // the answer is shown without them
   }
 }
 
 async function startCamera() {
+  if (!navigator.mediaDevices) {
+    say('The camera cannot be used: browsers allow it over HTTPS, or on this machine itself.', true);
+    return;
+  }
   try {
     const film = find('film');
     film.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
@@ -232,6 +256,14 @@ paper.addEventListener('keydown', (event) => {
     else Object.assign(pen, { x, y });
     say(`The pen is ${pen.down ? 'down' : 'up'}, at ${Math.round((100 * x) / paper.width)} % from the left and ${Math.round((100 * y) / paper.height)} % from the top.`);
   }
+});
+function sendAgain() {
+  if (last) predict(...last);
+}
+
+find('unlock').addEventListener('click', sendAgain);
+find('key').addEventListener('keydown', ({ key }) => {
+  if (key === 'Enter') sendAgain();
 });
 find('clear').addEventListener('click', clear);
 find('camera').addEventListener('click', startCamera);
