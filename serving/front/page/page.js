@@ -103,7 +103,27 @@ async function predictFile(blob) {
   URL.revokeObjectURL(picture.src);
   picture.src = URL.createObjectURL(blob);
   show('picture');
+  const isLight = await hasLightEdge(blob);
+  if (isLight !== null) find('dark').checked = isLight;
   await predict(blob, find('dark').checked);
+}
+
+/** Whether the edge of an image is light, so that what it shows is dark; null if this browser cannot read it. */
+async function hasLightEdge(blob) {
+  const bitmap = await createImageBitmap(blob).catch(() => null);
+  if (!bitmap) return null;
+  const side = 16;
+  const context = new OffscreenCanvas(side, side).getContext('2d');
+  context.fillStyle = '#fff';
+  context.fillRect(0, 0, side, side);
+  context.drawImage(bitmap, 0, 0, side, side);
+  const { data } = context.getImageData(0, 0, side, side);
+  const bright = [];
+  for (let place = 0; place < side * side; place++) {
+    const isEdge = [0, side - 1].includes(place % side) || [0, side - 1].includes(Math.floor(place / side));
+    if (isEdge) bright.push(data[4 * place] + data[4 * place + 1] + data[4 * place + 2]);
+  }
+  return bright.reduce((sum, value) => sum + value, 0) / bright.length > (3 * 255) / 2;
 }
 
 async function predict(blob, darkOnLight) {
@@ -257,13 +277,12 @@ paper.addEventListener('keydown', (event) => {
     say(`The pen is ${pen.down ? 'down' : 'up'}, at ${Math.round((100 * x) / paper.width)} % from the left and ${Math.round((100 * y) / paper.height)} % from the top.`);
   }
 });
-function sendAgain() {
+find('locked').addEventListener('submit', (event) => {
+  event.preventDefault();
   if (last) predict(...last);
-}
-
-find('unlock').addEventListener('click', sendAgain);
-find('key').addEventListener('keydown', ({ key }) => {
-  if (key === 'Enter') sendAgain();
+});
+find('dark').addEventListener('change', ({ target }) => {
+  if (last && !find('picture').hidden) predict(last[0], target.checked);
 });
 find('clear').addEventListener('click', clear);
 find('camera').addEventListener('click', startCamera);
