@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
+from contract.pointer import THUMBNAILS
 from serving.model.payload import Request
 from steps.deploy.archive import CODE, CONFIG, HANDLER
 
@@ -73,6 +74,15 @@ def write_model(folder: Path, version: str = VERSION) -> Path:
         (folder / name).write_text(json.dumps(content))
     for source in (*CODE, HANDLER, CONFIG):
         shutil.copy(ROOT / source, folder)
+    return folder
+
+
+def add_thumbnails(folder: Path) -> Path:
+    """Add pictures of the gallery to a model's files, as deploy does."""
+    image, layout = THUMBNAILS
+    sheet = np.vstack([np.hstack([picture(row) for _ in range(3)]) for row in range(4)])
+    (folder / image).write_bytes(png(sheet, "WEBP"))
+    (folder / layout).write_text(json.dumps({"side": SIZE, "columns": 3, "count": 12}))
     return folder
 
 

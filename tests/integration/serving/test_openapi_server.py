@@ -24,7 +24,17 @@ from schemathesis.specs.openapi.checks import (
 from contract.paths import ROOT
 from serving.log import Log
 from serving.server import Server
-from tests.support.model_archive import MAX_INSTANCES, MAX_PIXELS, NAME, archive, picture, png, write_model
+from tests.support.model_archive import (
+    MAX_INSTANCES,
+    MAX_PIXELS,
+    NAME,
+    VERSION,
+    add_thumbnails,
+    archive,
+    picture,
+    png,
+    write_model,
+)
 
 SPEC: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
 PREDICTIONS = [path for path, item in SPEC["paths"].items() if "post" in item]
@@ -74,7 +84,7 @@ EXAMPLES: list[tuple[int, str | None, dict[str, Any]]] = [
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with a short queue."""
-    folder = write_model(tmp_path_factory.mktemp("model"))
+    folder = add_thumbnails(write_model(tmp_path_factory.mktemp("model")))
     with (folder / "model-config.yaml").open("a") as config:
         config.write("jobQueueSize: 2\n")
     mar = archive(folder, tmp_path_factory.mktemp("store") / "model.mar")
@@ -82,8 +92,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running.url.partition("/predictions/")[0]
 
 
-def url(base: str, path: str, name: str = NAME) -> str:
-    return base + path.format(name=name)
+def url(base: str, path: str, name: str = NAME, version: str = VERSION) -> str:
+    return base + path.format(name=name, version=version)
 
 
 def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
@@ -94,7 +104,8 @@ def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
     def note(path: str, method: str, response: requests.Response) -> None:
         seen[path].add(str(response.status_code))
         described[path][method].validate_response(response)
-        shapes.update(shape(response.status_code, response.json()))
+        if response.headers["Content-Type"] == "application/json":
+            shapes.update(shape(response.status_code, response.json()))
 
     for path in PREDICTIONS:
         for status, rule, arguments in EXAMPLES:
@@ -109,7 +120,8 @@ def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
     for path in set(SPEC["paths"]) - set(PREDICTIONS):
         note(path, "GET", requests.get(url(base, path), timeout=30))
         note(path, "GET", requests.put(url(base, path), timeout=30))
-    note("/v1/models/{name}", "GET", requests.get(f"{base}/v1/models/another", timeout=30))
+    for path in set(SPEC["paths"]) - {*PREDICTIONS, "/ping", "/model.json"}:
+        note(path, "GET", requests.get(url(base, path, name="another", version="another"), timeout=30))
     for path in SPEC["paths"]:
         elsewhere = ELSEWHERE | ({"503"} if path not in PREDICTIONS else set())  # see test_serving_supervised.py
         assert seen[path] == set(next(iter(each_operation(path)))["responses"]) - elsewhere
@@ -130,7 +142,7 @@ def each_operation(path: str) -> Iterator[dict[str, Any]]:
 def shape(status: int, answer: dict[str, Any]) -> Iterator[str]:
     """The described alternatives that an answer is."""
     if status == 200 and "label" not in answer and "predictions" not in answer:
-        yield "fine"  # of /ping
+        yield "fine"  # of /ping, and the page's files
     elif status == 200:
         yield "predictions" if "predictions" in answer else "prediction"
         yield "unknown" if answer.get("unknown") else "known"
