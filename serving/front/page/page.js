@@ -18,7 +18,7 @@ let last = null; // what was sent last: [the image, whether it is dark on a ligh
 
 function show(view) {
   for (const id of ['paper', 'picture', 'film']) find(id).hidden = id !== view;
-  find('shoot').hidden = view !== 'film';
+  find('shoot').hidden = true;
   if (view !== 'film') stopCamera();
 }
 
@@ -221,7 +221,8 @@ async function startCamera() {
     const film = find('film');
     film.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
     show('film');
-    await film.play();
+    await film.play(); // before it plays it has no size
+    find('shoot').hidden = false;
   } catch (error) {
     say(`The camera cannot be used: ${error.message ?? error}`, true);
   }
