@@ -88,7 +88,8 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
             continue
         tree = ast.parse(file.read_bytes())
         forms[path] = _form(tree)
-        for name in _imported(tree, root, path):
+        nodes = list(ast.walk(tree))
+        for name in _imported(nodes, root, path):
             if name.partition(".")[0] in PACKAGES:
                 found = _file(root, name)
                 waiting += [found] if found and not _is_plumbing(name) else []
@@ -96,7 +97,7 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
                 waiting.append(beside)
             else:
                 names.add(name.partition(".")[0])
-        waiting += _named_files(tree, root, file)
+        waiting += _named_files(nodes, root, file)
     # Python runs the packages around a module too. What they import for others is not what this module uses.
     around = {parent / "__init__.py" for path in forms for parent in Path(path).parents}
     for init in around:
@@ -117,9 +118,9 @@ def _is_plumbing(module: str) -> bool:
     return is_listed or module.rpartition(".")[2] == _PARAMETERS
 
 
-def _imported(tree: ast.AST, root: Path, path: str) -> Iterator[str]:
+def _imported(nodes: Iterable[ast.AST], root: Path, path: str) -> Iterator[str]:
     """The modules that a module imports, by their absolute names."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -129,9 +130,9 @@ def _imported(tree: ast.AST, root: Path, path: str) -> Iterator[str]:
                 yield whole if _file(root, whole := f"{base}.{alias.name}") else base
 
 
-def _named_files(tree: ast.AST, root: Path, file: Path) -> Iterator[Path]:
+def _named_files(nodes: Iterable[ast.AST], root: Path, file: Path) -> Iterator[Path]:
     """The project's files that a module's strings name: from the project's folder, or beside the module."""
-    for node in ast.walk(tree):
+    for node in nodes:
         text = node.value if isinstance(node, ast.Constant) else None
         if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATH or not text.isprintable():
             continue
@@ -199,11 +200,13 @@ def _version(name: str) -> str | None:
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        # Its name is another. To look into the lists of files is ten times faster than `packages_distributions`.
-        lists = ((package, package.read_text("RECORD") or "") for package in metadata.distributions())
-        holders = (package for package, files in lists if f"\n{name}/__init__.py," in f"\n{files}")
+        # Its name is another. To look into the lists of files is ten times faster than `packages_distributions`; first
+        # into those that are named likewise, such as faiss-cpu's.
+        lists = [path for folder in sys.path for path in Path(folder).glob("*.dist-info/RECORD")]
+        lists.sort(key=lambda path: name not in path.parent.name)
+        holders = (path for path in lists if f"\n{name}/__init__.py,".encode() in b"\n" + path.read_bytes())
         holder = next(holders, None)
         if holder is None:
             return None
-        version = holder.version
+        version = metadata.Distribution.at(holder.parent).version
     return version.partition("+")[0]

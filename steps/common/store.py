@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from contract.events import Waiting, emit
 from steps.common.code import deciding_code
@@ -25,6 +23,9 @@ from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
 from steps.common.files import sync, volume_trouble, writing
 from steps.common.usage import shared, stamp
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 MANIFEST = "manifest.json"
 # 2: `code` and `libraries` say what decided the artefact; manifests without a format have one `step_digest` instead.
@@ -225,6 +226,8 @@ def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
     Yields:
         Whether the file system has locks.
     """
+    from filelock import FileLock  # imported late, with its asyncio: only who builds needs it
+
     path = shelf / f".{id}"
     lock = FileLock(path, fallback_to_soft=False)
     locked = _take(lock, f"another run is making {shelf.name} {id}")
@@ -235,8 +238,10 @@ def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
         lock.release()
 
 
-def _take(lock: FileLock, message: str) -> bool:
+def _take(lock: "FileLock", message: str) -> bool:
     """Take a lock, and say so if that means to wait; False where the file system has no locks."""
+    from filelock import Timeout
+
     try:
         try:
             lock.acquire(blocking=False)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from steps.common import progress
-from steps.common.images.dataset import read_split
 from steps.common.parameters import typed
 from steps.common.store import artefact_id, produce
 from steps.common.volumes import model_volume
@@ -39,6 +38,7 @@ def train(train_split: str, validation_split: str, parameters: Train) -> str:
     def build(folder: Path) -> dict[str, Any]:
         import torch
 
+        from steps.common.images.dataset import read_split
         from steps.train.fit import Job, launch
         from steps.train.machine import described
 

@@ -8,11 +8,10 @@ from typing import Any
 from contract.events import Warned, emit
 from steps.common import progress
 from steps.common.errors import StepError
-from steps.common.images.dataset import read_split
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import produce
 from steps.common.volumes import data_volume
-from steps.validate import changes, rules
+from steps.validate import changes
 from steps.validate.parameters import Validate
 
 STEP = "validate"
@@ -49,6 +48,9 @@ def validate(
     """
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.common.images.dataset import read_split
+        from steps.validate import rules
+
         data = {name: read_split(id) for name, id in splits.items()}
         broken = [
             *rules.check_shapes(data, images.image_size, images.channels),
