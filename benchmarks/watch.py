@@ -24,12 +24,16 @@ _LOG = re.compile(r"^log +(\S.*)$", re.MULTILINE)
 
 @dataclass
 class StepTimes:
-    """Of one step, in seconds since the run began: its process, and its work, as it says itself. Peak in bytes."""
+    """Of one step, in seconds since the run began: its process, and its work, as it says itself.
+
+    Its processor's seconds; and its peak in bytes: resident memory, with the pages of files and of libraries.
+    """
 
     spawned: float = 0.0
     begun: float = 0.0
     ended: float = 0.0
     gone: float = 0.0
+    cpu: float = 0.0
     peak: int = 0
 
 
@@ -98,7 +102,8 @@ def run(volumes: Path, params: Path, every: float = 0.05) -> Watched:
     seen.steps = {name: step for name, step in times.items() if step.ended}
     in_order = sorted(processes.values(), key=lambda one: one.spawned)
     for step, one in zip(seen.steps.values(), in_order, strict=False):
-        step.spawned, step.gone, step.peak = one.spawned, max(one.seen, step.ended), one.peak
+        step.spawned, step.gone = one.spawned, max(one.seen, step.ended)
+        step.cpu, step.peak = one.cpu, one.peak
     seen.last = output.rstrip().splitlines()[-1]
     if log := _LOG.search(output):
         seen.log = Path(log[1])
@@ -107,10 +112,11 @@ def run(volumes: Path, params: Path, every: float = 0.05) -> Watched:
 
 @dataclass
 class _Process:
-    """The process of a step: when it was spawned and when it was seen last, and the most bytes, with those below it."""
+    """The process of a step: when it was spawned and seen last, its processor's seconds, most bytes with children."""
 
     spawned: float
     seen: float = 0.0
+    cpu: float = 0.0
     peak: int = 0
 
 
@@ -124,6 +130,8 @@ def _look(runner: int, processes: dict[int, _Process], began: float) -> None:
             highest = max(highest, _highest(child.pid))
             if child.name().startswith("python") and _EXECUTOR in child.cmdline():
                 step = processes.setdefault(child.pid, _Process(child.create_time() - born))
+                used = child.cpu_times()
+                step.cpu = used.user + used.system
     if step:
         step.seen = time.perf_counter() - began
         step.peak = max(step.peak, total, highest)

@@ -1,7 +1,7 @@
 """Finds near copies among images by their thumbnails, and joins what belongs together into groups; reads no files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 _NEIGHBOURS = 10  # looked at for each image; a larger crowd of copies is joined through one another
 _COMPARED_ALL_UP_TO = 20_000**2  # pairs; more cost minutes, so that cells of a space are searched
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
+_ROUNDING = 1.01  # of squared distances in float32
 _CELLS_LOOKED_AT = 8
+_Nearest = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 
 def near_copies(
@@ -31,25 +33,31 @@ def near_copies(
     if limit <= 0 or count < 2 or not len(rows):
         return []
     thumbnails = _one_channel_if_grey(thumbnails)
-    found = _neighbours(thumbnails, rows, min(_NEIGHBOURS + 1, count))
-    left, right = np.repeat(rows, found.shape[1]), found.ravel()
-    keep = (right >= 0) & (left != right)
-    left, right = left[keep], right[keep]
-    pairs = np.unique(np.minimum(left, right) * count + np.maximum(left, right))
-    close = [
-        piece[_differences(thumbnails, piece // count, piece % count) <= limit]
-        for piece in (pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
-    ]
-    return [(int(pair) // count, int(pair) % count) for piece in close for pair in piece]
+    # A sum of differences is not below the root of the sum of their squares, which is what the search gives.
+    furthest = (limit * thumbnails.shape[1]) ** 2 * _ROUNDING
+    close = [np.empty(0, np.int64)]
+    for some, distances, numbers in _neighbours(thumbnails, rows, min(_NEIGHBOURS + 1, count)):
+        left, right = np.repeat(some, numbers.shape[1]), numbers.ravel()
+        keep = (right >= 0) & (left != right) & (distances.ravel() <= furthest)
+        left, right = left[keep], right[keep]
+        pairs = np.unique(np.minimum(left, right) * count + np.maximum(left, right))
+        for piece in (pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)):
+            close.append(piece[_differences(thumbnails, piece // count, piece % count) <= limit])
+    return [(pair // count, pair % count) for pair in np.unique(np.concatenate(close)).tolist()]
 
 
-def _neighbours(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
-    """The nearest vectors of these rows: numbers int64 [M, wanted], -1 for none. Floats are made a chunk at a time."""
+def _neighbours(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int) -> Iterator[_Nearest]:
+    """The nearest vectors of these rows, some rows at a time, so that memory is for vectors and not for floats.
+
+    Yields:
+        Rows int64 [M], squared distances float32 [M, wanted], and numbers int64 [M, wanted], -1 for none.
+    """
     import faiss
 
     count, size = vectors.shape
     if len(rows) * count <= _COMPARED_ALL_UP_TO:
-        return _nearest_of_all(vectors, rows, wanted)
+        yield rows, *_nearest_of_all(vectors, rows, wanted)
+        return
     cells = int(4 * count**0.5)
     kind = faiss.ScalarQuantizer.QT_8bit_direct  # a byte a pixel, as they are
     quantizer = faiss.IndexFlatL2(size)
@@ -58,11 +66,14 @@ def _neighbours(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int
     index.nprobe = _CELLS_LOOKED_AT
     for start in range(0, count, _CHUNK):
         index.add(vectors[start : start + _CHUNK].astype(np.float32))
-    parts = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
-    return np.concatenate([index.search(vectors[part].astype(np.float32), wanted)[1] for part in parts])
+    for start in range(0, len(rows), _CHUNK):
+        some = rows[start : start + _CHUNK]
+        yield some, *index.search(vectors[some].astype(np.float32), wanted)
 
 
-def _nearest_of_all(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+def _nearest_of_all(
+    vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     import faiss
 
     queries = vectors[rows].astype(np.float32)
@@ -75,7 +86,7 @@ def _nearest_of_all(vectors: NDArray[np.uint8], rows: NDArray[np.int64], wanted:
         numbers = np.concatenate([numbers, found + start], axis=1)
         best = np.argsort(distances, axis=1, kind="stable")[:, :wanted]
         distances, numbers = np.take_along_axis(distances, best, 1), np.take_along_axis(numbers, best, 1)
-    return numbers
+    return distances, numbers
 
 
 def _differences(

@@ -8,6 +8,9 @@ drawn before stays, whatever is there now: no image that was once in `train` or 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = "train", "validation", "test", "left out"
 
@@ -63,13 +66,14 @@ def draw(
         return drawn
     classes = {image.label for image in images if image.group in with_new}
     looked_at = with_new | {image.group for image in images if image.label in classes}
-    groups: dict[str, dict[str, Image]] = {}
-    for image in images:
-        if image.group in looked_at:
-            groups.setdefault(image.group, {}).setdefault(image.key, image)
+    # Sorted, since a dictionary a group would be most of the memory where each image is a group.
+    by_group = sorted((image for image in images if image.group in looked_at), key=attrgetter("group"))
     new: dict[str, list[_Group]] = {}
     held: dict[str, dict[str, int]] = {}
-    for name, members in groups.items():
+    for name, together in groupby(by_group, key=attrgetter("group")):
+        members: dict[str, Image] = {}
+        for image in together:
+            members.setdefault(image.key, image)
         known = {key: before[key] for key in members if key in before}
         label = members[min(members)].label
         if known:
@@ -78,12 +82,12 @@ def draw(
                 counts = held.setdefault(label, {})
                 counts[split] = counts.get(split, 0) + 1
         elif name in before_groups:
-            drawn |= dict.fromkeys(members, Drawn(before_groups[name], _WITH_GROUP))
+            drawn |= dict.fromkeys(members, _drawn(before_groups[name], _WITH_GROUP))
         else:
             new.setdefault(label, []).append(_Group(tuple(members), position(min(members), seed)))
     for label, of_class in new.items():
         for group, split, why in _first_draw(of_class, test, validation, held.get(label, {})):
-            drawn |= {key: Drawn(split, why) for key in group.keys}
+            drawn |= dict.fromkeys(group.keys, _drawn(split, why))
     return drawn
 
 
@@ -91,6 +95,9 @@ def position(key: str, seed: int) -> float:
     """The place of a key on the line from 0 to 1, by BLAKE2b keyed with the seed."""
     found = hashlib.blake2b(key.encode(), digest_size=8, key=str(seed).encode()).digest()
     return int.from_bytes(found, "big") / 2**64
+
+
+_drawn = cache(Drawn)  # one of each
 
 
 @dataclass(frozen=True, slots=True)
