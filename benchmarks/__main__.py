@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, index, runs, scale, serving, training, unknown, verdicts
+from benchmarks import images, index, pixels, runs, scale, serving, training, unknown, verdicts
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
@@ -31,7 +31,8 @@ PARTS: dict[str, Callable[[list[int]], Iterator[str]]] = {
     "large": lambda _: scale.large_images(),
     "classes": lambda _: scale.many_classes(),
 }
-NAMES = (*BENCHMARKS, "unchanged", "scale")
+MARKDOWN = {"pixels": pixels.measure, "unchanged": scale.unchanged}
+NAMES = (*BENCHMARKS, *MARKDOWN, "scale")
 
 
 def main() -> int:
@@ -50,7 +51,7 @@ def main() -> int:
             continue
         if name not in BENCHMARKS:
             parts = [PARTS[part](sorted(options.sizes)) for part in options.parts] if name == "scale" else []
-            for line in itertools.chain(*parts or [scale.unchanged()]):
+            for line in itertools.chain(*parts) if name == "scale" else MARKDOWN[name]():
                 print(line, flush=True)
             continue
         table = Table("measured", "value", title=name, title_justify="left", box=None)
