@@ -105,7 +105,9 @@ def _release(journal: Journal, record: Record, archive: Artefact, judged: Artefa
         record = shadowed(_described(record, archive, judged), journal.status.confirmed)
         switch(journal, record, Event.DEPLOYED, judged.facts["reason"])
         changed = True
-    retire_archives(mar, keep)
+    now_current = journal.status.current
+    before = now_current and now_current.shadow and journal.status.records.get(now_current.shadow["before"])
+    retire_archives(mar, keep, before.mar if before else None)
     changed = changed or deployed_in_this_run(journal.status.history, record.version)
     progress.finished(STEP, made=mar.name, unchanged=in_store and not changed, version=archive.id, mar=str(mar))
     return archive.id

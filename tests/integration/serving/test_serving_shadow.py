@@ -101,12 +101,13 @@ def test_a_version_past_a_limit_is_refused_with_the_figures(
     assert words in line["reason"]
 
 
-def test_clients_do_not_wait_for_a_slow_version(volumes: Volumes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [EQUAL, SLOW])
+def test_clients_do_not_wait_for_the_copies(volumes: Volumes, tmp_path: Path, version: str) -> None:
     with Start(volumes.root, tmp_path) as server:
         server.until_ready()
         with clients(server) as before:
             time.sleep(4)
-        volumes.point(SLOW, shadow={**LIMITS, "seconds": 6})
+        volumes.point(version, shadow={**LIMITS, "seconds": 8})
         server.until(lambda: "gets copies" in server.output())
         with clients(server) as during:
             time.sleep(4)

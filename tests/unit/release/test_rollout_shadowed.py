@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from steps.deploy.parameters import Shadow
+from steps.deploy.release.archives import retire_archives
 from steps.deploy.release.cluster import service
 from steps.deploy.release.journal import opened, read_status
 from steps.deploy.release.rollback import rollback
@@ -79,5 +80,8 @@ def test_a_rollback_is_not_shadowed(deploy_volume: Path) -> None:
     assert pointed().shadow == {**LIMITS, "before": "v1"}
     serve("v3", shadow=LIMITS)
     assert pointed().shadow == {**LIMITS, "before": "v1"}, "v2 does not answer yet"
+    store = deploy_volume / "model-store"
+    retire_archives(store / "digits_v3.mar", 1, "digits_v1.mar")
+    assert sorted(path.stem for path in store.glob("*.mar")) == ["digits_v1", "digits_v3"], "v1 answers until then"
     rollback("v2")
     assert (pointed().version, pointed().shadow) == ("v2", None)
