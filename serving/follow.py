@@ -73,11 +73,13 @@ class Follower:
                 began, old = time.monotonic(), self._server.version
                 self._server.switch(pointer.mar, pointer.version)
                 self._tell_switched(old, f"in {time.monotonic() - began:.1f} s")
-        except Exception:
+        except Exception as error:
             self._failed = (pointer, time.monotonic())
             self._monitor.count_switch(succeeded=False)
             if self._trial:
                 self._end_trial(keep=False)
+            if pointer.shadow:
+                self._monitor.fail_shadow(pointer.version, str(error))
             raise
 
     def _begin_trial(self, pointer: Pointer) -> None:

@@ -63,6 +63,10 @@ class Monitor:
         """Say that a version is being shadowed."""
         self.shadow = {"version": version, "state": "shadowed", "reason": ""}
 
+    def fail_shadow(self, version: str, error: str) -> None:
+        """Say that a version cannot be shadowed, and why."""
+        self.shadow = {"version": version, "state": "failed", "reason": error.partition("\n")[0]}
+
     def stop_shadow(self) -> None:
         """Say that the shadowing ended without a verdict."""
         self.shadow = None

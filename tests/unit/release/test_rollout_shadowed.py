@@ -50,15 +50,24 @@ def test_deploy_waits_for_the_pods_and_notes_the_figures(cluster: Cluster, pods:
     assert log() == [("deployed", "v1"), ("deployed", "v2")]
 
 
-def test_a_version_that_a_pod_refuses_is_taken_back_with_the_figures(cluster: Cluster, pods: Service) -> None:
-    pods.shadows = [SHADOWED, {"version": "v2", "state": "refused", "reason": "equal labels 12.00%"}]
+@pytest.mark.parametrize(
+    ("state", "reason", "words"),
+    [
+        ("refused", "equal labels 12.00%", "a pod refuses it: equal labels 12.00%"),
+        ("failed", "no memory", "a pod cannot load it: no memory"),
+    ],
+)
+def test_a_version_that_a_pod_refuses_is_taken_back_with_the_figures(
+    cluster: Cluster, pods: Service, state: str, reason: str, words: str
+) -> None:
+    pods.shadows = [SHADOWED, {"version": "v2", "state": state, "reason": reason}]
     with Server(pods) as before:
         os.environ["SERVING_URL"] = before.url
-        with pytest.raises(SwitchError, match="v1 is served as before: a pod refuses it: equal labels 12.00%"):
+        with pytest.raises(SwitchError, match=f"v1 is served as before: {words}"):
             serve("v2", shadow=LIMITS)
     assert (cluster.stamp, pointed().version) == ("v1", "v1")
     assert log()[-1] == ("undone", "v1")
-    assert "equal labels 12.00%" in read_status().history[-1].reason
+    assert reason in read_status().history[-1].reason
 
 
 def test_pods_that_shadow_without_end_are_not_waited_for(

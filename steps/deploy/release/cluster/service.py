@@ -17,6 +17,7 @@ from steps.common.errors import StepError
 ASK_SECONDS = 120.0  # during which pods of the version before may answer, since endpoints are updated late
 PAUSE_SECONDS = 1.0
 SHADOW_MARGIN_SECONDS = 120.0  # for pods that started late, and for copies on their way
+_PODS = {"refused": "refuses it", "failed": "cannot load it"}
 _QUIET = 10  # answers in a row of pods that shadow nothing
 _REQUEST_SECONDS = 30
 _MISSED = 1e-4  # the probability that a pod is never asked
@@ -70,8 +71,8 @@ def until_shadowed(url: str, pointer: Pointer) -> str:
             found = answer.get("shadow") or {}
         except OSError:
             found = {"state": "shadowed"}
-        if found.get("version") == pointer.version and found.get("state") == "refused":
-            raise StepError(f"a pod refuses it: {found.get('reason')}")
+        if found.get("version") == pointer.version and found.get("state") in ("refused", "failed"):
+            raise StepError(f"a pod {_PODS[found['state']]}: {found.get('reason')}")
         if found.get("version") == pointer.version and found.get("state") == "passed":
             said = str(found.get("reason"))
         quiet = 0 if found.get("state") == "shadowed" else quiet + 1
