@@ -14,11 +14,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from contract.errors import ProjectError
 from contract.journal import Entry, Event, State, append
 from contract.pointer import Pointer, Record, as_file, lock_path, pointer_path, record_path
 
 
-class BusyError(Exception):
+class BusyError(ProjectError):
     """A run is changing what is served: ask again a second later."""
 
 
