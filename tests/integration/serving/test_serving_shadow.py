@@ -174,5 +174,5 @@ def test_a_pinned_server_shadows_too_and_leaves_the_volume_alone(volumes: Volume
             found = state(server)
             assert found["version"] == version
             assert "equal labels" in found["reason"]
-            server.until(lambda by=by: server.serves(by))  # type: ignore[misc]
+            server.until(lambda by=by: server.predict()[1]["model"]["version"] == by)  # type: ignore[misc]
     assert {path: path.read_bytes() for path in volumes.volume.rglob("*") if path.is_file()} == before
