@@ -6,6 +6,7 @@ The file is the one that was there before it had states, so that nothing has to 
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -130,6 +131,24 @@ class Entry:
 def journal_path(volume: Path) -> Path:
     """The journal's file on the deploy volume."""
     return volume / "audit.jsonl"
+
+
+def append(volume: Path, entry: Entry) -> None:
+    """Write an entry to disk, on a new line if a crash tore the last one; the caller holds the volume's lock.
+
+    Args:
+        volume: The deploy volume.
+        entry: The entry.
+    """
+    data = entry.line()
+    handle = os.open(journal_path(volume), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        os.write(handle, b"\n" + data if torn else data)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_journal(volume: Path) -> list[Entry]:

@@ -23,6 +23,11 @@ def pointer_path(volume: Path) -> Path:
     return volume / "current.json"
 
 
+def lock_path(volume: Path) -> Path:
+    """The file that whoever changes what is served holds a lock on (flock)."""
+    return volume / ".lock"
+
+
 def record_path(volume: Path, version: str) -> Path:
     """The file of a version's record on the deploy volume."""
     return volume / "versions" / f"{version}.json"
@@ -61,6 +66,7 @@ class Record:
     dataset: str | None = None
     verdict: str | None = None
     prediction: Mapping[str, Any] | None = None
+    shadow: Mapping[str, Any] | None = None  # limits and the version before, until the version was shadowed
 
     @classmethod
     def parsed(cls, content: Mapping[str, Any], needs: Iterable[str] = ()) -> Self:

@@ -149,12 +149,13 @@ def deploy(
     reason: str,
     data: dict,  # type: ignore[type-arg]
     deploy: dict,  # type: ignore[type-arg]
+    serving: dict,  # type: ignore[type-arg]
     work: str,
 ) -> str:
     """Archive the model, prove it, and point serving at it."""
     from steps.common.settled import remember
     from steps.deploy.deploy import deploy as step
 
-    version = step(network, index, verdict, name=name, images=data, parameters=deploy)
+    version = step(network, index, verdict, name=name, images=data, parameters=deploy, serving=serving)
     remember(work, f"UNCHANGED {version}: {reason}", {"verdict": verdict, "network": network, "index": index})
     return version

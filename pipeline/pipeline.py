@@ -63,6 +63,7 @@ def build_pipeline(
         gate: dict,  # type: ignore[type-arg]
         analyse: dict,  # type: ignore[type-arg]
         deploy: dict,  # type: ignore[type-arg]
+        serving: dict,  # type: ignore[type-arg]
     ) -> None:
         with around():
             dataset = step.preprocess(
@@ -117,6 +118,7 @@ def build_pipeline(
                         reason=analysis.outputs["reason"],
                         data=data,
                         deploy=deploy,
+                        serving=serving,
                         work=splits["work"],
                     )
 

@@ -12,7 +12,7 @@ from pipeline.kubernetes_names import Labels, Name, Namespace
 from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
 from steps.deploy.gc.parameters import Gc
-from steps.deploy.parameters import Deploy
+from steps.deploy.parameters import Deploy, Serving
 from steps.embed.parameters import Embed
 from steps.index.parameters import Index
 from steps.preprocess.parameters import Data
@@ -90,7 +90,7 @@ class Project(_Section):
 
 
 class Params(_Section):
-    """`params.yaml`: how the model is made, a section for each step, in the classes that the steps read; and `gc`."""
+    """`params.yaml`: a section for each step, in the classes that the steps read; and `serving` and `gc`."""
 
     data: Data
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -100,6 +100,7 @@ class Params(_Section):
     gate: Gate
     analyse: Analyse
     deploy: Deploy
+    serving: Serving = Serving()
     gc: Gc = Gc()
 
     @model_validator(mode="after")

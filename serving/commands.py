@@ -15,7 +15,15 @@ from contract.errors import InputError
 from contract.paths import ROOT
 from serving import client
 from serving.log import Log
-from serving.pointer import NothingDeployedError, Pointer, PointerError, check_archive, read_pointer, wait_for_first
+from serving.pointer import (
+    NothingDeployedError,
+    Pointer,
+    PointerError,
+    check_archive,
+    read_pointer,
+    served_first,
+    wait_for_first,
+)
 
 WRONG_INPUT = InputError.exit_status
 
@@ -56,8 +64,9 @@ def start(arguments: argparse.Namespace) -> int:
         tuple(environment.serving_origins.split()),
     )
     if pointer:
-        server = Server(pointer.mar, pointer.name, address, where, log=log, version=pointer.version, options=options)
-        what = f"starting {pointer.name} {pointer.version}"
+        served = _served_first(volume, pointer, log)
+        server = Server(served.mar, served.name, address, where, log=log, version=served.version, options=options)
+        what = f"starting {served.name} {served.version}"
     else:
         first = partial(_first, volume, log)
         server = Server(address=address, metrics=where, log=log, options=options, wait_for_first=first)
@@ -74,12 +83,12 @@ def start(arguments: argparse.Namespace) -> int:
             log.announce(took if path else f"{took}, try it at {server.page}")
             by = f"--unix-socket {path} " if path else ""
             log.announce(f"  curl {by}-T digit.png {server.url}\n  metrics: {server.metrics_url}\nCtrl-C stops it")
-            follower, supervisor = Follower(server, volume, log, server.monitor), Supervisor(server, log)
+            follower, supervisor = Follower(server, volume, log, server.monitor, version), Supervisor(server, log)
             try:
                 while (ended := server.wait(POLL_SECONDS)) is None:
                     server.tend()
                     supervisor.poll()
-                    if not version:
+                    if not version or version != server.version:  # a pod follows no pointer, but may be shadowed
                         follower.poll()
             except KeyboardInterrupt:
                 server.drain()
@@ -108,6 +117,15 @@ def _first(volume: Path, log: Log) -> Pointer:
     pointer = wait_for_first(volume, lambda why: log.announce(f"waiting still: {why}"))
     log.announce(f"starting {pointer.name} {pointer.version}")
     return pointer
+
+
+def _served_first(volume: Path, pointer: Pointer, log: Log) -> Pointer:
+    """What a start serves: the version before, if the pointer's is to be shadowed yet."""
+    try:
+        return served_first(volume, pointer)
+    except PointerError as error:
+        log.announce(f"{pointer.version} answers without being shadowed: {error}")
+        return pointer
 
 
 def _open_log(given: Path | None, volumes: Path) -> Log:

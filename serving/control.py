@@ -28,16 +28,22 @@ class Control:
         is_ready: Whether the canary is answered right.
         metrics: Returns all metrics.
         keys: The keys of which requests for predictions need one; None if they need none.
+        shadow: What is known of the version that is shadowed, or was last; None if none was.
 
     Attributes:
         name: The model's name; None before the first model is deployed.
     """
 
     def __init__(
-        self, path: Path, is_ready: Callable[[], bool], metrics: Callable[[], bytes], keys: Keys | None
+        self,
+        path: Path,
+        is_ready: Callable[[], bool],
+        metrics: Callable[[], bytes],
+        keys: Keys | None,
+        shadow: Callable[[], dict[str, str] | None],
     ) -> None:
         self.name: str | None = None
-        self._path, self._metrics, self._keys = path, metrics, keys
+        self._path, self._metrics, self._keys, self._shadow = path, metrics, keys, shadow
         self._is_ready = _Shared(is_ready)
 
     def answer(self, path: str, authorization: str) -> Reply:
@@ -61,7 +67,9 @@ class Control:
             return _json(HTTPStatus.NOT_FOUND, {})
         if not self._is_ready():
             return _not_ready(_LOADING)
-        return _json(HTTPStatus.OK, {"status": "Healthy"} if path == "/ping" else {"name": self.name, "ready": True})
+        shadow = {"shadow": found} if (found := self._shadow()) else {}
+        state = {"name": self.name, "ready": True} | shadow
+        return _json(HTTPStatus.OK, {"status": "Healthy"} if path == "/ping" else state)
 
     def __enter__(self) -> Self:
         control = self

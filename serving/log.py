@@ -45,11 +45,13 @@ class Log:
     Attributes:
         path: The file; None for standard output.
         dropped: How many lines could not be written.
+        on_requests: Called with the lines of workers, in a thread of this log.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.dropped = 0
+        self.on_requests: Callable[[bytes], None] | None = None
         self._out, self._err = _Output(1), _Output(2)
         self._printed: deque[str] = deque(maxlen=200)
         self._lock = Lock()
@@ -162,6 +164,8 @@ class Log:
         while not ended.is_set():
             lines, end, rest = (rest + os.read(handle, _PIPE_BYTES)).rpartition(b"\n")
             self.write((lines + end).lstrip(b"\n"))
+            if take := self.on_requests:
+                take(lines)
             ended.wait(_BULK_SECONDS)
         os.close(handle)
 

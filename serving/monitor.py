@@ -3,7 +3,7 @@
 Reads the files that the workers write, see serving/model/telemetry.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -14,7 +14,11 @@ from serving.log import Log
 
 
 class Monitor:
-    """All metrics of a server."""
+    """All metrics of a server.
+
+    Attributes:
+        shadow: The version that is shadowed, or was last; with `state` and `reason`.
+    """
 
     def __init__(self, log: Log) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -31,6 +35,15 @@ class Monitor:
         )
         for result in ("switched", "failed"):
             self._switches.labels(result)
+        self._shadowed = Counter(
+            "serving_shadowed", "Versions that were shadowed, by the verdict", ["result"], registry=self._registry
+        )
+        for result in ("passed", "refused"):
+            self._shadowed.labels(result)
+        self._figures = Gauge(
+            "serving_shadow_figure", "Figures of the last shadowing", ["version", "figure"], registry=self._registry
+        )
+        self.shadow: dict[str, str] | None = None
         lost = Gauge("serving_output_lines_dropped", "Lines of the log that could not be written", registry=None)
         lost.set_function(lambda: log.dropped)
         self._registry.register(lost)
@@ -45,6 +58,34 @@ class Monitor:
     def count_switch(self, succeeded: bool) -> None:
         """Count a switch to another version."""
         self._switches.labels("switched" if succeeded else "failed").inc()
+
+    def start_shadow(self, version: str) -> None:
+        """Say that a version is being shadowed."""
+        self.shadow = {"version": version, "state": "shadowed", "reason": ""}
+
+    def fail_shadow(self, version: str, error: str) -> None:
+        """Say that a version cannot be shadowed, and why."""
+        self.shadow = {"version": version, "state": "failed", "reason": error.partition("\n")[0]}
+
+    def stop_shadow(self) -> None:
+        """Say that the shadowing ended without a verdict."""
+        self.shadow = None
+
+    def judge_shadow(self, version: str, passed: bool, reason: str, figures: Mapping[str, float]) -> None:
+        """Count a verdict on a version that was shadowed.
+
+        Args:
+            version: The version.
+            passed: Whether it may answer.
+            reason: Why, in words.
+            figures: What was judged, by name.
+        """
+        result = "passed" if passed else "refused"
+        self.shadow = {"version": version, "state": result, "reason": reason}
+        self._shadowed.labels(result).inc()
+        self._figures.clear()
+        for name, value in figures.items():
+            self._figures.labels(version, name).set(value)
 
     def count_repair(self, action: str, succeeded: bool) -> None:
         """Count a repair: `reload` of the version, or `restart` of TorchServe."""

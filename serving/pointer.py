@@ -5,9 +5,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from contract.errors import InputError
 from contract.pointer import BACKUP, DAMAGE, MODEL_STORE, Record, pointer_path, record_path
@@ -28,12 +29,16 @@ class NothingDeployedError(PointerError):
 
 @dataclass(frozen=True)
 class Pointer:
-    """The model to serve: its name, which is in its URL, its version, and its archive."""
+    """The model to serve: its name, which is in its URL, its version, and its archive.
+
+    `shadow` is what `serving.shadow` in params.yaml says, if the version is to be shadowed before it answers.
+    """
 
     name: str
     version: str
     mar: Path
     sha256: str
+    shadow: Mapping[str, Any] | None = None
 
 
 def read_pointer(volume: Path, version: str = "") -> Pointer:
@@ -69,7 +74,29 @@ def read_pointer(volume: Path, version: str = "") -> Pointer:
     places = [volume / folder / record.mar for folder in (MODEL_STORE, BACKUP)]
     # os.path.exists also says no where this user must not look; check_archive then says why.
     mar = next((place for place in places if os.path.exists(place)), places[0])
-    return Pointer(record.name, record.version, mar, record.sha256)
+    return Pointer(record.name, record.version, mar, record.sha256, record.shadow)
+
+
+def served_first(volume: Path, pointer: Pointer) -> Pointer:
+    """The version that a start serves: the one before, if the pointer's is to be shadowed yet.
+
+    Args:
+        volume: the deploy volume.
+        pointer: what the pointer names.
+
+    Returns:
+        The version to start with.
+
+    Raises:
+        PointerError: the version before is to be served, and cannot be.
+    """
+    if not pointer.shadow:
+        return pointer
+    before = read_pointer(volume, str(pointer.shadow.get("before")))
+    check_archive(before)
+    if (before.name, before.mar.parent) != (pointer.name, pointer.mar.parent):
+        raise PointerError(f"{before.mar} is in another folder than {pointer.mar}, or of another name")
+    return before
 
 
 def check_archive(pointer: Pointer) -> None:

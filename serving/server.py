@@ -135,13 +135,25 @@ class Server:
         if not self._runs:
             self._start(self._new(mar, self.name, version))
             return
+        self.load(mar, version)
+        self.promote()
+
+    def load(self, mar: Path, version: str) -> None:
+        """Load another version beside the one that answers; arguments and errors are those of `switch`."""
+        if not self._runs:
+            raise TorchServeError("TorchServe does not run")
         self._remove_retired(wait=True)
+        self._torchserve.load(mar, version)
+        self._loaded = mar, version
+
+    def promote(self) -> None:
+        """Let the version that was loaded last answer; TorchServeError if that fails."""
+        mar, version = self._loaded
         self._door.thumbnails.add(mar, version)
         try:
-            old = self._torchserve.load(mar, version)
+            old = self._torchserve.promote()
         except TorchServeError:
-            if version != self.version:
-                self._door.thumbnails.remove(version)
+            self._door.thumbnails.remove(version)
             raise
         self._retire(lambda: self._remove(old))
 
@@ -208,7 +220,8 @@ class Server:
             self.monitor.add(self._door.requests)
             control = self._door.folder / "control.sock"
             keys = Keys(self._options.keys) if self._options.keys else None
-            answers = stack.enter_context(Control(control, self.is_ready, self.monitor.render, keys))
+            monitor = self.monitor
+            answers = stack.enter_context(Control(control, self.is_ready, monitor.render, keys, lambda: monitor.shadow))
             stack.callback(self._end_torchserve)
             if self._wait_for_first:
                 first = self._wait_for_first()

@@ -24,6 +24,8 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _FACTS = re.compile(rb'"status":(\d+),"rule":"([a-z-]*)","bytes":\d+,"seconds":([\d.]+),')
 _ERRORS_AT_ONCE = 10
 
+Take = Callable[[bytes], None]  # takes whole lines
+
 
 class AccessLog(Collector):
     """Follows nginx's files within a `with` block, and counts requests by status and rule.
@@ -43,6 +45,22 @@ class AccessLog(Collector):
         self._seconds = 0.0
         self._last = float("-inf")
         self._ended = Event()
+        self._reopen = reopen
+        self._watched: tuple[_Tail, Take, Take] | None = None
+
+    def watch(self, copies: Path, take_live: Take, take_copies: Take) -> None:
+        """Pass on lines from now on, in the thread of this log.
+
+        Args:
+            copies: The log of copies.
+            take_live: Called with lines of the access log.
+            take_copies: Called with lines of the log of copies.
+        """
+        self._watched = (_Tail(copies, self._reopen), take_live, take_copies)
+
+    def unwatch(self) -> None:
+        """Pass on no more lines."""
+        self._watched = None
 
     def __enter__(self) -> Self:
         self._thread = Thread(target=self._follow, daemon=True)
@@ -82,7 +100,11 @@ class AccessLog(Collector):
 
     def _read(self) -> None:
         with suppress(OSError):
-            self._count_and_copy(self._access.read())
+            self._count_and_copy(lines := self._access.read())
+            if watched := self._watched:
+                tail, take_live, take_copies = watched
+                take_live(lines)
+                take_copies(tail.read())
             errors = self._errors.read().decode(errors="replace").splitlines()
             for line in errors[:_ERRORS_AT_ONCE]:
                 self._log.write_line(line, "ERROR", "nginx")

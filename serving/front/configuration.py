@@ -103,16 +103,17 @@ def listen(address: Address, more: str = "") -> str:
     return " ".join(f"listen {host}:{address.port} backlog=1024{more};" for host in hosts)
 
 
-def fill_in(values: dict[str, str]) -> str:
+def fill_in(values: dict[str, str], template: Path = TEMPLATE) -> str:
     """nginx.conf with the words between @ signs replaced.
 
     Args:
         values: Each word's replacement; a word without one is left out.
+        template: Another file than nginx.conf.
 
     Returns:
         The configuration.
     """
-    return re.sub(r"@([A-Z_]+)@", lambda found: values.get(found[1], ""), TEMPLATE.read_text())
+    return re.sub(r"@([A-Z_]+)@", lambda found: values.get(found[1], ""), template.read_text())
 
 
 def user() -> str:

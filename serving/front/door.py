@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from serving.connection import send_local
-from serving.front.access_log import AccessLog
+from serving.front.access_log import AccessLog, Take
 from serving.front.configuration import Address, fill_in, listen, quote, seconds_of, user
+from serving.front.mirror import FLAG, LOG, Mirror
 from serving.front.nginx import DoorError, find_nginx
 from serving.front.options import Options
 from serving.front.thumbnails import Thumbnails
@@ -29,6 +30,7 @@ _ANY_MODEL = "[^/:]+"  # as a regular expression
 PAGE = Path(__file__).with_name("page")
 _KEPT_SECONDS = seconds_of("keepalive_timeout")  # for which a connection is kept after its last request
 _CLOSING_SECONDS = 2.0  # in which clients with kept-alive connections get `Connection: close`
+_TAKING_OVER_SECONDS = 1.0  # in which nginx's old process has stopped to listen; its new one waits 0.1 s before that
 _START_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
@@ -52,6 +54,7 @@ class Door:
         self.address, self.metrics, self.log = address, metrics, log
         self._name, self._options = name, options
         self._torchserve, self._key = "unix:inference", ""
+        self._mirror: Mirror | None = None
 
     @property
     def folder(self) -> Path:
@@ -78,6 +81,43 @@ class Door:
         if name != self._name:
             self._name = name
             self._reload()
+
+    def start_mirror(self, mirror: Mirror, take_live: Take, take_copies: Take) -> None:
+        """Send copies of requests to another version from now on; clients do not wait for them.
+
+        Args:
+            mirror: The version, and the share of the requests.
+            take_live: Called with lines of the access log, as they are written.
+            take_copies: Called with lines of the log of copies.
+
+        Raises:
+            DoorError: nginx does not take the configuration.
+        """
+        (self._folder / LOG).write_bytes(b"")
+        self._mirror = mirror
+        self._reload_politely()
+        if not self._is_loaded():
+            self.end_mirror()
+            raise DoorError("nginx does not take a configuration with a mirror: does it have the module?")
+        self.requests.watch(self._folder / LOG, take_live, take_copies)
+        (self._folder / FLAG).touch()
+
+    def pause_mirror(self) -> None:
+        """Send no more copies; those on their way are still answered."""
+        (self._folder / FLAG).unlink(missing_ok=True)
+
+    def is_mirror_idle(self) -> bool:
+        """Whether no copy is being answered."""
+        return self._ask("/copies")[0] in (HTTPStatus.OK, None)
+
+    def end_mirror(self) -> None:
+        """Take the mirror out of the configuration; what its log still lacks is lost."""
+        self.pause_mirror()
+        self.requests.unwatch()
+        if self._mirror:
+            self._mirror = None
+            self._reload_politely()
+        (self._folder / LOG).unlink(missing_ok=True)
 
     def wait(self) -> int | None:
         """Its exit status; None while it runs."""
@@ -126,18 +166,11 @@ class Door:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def _reload(self) -> None:
-        self._write_configuration()
-        self._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + _START_SECONDS
-        loaded = HTTPStatus.OK, f"{self._torchserve} {self._name}"
-        while self._ask("/loaded") != loaded and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-
     def _write_configuration(self) -> None:
+        folder = quote(str(self._folder))
         values = {
             "USER": user(),
-            "FOLDER": quote(str(self._folder)),
+            "FOLDER": folder,
             "SPOOL": quote(str(self.spool)),
             "NAME": self._name or "NAME",
             "MODEL": re.escape(self._name) if self._name else _ANY_MODEL,
@@ -148,7 +181,32 @@ class Door:
             "TORCHSERVE": self._torchserve,
             "TORCHSERVE_KEY": self._key,
         }
-        (self._folder / "nginx.conf").write_text(fill_in(values | self._options.lines()))
+        more = self._mirror.lines(self._name or "", self._torchserve, folder) if self._mirror else {}
+        (self._folder / "nginx.conf").write_text(fill_in(values | self._options.lines() | more))
+
+    def _reload(self) -> None:
+        """Let nginx read its configuration again; what is on its way is answered by the old one."""
+        self._write_configuration()
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._is_loaded() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _is_loaded(self) -> bool:
+        wanted = f"{self._torchserve} {self._name}" + (f" {self._mirror}" if self._mirror else "")
+        return self._ask("/loaded") == (HTTPStatus.OK, wanted)
+
+    def _reload_politely(self) -> None:
+        """As `_reload`, but first close kept-alive connections with their next answer: nginx would cut them."""
+        closing = self._folder / "closing"
+        closing.touch()
+        try:
+            if self.requests.seconds_since_last() < _KEPT_SECONDS:
+                time.sleep(_CLOSING_SECONDS)
+            self._reload()
+            time.sleep(_TAKING_OVER_SECONDS)
+        finally:
+            closing.unlink(missing_ok=True)
 
     def _until_listening(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

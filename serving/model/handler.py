@@ -52,13 +52,20 @@ class Handler:
             context.set_response_status(status.value, status.phrase, number)
             context.set_response_content_type(number, "application/json")
         ids = [(context.get_request_id(i), each.get("x-request-id", "")[:_ID_LENGTH]) for i, each in enumerate(headers)]
-        self.telemetry.record(answers, ids, time.perf_counter() - began, ["x-probe" in each for each in headers])
+        self.telemetry.record(answers, ids, time.perf_counter() - began, [_kind(each) for each in headers])
         return [answer.json for answer in answers]
 
 
 def _headers(properties: Mapping[str, Any]) -> dict[str, str]:
     """The HTTP headers, names in lower case. TorchServe mixes them with one mapping for each field of the item."""
     return {name.lower(): value for name, value in properties.items() if isinstance(value, str)}
+
+
+def _kind(headers: Mapping[str, str]) -> str:
+    """Whose request it is; clients cannot send these headers through the door, but for `x-probe`."""
+    if "x-probe" in headers:
+        return str(telemetry.PROBE)
+    return str(telemetry.SHADOW) if "x-shadow" in headers else ""
 
 
 def request(item: Mapping[str, bytes], headers: Mapping[str, str]) -> Any:

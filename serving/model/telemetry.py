@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 _PIPE_BUF = 4096
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+# Kinds of requests that are not clients': health checks, and copies for a version that is shadowed.
+PROBE, SHADOW = "probe", "shadow"
 _DISTANCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
 
@@ -56,7 +58,7 @@ class Telemetry:
         self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK) if pipe and Path(pipe).is_fifo() else None
 
     def record(
-        self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float, probes: Sequence[bool]
+        self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float, kinds: Sequence[str]
     ) -> None:
         """Count and log one batch.
 
@@ -64,14 +66,18 @@ class Telemetry:
             answers: The predictor's answers.
             ids: TorchServe's request id and the client's own, for each answer.
             seconds: The time that the whole batch took.
-            probes: Whether each request was a health check; these are only counted, as probes.
+            kinds: Of each request: PROBE, which is only counted as such; SHADOW, which is only logged; or none.
         """
-        if any(probes):
-            self._probes.inc(sum(probes))
-            kept = [number for number, probe in enumerate(probes) if not probe]
-            answers, ids = [answers[number] for number in kept], [ids[number] for number in kept]
-            if not kept:
-                return
+        if probes := sum(kind == PROBE for kind in kinds):
+            self._probes.inc(probes)
+        self._count([answer for answer, kind in zip(answers, kinds, strict=True) if not kind], seconds)
+        logged = [number for number, kind in enumerate(kinds) if kind != PROBE]
+        if self._pipe is not None and logged:
+            self._log(self._pipe, [answers[number] for number in logged], [ids[number] for number in logged], seconds)
+
+    def _count(self, answers: Sequence[Any], seconds: float) -> None:
+        if not answers:
+            return
         self._sizes.observe(len(answers))
         predictions = [each for answer in answers for each in answer.predictions]
         _count(self._requests, [answer.status for answer in answers])
@@ -82,8 +88,6 @@ class Telemetry:
         for _, distance in predictions:
             if distance is not None:
                 self._distances.observe(distance)
-        if self._pipe is not None:
-            self._log(self._pipe, answers, ids, seconds)
 
     def _log(self, pipe: int, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -118,18 +118,15 @@ class TorchServe:
         """How many workers are READY, and how many there should be; `ManagementError` if TorchServe does not say."""
         return self._management.workers(self.version)
 
-    def load(self, mar: Path, version: str) -> str:
-        """Load another version beside this one, check its golden predictions, and let it answer from then on.
+    def load(self, mar: Path, version: str) -> None:
+        """Load another version beside this one, and check its golden predictions.
 
         Args:
             mar: Another archive of the same model store.
             version: The version that it must have.
 
-        Returns:
-            The version before, which is still loaded: to be removed once nothing waits in it.
-
         Raises:
-            TorchServeError: It cannot be served; the old version still answers.
+            TorchServeError: It cannot be served.
         """
         golden, old = _read(mar, version), self._golden
         if golden.version == old.version:
@@ -137,13 +134,29 @@ class TorchServe:
         try:
             self._load(mar, golden)
             golden.check(f"{self._path()}/{golden.version}", self.ask)
-            self._management.make_default(golden.version)
         except Exception as error:
-            with suppress(ManagementError):
-                self._management.make_default(old.version)
-                self._management.remove(golden.version)
+            self.remove(golden.version)
             room = f"; is there room in {self.folder}?" if "Failed to save model" in str(error) else ""
             raise TorchServeError(f"{mar} cannot be served, {old.version} still is: {error}{room}") from error
+        self._loaded = (golden, mar)
+
+    def promote(self) -> str:
+        """Let the version that was loaded last answer from now on.
+
+        Returns:
+            The version before, which is still loaded: to be removed once nothing waits in it.
+
+        Raises:
+            TorchServeError: TorchServe refuses; the old version still answers.
+        """
+        (golden, mar), old = self._loaded, self._golden
+        try:
+            self._management.make_default(golden.version)
+        except ManagementError as error:
+            with suppress(ManagementError):
+                self._management.make_default(old.version)
+            self.remove(golden.version)
+            raise TorchServeError(f"{mar} cannot be served, {old.version} still is: {error}") from error
         self._golden, self.mar = golden, mar
         return old.version
 

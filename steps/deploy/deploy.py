@@ -23,12 +23,12 @@ from steps.common.models.contents import stored_contents
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
-from steps.deploy.parameters import Deploy
+from steps.deploy.parameters import Deploy, Serving
 from steps.deploy.release.actor import now
 from steps.deploy.release.archives import ARCHIVES, retire_archives
 from steps.deploy.release.history import deployed_in_this_run
 from steps.deploy.release.journal import Journal, opened
-from steps.deploy.release.switch import confirm, switch
+from steps.deploy.release.switch import confirm, shadowed, switch
 
 if TYPE_CHECKING:
     from steps.common.images.mapped import MappedImages
@@ -38,7 +38,16 @@ ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved 
 
 
 @typed
-def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFormat, parameters: Deploy) -> str:
+def deploy(
+    network: str,
+    index: str,
+    verdict: str,
+    *,
+    name: str,
+    images: ImageFormat,
+    parameters: Deploy,
+    serving: Serving = Serving(),  # noqa: B008 - it is frozen
+) -> str:
     """Deploy a model that the verdict found better; SwitchError if the pods do not come to serve it.
 
     Args:
@@ -48,6 +57,7 @@ def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFo
         name: the model's name, which is in its URL.
         images: the form of the images that the network takes.
         parameters: the section `deploy` of `params.yaml`.
+        serving: the section `serving`; it reaches the server in the pointer, and is part of no id.
 
     Returns:
         The version, which is current then.
@@ -71,6 +81,7 @@ def deploy(network: str, index: str, verdict: str, *, name: str, images: ImageFo
             network=network,
             index=index,
             image=Environment().serving_image,
+            shadow=serving.shadow.model_dump() if serving.shadow.seconds else None,
         )
         with opened(without_locks=parameters.without_locks) as journal:
             return _release(journal, record, archive, judged, parameters.keep)
@@ -91,9 +102,12 @@ def _release(journal: Journal, record: Record, archive: Artefact, judged: Artefa
     if current and _is_current(record, current):
         changed = confirm(journal)
     else:
-        switch(journal, _described(record, archive, judged), Event.DEPLOYED, judged.facts["reason"])
+        record = shadowed(_described(record, archive, judged), journal.status.confirmed)
+        switch(journal, record, Event.DEPLOYED, judged.facts["reason"])
         changed = True
-    retire_archives(mar, keep)
+    now_current = journal.status.current
+    before = now_current and now_current.shadow and journal.status.records.get(now_current.shadow["before"])
+    retire_archives(mar, keep, before.mar if before else None)
     changed = changed or deployed_in_this_run(journal.status.history, record.version)
     progress.finished(STEP, made=mar.name, unchanged=in_store and not changed, version=archive.id, mar=str(mar))
     return archive.id

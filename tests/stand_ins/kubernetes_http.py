@@ -19,6 +19,7 @@ class Service:
         self.cluster, self.answers, self._turn = cluster, answers, count()
         self.late: list[str] = []  # versions of deleted pods, which still answer first
         self.by: list[str | None] = []  # the version that answered each request
+        self.shadows: list[Json] = []  # what pods say of the version that they shadow, the next first
 
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Json | None]:
         """TorchServe's answer to one image; status 0 if no pod is ready."""
@@ -26,6 +27,9 @@ class Service:
             ready = [pod.version for pod in self.cluster.pods if pod.ready]
         if not ready:
             return 0, None
+        if (method, urlsplit(url).path) == ("GET", "/v1/models/digits"):
+            shadow = self.shadows.pop(0) if self.shadows else None
+            return 200, {"name": "digits", "ready": True} | ({"shadow": shadow} if shadow else {})
         if method not in ("PUT", "POST") or urlsplit(url).path != "/predictions/digits":
             return 404, {"code": 404, "type": "ModelNotFoundException", "message": f"Model not found: {url}"}
         version = self.late.pop(0) if self.late else ready[next(self._turn) % len(ready)]

@@ -11,6 +11,8 @@ COUNTERS_AND_GAUGES = {
     "serving_model_info": {"name", "version"},
     "serving_switches_total": {"result"},
     "serving_repairs_total": {"action", "result"},
+    "serving_shadowed_total": {"result"},
+    "serving_shadow_figure": {"version", "figure"},
     "serving_output_lines_dropped": set(),
     "serving_http_requests_total": {"status"},
     "serving_http_refusals_total": {"rule"},

@@ -65,8 +65,8 @@ class Volumes:
         sha256 = hashlib.sha256(mar.read_bytes()).hexdigest() if mar.exists() else "0" * 64
         return {"name": NAME, "version": version, "mar": mar.name, "sha256": sha256}
 
-    def point(self, version: str) -> None:
-        self.write_pointer(json.dumps(self.entry(version)))
+    def point(self, version: str, **more: Any) -> None:
+        self.write_pointer(json.dumps(self.entry(version) | more))
 
     def write_pointer(self, text: str) -> None:
         new = self.volume / "new.json"

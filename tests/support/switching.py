@@ -16,7 +16,7 @@ from steps.common.pointer import read_pointer
 from steps.deploy.release.actor import now
 from steps.deploy.release.archives import retire_archives
 from steps.deploy.release.journal import opened, read_status
-from steps.deploy.release.switch import confirm, switch
+from steps.deploy.release.switch import confirm, shadowed, switch
 
 DIGITS = [f"image {number}".encode() for number in range(4)]
 
@@ -41,7 +41,9 @@ def kubeconfig(path: Path, url: str, token: str = "right") -> Path:
     return path
 
 
-def serve(version: str, image: str | None = "serving:new", wrong: bool = False) -> bool:
+def serve(
+    version: str, image: str | None = "serving:new", wrong: bool = False, shadow: dict[str, Any] | None = None
+) -> bool:
     """Switch to this version as deploy would; whether anything changed."""
     mar = Path(os.environ["VOLUMES"], f"deploy-model/model-store/digits_{version}.mar")
     with opened() as journal:
@@ -58,8 +60,9 @@ def serve(version: str, image: str | None = "serving:new", wrong: bool = False) 
             index="i",
             image=image,
             deployed_at=now(),
+            shadow=shadow,
         )
-        switch(journal, record, Event.DEPLOYED, "it is good")
+        switch(journal, shadowed(record, journal.status.confirmed), Event.DEPLOYED, "it is good")
         return True
 
 

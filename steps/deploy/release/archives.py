@@ -60,16 +60,19 @@ def restore_archive(found: Path, record: Record) -> Path:
     return mar
 
 
-def retire_archives(current: Path, keep: int) -> None:
+def retire_archives(current: Path, keep: int, before: str | None = None) -> None:
     """Move all but the newest archives to `backup/`.
 
     Args:
         current: the archive that stays, whatever its age.
         keep: how many stay, with the current one.
+        before: the name of one that stays besides, since it answers until the current one was shadowed.
     """
     archives = sorted(current.parent.glob("*.mar"), key=lambda path: path.stat().st_mtime, reverse=True)
     older = [path for path in archives if path != current]
     backup = deploy_volume() / BACKUP
     for path in older[keep - 1 :]:
+        if path.name == before:
+            continue
         backup.mkdir(exist_ok=True)
         path.rename(backup / path.name)

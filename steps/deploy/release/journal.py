@@ -1,11 +1,10 @@
 """The journal of the deploy volume: read, appended to under the volume's lock, and settled with its files."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from contract.journal import Entry, State, journal_path, read_journal
+from contract.journal import Entry, State, append, journal_path, read_journal
 from steps.common.errors import StepError
 from steps.common.files import sync, writing
 from steps.common.pointer import read_pointer_file
@@ -29,17 +28,9 @@ class Journal:
 
     def append(self, entry: Entry) -> Entry:
         """Write an entry to disk, on a new line if a crash tore the last one; StepError if it cannot be written."""
-        path, data = journal_path(deploy_volume()), entry.line()
-        with writing(path.parent):
-            handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                size = os.fstat(handle).st_size
-                torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-                os.write(handle, b"\n" + data if torn else data)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            sync(path.parent)
+        with writing(deploy_volume()):
+            append(deploy_volume(), entry)
+            sync(deploy_volume())
         self.status = after(self.status, entry)
         return entry
 

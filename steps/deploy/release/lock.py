@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from contract.events import Waiting, Warned, emit
+from contract.pointer import lock_path
 from steps.common.errors import StepError
 from steps.common.files import writing
 from steps.common.volumes import deploy_volume
@@ -32,7 +33,7 @@ def exclusive(*, without_locks: bool = True) -> Iterator[None]:
 
     folder = deploy_volume()
     with writing(folder):
-        lock = FileLock(folder / ".lock", mode=0o644, fallback_to_soft=False)
+        lock = FileLock(lock_path(folder), mode=0o644, fallback_to_soft=False)
         try:
             try:
                 lock.acquire(blocking=False)

@@ -4,6 +4,7 @@ An archive in `backup/` comes back into the model store.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from contract.journal import Event
 from contract.pointer import MODEL_STORE
@@ -42,7 +43,7 @@ def rollback(version: str | None = None) -> str:
             restore_archive(find_archive(current), current)
             changed = confirm(journal)
             return f"{wanted} is served already" + ("; its pods were brought to it" if changed else "")
-        record = records[wanted]
+        record = replace(records[wanted], shadow=None)  # a rollback is urgent
         found, kept = find_archive(record), len(list((deploy_volume() / MODEL_STORE).glob("*.mar")))
         mar = restore_archive(found, record)
         was = current.version if current else "nothing"

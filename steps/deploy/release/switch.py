@@ -24,12 +24,13 @@ The current version, its pointer, the records and the notes on versions rolled b
 `status.py`.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from contract.environment import Environment
 from contract.events import Waiting, emit
 from contract.journal import Event, State, Template
-from contract.pointer import MODEL_STORE, Record
+from contract.pointer import MODEL_STORE, Pointer, Record
 from steps.common.errors import StepError
 from steps.common.volumes import deploy_volume
 from steps.deploy.release.history import failure_in_this_run
@@ -99,6 +100,23 @@ def confirm(journal: Journal) -> bool:
     return _bring_pods(journal, deployment, _template_before(journal, deployment))
 
 
+def shadowed(record: Record, confirmed: Pointer | None) -> Record:
+    """The record of a version, which says of which version before it gets copies of requests.
+
+    Args:
+        record: the version, with the limits if it is to be shadowed.
+        confirmed: what is served now.
+
+    Returns:
+        The record; without limits if there is nothing to compare with.
+    """
+    if not record.shadow or not confirmed or confirmed.name != record.name:
+        return replace(record, shadow=None)
+    # What is to be shadowed itself does not answer yet.
+    before = (confirmed.shadow or {}).get("before", confirmed.version)
+    return replace(record, shadow=None if before == record.version else {**record.shadow, "before": before})
+
+
 def _template_before(journal: Journal, deployment: "Rollout | None") -> Template | None:
     """What the Deployment said before the first switch that is not finished; what it says now if there is none."""
     if deployment is None:
@@ -108,7 +126,7 @@ def _template_before(journal: Journal, deployment: "Rollout | None") -> Template
 
 
 def _bring_pods(journal: Journal, deployment: "Rollout | None", template: Template | None) -> bool:
-    current, changed = journal.status.current, False
+    current, changed, said = journal.status.current, False, ""
     if deployment and template and current:
         try:
             golden = deployment.golden(deploy_volume() / MODEL_STORE / current.mar)
@@ -118,12 +136,24 @@ def _bring_pods(journal: Journal, deployment: "Rollout | None", template: Templa
         if not journal.status.finished:
             journal.tell(State.ROLLED, current.version)
         try:
+            said = deployment.until_shadowed(current) if current.shadow else ""
             deployment.ask(current.name, golden, pods)
         except Exception as error:
             _undo(journal, deployment, template, error)
     if not journal.status.finished:
         journal.tell(State.CONFIRMED, journal.status.version)
+    if deployment and current and current.shadow:
+        _end_shadow(journal, current, said)
     return changed
+
+
+def _end_shadow(journal: Journal, current: Pointer, reason: str) -> None:
+    """Note that every pod has shadowed the version, so that a pod that starts later answers with it at once."""
+    record = replace(current.record, shadow=None)
+    entry = {"record": record, "rolled_back": current.rolled_back, "reason": reason}
+    write_record(record)
+    write_pointer(Pointer.to(record, current.rolled_back))
+    journal.tell(State.ADOPTED, record.version, **entry)
 
 
 def _undo(journal: Journal, deployment: "Rollout", template: Template, error: Exception) -> NoReturn:

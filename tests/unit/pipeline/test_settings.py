@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +102,30 @@ def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:
     assert not (tmp_path / "volumes").exists()
 
 
-def described(section: str) -> dict[str, FieldInfo]:
-    """The fields of a section of `params.yaml`, in the class that its step reads."""
-    kind = next(field.annotation for name, field in Params.model_fields.items() if section in (name, field.alias))
-    assert kind is not None
-    return kind.model_fields
+def described(*path: str) -> dict[str, FieldInfo]:
+    """The fields of a section of `params.yaml`, or of one within it, in the class that its step reads."""
+    kind: Any = Params
+    for key in path:
+        kind = next(each.annotation for name, each in kind.model_fields.items() if key in (name, each.alias))
+    fields: dict[str, FieldInfo] = kind.model_fields
+    return fields
+
+
+def keys(values: dict[str, Any], *path: str) -> Iterator[tuple[str, ...]]:
+    """The path of each key, without those of whole sections."""
+    for key, value in values.items():
+        if path:
+            yield (*path, key)
+        if isinstance(value, dict):
+            yield from keys(value, *path, key)
 
 
 def test_every_comment_of_params_begins_with_the_description_of_its_field() -> None:
-    commented = re.findall(r"^  (\w+): .*?  # (.+)$", PARAMS_FILE.read_text(), re.MULTILINE)
-    keys = [(section, key) for section, values in PARAMS.items() for key in values]
-    assert [key for _, key in keys] == [key for key, _ in commented]
-    for (section, key), (_, comment) in zip(keys, commented, strict=True):
-        description = described(section)[key].description
+    commented = re.findall(r"^ +(\w+):.*?  # (.+)$", PARAMS_FILE.read_text(), re.MULTILINE)
+    paths = list(keys(PARAMS))
+    assert [path[-1] for path in paths] == [key for key, _ in commented]
+    for (*sections, key), (_, comment) in zip(paths, commented, strict=True):
+        description = described(*sections)[key].description
         assert description, key
         assert comment.startswith(description), key
 
@@ -150,6 +162,7 @@ def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
         *("data.source", "data.mnist_url", "data.max_unreadable", "train.in_memory_mb", "embed.batch_size"),
         "deploy.without_locks",
         "deploy.keep",
+        "serving.shadow",
     }
 
 

@@ -47,7 +47,7 @@ PRODUCTS = {
     ),  # archives
     *("current.json", "audit.jsonl", "versions/*.json", "settled.json"),  # releases
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
-    *("access.log", "error.log", "key_file.json"),  # of a running server
+    *("access.log", "copies.log", "error.log", "key_file.json"),  # of a running server
     *("journal.log", "trials.png"),  # make tune
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from contract.events import Progress, emit
 from contract.journal import Template
+from contract.pointer import Pointer
 from serving.golden import Golden, GoldenError, read_golden
 from steps.deploy.release.cluster.deployment import NAME, Deployment, RolloutError, UnreachableError
 from steps.deploy.release.cluster.pods import deadline_exceeded, refusal
-from steps.deploy.release.cluster.service import ask
+from steps.deploy.release.cluster.service import ask, until_shadowed
 
 POLL_SECONDS = 2.0
 ROLLOUT_SECONDS = 1800.0  # in all; a rollout that is stuck ends after the Deployment's progressDeadlineSeconds
@@ -79,6 +80,10 @@ class Rollout:
     def ask(self, name: str, golden: Golden, pods: int) -> None:
         """Ask the Service for golden predictions; arguments and errors are those of `service.ask`, with the name."""
         ask(f"{self._url}/predictions/{name}", golden, pods)
+
+    def until_shadowed(self, pointer: Pointer) -> str:
+        """Wait until no pod shadows a version any more; arguments and errors are those of `service.until_shadowed`."""
+        return until_shadowed(f"{self._url}/v1/models/{pointer.name}", pointer)
 
     def wait(self, version: str | None) -> int:
         """Wait, as `kubectl rollout status` does, until all pods are of the template and available.

@@ -8,12 +8,17 @@ from http import HTTPStatus
 from itertools import cycle, islice
 
 from contract.events import Progress, emit
-from serving.client import predict
+from contract.pointer import Pointer
+from serving.client import predict, read_answer
+from serving.connection import send
 from serving.golden import Golden, GoldenError, Item
 from steps.common.errors import StepError
 
 ASK_SECONDS = 120.0  # during which pods of the version before may answer, since endpoints are updated late
 PAUSE_SECONDS = 1.0
+SHADOW_MARGIN_SECONDS = 120.0  # for pods that started late, and for copies on their way
+_PODS = {"refused": "refuses it", "failed": "cannot load it"}
+_QUIET = 10  # answers in a row of pods that shadow nothing
 _REQUEST_SECONDS = 30
 _MISSED = 1e-4  # the probability that a pod is never asked
 
@@ -38,6 +43,41 @@ def ask(url: str, golden: Golden, pods: int) -> None:
         if time.monotonic() > end:
             raise StepError(f"after {ASK_SECONDS:g} s {url} still {trouble}")
         time.sleep(PAUSE_SECONDS)
+
+
+def until_shadowed(url: str, pointer: Pointer) -> str:
+    """Wait while pods shadow a version, as long as its limits say.
+
+    A pod of the new version answers with the version before until its share of the requests was judged.
+
+    Args:
+        url: where the Service answers what state the model has.
+        pointer: the version, with its limits.
+
+    Returns:
+        The verdict of a pod, with its figures, in words; nothing if none told.
+
+    Raises:
+        StepError: a pod refuses the version; the message has the figures.
+    """
+    shadow = pointer.shadow or {}
+    end = time.monotonic() + float(shadow["seconds"]) + SHADOW_MARGIN_SECONDS
+    quiet, said = 0, ""
+    emit(Progress("shadowing", 0, int(shadow["seconds"]), "seconds"))
+    while quiet < _QUIET and time.monotonic() < end:
+        try:
+            response = send("GET", url, timeout=_REQUEST_SECONDS)
+            answer = read_answer(response.body, response.reason)
+            found = answer.get("shadow") or {}
+        except OSError:
+            found = {"state": "shadowed"}
+        if found.get("version") == pointer.version and found.get("state") in ("refused", "failed"):
+            raise StepError(f"a pod {_PODS[found['state']]}: {found.get('reason')}")
+        if found.get("version") == pointer.version and found.get("state") == "passed":
+            said = str(found.get("reason"))
+        quiet = 0 if found.get("state") == "shadowed" else quiet + 1
+        time.sleep(PAUSE_SECONDS)
+    return said
 
 
 def _troubles(url: str, golden: Golden, items: Iterable[Item]) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Shadowing: a new version gets copies of the live requests before it answers any."""
