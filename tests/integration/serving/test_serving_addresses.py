@@ -1,5 +1,6 @@
 """Where a server listens, and where its files are: IPv6, sockets, private folders; keys where there are no sockets."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -169,11 +170,8 @@ def test_the_times_of_a_private_folder_are_kept_fresh(tmp_path: Path, monkeypatc
     folder = private_folder("x-")
     (folder / "deep").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(folder)
-        try:
+        with contextlib.chdir(folder):  # its path is too long for a socket's address
             listener.bind("socket")
-        finally:
-            os.chdir(tmp_path)
     paths = [folder, folder / "deep", folder / "socket"]
     for path in paths:
         os.utime(path, (0, 0))

@@ -94,7 +94,8 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     said = start.until_ready()
     url = f"http://127.0.0.1:{start.port}/predictions/{NAME}"
     assert said.startswith(f"starting {NAME} {VERSION} (log: ")
-    assert f": {NAME} {VERSION} at {url}\n  curl -T digit.png {url}\n" in said
+    page = f"http://127.0.0.1:{start.port}/"
+    assert f": {NAME} {VERSION}, try it at {page}\n  curl -T digit.png {url}\n" in said
 
     image = tmp_path / "image.png"
     image.write_bytes(png(picture(2)))
