@@ -169,9 +169,9 @@ def test_the_times_of_a_private_folder_are_kept_fresh(tmp_path: Path, monkeypatc
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     folder = private_folder("x-")
     (folder / "deep").mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        with contextlib.chdir(folder):  # its path is too long for a socket's address
-            listener.bind("socket")
+    # Its path is too long for a socket's address.
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(folder):
+        listener.bind("socket")
     paths = [folder, folder / "deep", folder / "socket"]
     for path in paths:
         os.utime(path, (0, 0))
