@@ -129,7 +129,7 @@ def test_answers_that_differ_from_the_analysis_stop_the_deployment(
         StepError, match="the model does not serve, so it is not deployed: .*it answers .* where version .* found"
     ):
         deploy_model(model, verdict)
-    assert [path.name for path in (model["volumes"] / "deploy-model").iterdir()] == ["archive"]
+    assert [path.name for path in (model["volumes"] / "deploy-model").glob("[!.]*")] == ["archive"]
     assert not list((model["volumes"] / "deploy-model/archive").iterdir())
 
 

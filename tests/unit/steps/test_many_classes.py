@@ -11,12 +11,17 @@ import pytest
 
 from contract.events import Finished, parse
 from contract.paths import ROOT
+from steps.common.models import embedding
 from tests.support import scene
 from tests.support.examples import PARAMS, judging
+from tests.support.pixels import Pixels
 
 _ANALYSE = """
 import json, resource, sys
 from steps.analyse.analyse import analyse
+from steps.common.models import embedding
+from tests.support.pixels import Pixels
+embedding.Network = Pixels
 ids, sections = json.loads(sys.argv[1])
 analyse(*ids, **sections)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -24,7 +29,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 _SIZE = 10
 
 
-def analysed(classes: int) -> tuple[list[str], int]:
+def analysed(monkeypatch: pytest.MonkeyPatch, classes: int) -> tuple[list[str], int]:
     """What analyse said of this many classes, three test images each, in a process of its own; its peak in bytes."""
     draw = np.random.default_rng(0)
     labels = [f"class-{i:05}" for i in range(classes)]
@@ -33,6 +38,7 @@ def analysed(classes: int) -> tuple[list[str], int]:
     gallery = scene.split(seen, labels, size=_SIZE)
     test = scene.split(near, labels * 3, size=_SIZE)
     validation = scene.split(near[:200] ^ 1, labels[:200], size=_SIZE)
+    monkeypatch.setattr(embedding, "Network", Pixels)
     model = scene.model(gallery, validation, gallery, np.ones(_SIZE**2, np.float32))
     judged = judging(**{**PARAMS["gate"], "baseline": 0.0, "worst_class_floor": 0.0, "min_class_images": 1})
     given = json.dumps([[test, model.network, model.index, validation], judged])
@@ -47,8 +53,8 @@ def files(volumes: Path, kind: str) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_of_thousands_of_classes_a_little_is_said(volumes: Path) -> None:
-    lines, _ = analysed(3_000)
+def test_of_thousands_of_classes_a_little_is_said(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, _ = analysed(monkeypatch, 3_000)
     finished: Any = parse(lines[-1])
     assert isinstance(finished, Finished)
     assert finished.verdict
@@ -63,6 +69,6 @@ def test_of_thousands_of_classes_a_little_is_said(volumes: Path) -> None:
 
 
 @pytest.mark.slow
-def test_six_thousand_classes_fit_in_a_gibibyte(volumes: Path) -> None:
-    _, peak = analysed(6_000)
+def test_six_thousand_classes_fit_in_a_gibibyte(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, peak = analysed(monkeypatch, 6_000)
     assert peak < 2**30
