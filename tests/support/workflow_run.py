@@ -59,13 +59,7 @@ def prepared(project: Path, registry: str, repository: Path | None = None, branc
     top = repository or project
     for name in (".venv", ".venv-images"):
         environment = top.with_name(f"{top.name}{name}")
-        environment.mkdir()
-        for part in ("bin", "lib", "pyvenv.cfg"):
-            (environment / part).symlink_to(Path(sys.prefix, part))
-        stamp = {"folder": str(environment.resolve()), "locks": locks_digest(), "choice": "auto", "build": "cpu"}
-        (environment / "installed.json").write_text(json.dumps(stamp))
-        (environment / "done").touch()
-        os.utime(environment / "done", (time.time() + 86400,) * 2)  # later than the files of act's copy
+        borrow_environment(environment)
         (project / name).symlink_to(environment)
     if repository:
         (project / ".github").rename(repository / ".github")
@@ -75,6 +69,17 @@ def prepared(project: Path, registry: str, repository: Path | None = None, branc
     git(repository or project, "init", "-q", "-b", branch)
     commit(repository or project)
     return project
+
+
+def borrow_environment(folder: Path) -> None:
+    """Make an environment of the packages of this one that counts as installed, so that `make` changes neither."""
+    folder.mkdir()
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (folder / part).symlink_to(Path(sys.prefix, part))
+    stamp = {"folder": str(folder.resolve()), "locks": locks_digest(), "choice": "auto", "build": "cpu"}
+    (folder / "installed.json").write_text(json.dumps(stamp))
+    (folder / "done").touch()
+    os.utime(folder / "done", (time.time() + 86400,) * 2)  # later than the files of act's copy
 
 
 def put_test(project: Path, *, passes: bool) -> None:
