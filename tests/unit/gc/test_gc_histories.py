@@ -1,11 +1,13 @@
 """Random histories of runs, rollbacks, days that pass and gc: gc keeps what it must, and nothing else."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from steps.common.errors import StepError
 from steps.common.store import MANIFEST
 from steps.deploy.gc.delete import delete
 from steps.deploy.gc.plan import plan
@@ -24,12 +26,20 @@ _ACTIONS = st.one_of(
     st.tuples(st.just("rollback")),
     st.tuples(st.just("gc")),
 )
+_BACK_TWICE = [*(("run", data, "1", 1) for data in "abc"), ("days", 30), ("gc",), ("rollback",), ("rollback",)]
+_DEPLOYED_AGAIN = [*(("run", data, "1", 3) for data in "aba"), ("days", 30)]  # after another champion
 
 
 @settings(
-    max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 @given(actions=st.lists(_ACTIONS, min_size=6, max_size=12))
+@example(actions=_BACK_TWICE)
+@example(actions=_DEPLOYED_AGAIN)
 def test_a_few_histories(actions: list[tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
     live(actions, tmp_path_factory.mktemp("history"))
 
@@ -48,22 +58,30 @@ def live(actions: list[tuple[str, ...]], volumes: Path) -> None:
         for name in ("data", "model", "deploy-model/model-store"):
             (volumes / name).mkdir(parents=True)
         used: dict[Path, float] = {}  # the day of its last use
-        deployed: dict[str, Run] = {}
+        deployed: dict[str, Run] = {}  # the run that deployed a version last; its record names that one's verdict
+        ended: dict[str, float] = {}  # the day on which a version was current last
         day, last = 0.0, ("a", "1", 3)
         for action, *words in [*actions, ("gc",)]:
+            before = read_status().version
+            if before:
+                ended[before] = day
             if action == "run":
                 last = words
                 run = small_run(*last)
                 used |= dict.fromkeys(run.paths().values(), day)
-                deployed.setdefault(run.version, run)
+                if run.version != before:
+                    deployed[run.version] = run
             elif action == "days":
                 day += words[0]
                 pass_days(volumes, words[0])
             elif action == "rollback":
-                if len(lineage(read_status().history)) > 1:
-                    rollback()
+                if to := goes_back_to():
+                    # Collected after a rollback, or a deployment, that made another the one to go back to.
+                    with nullcontext() if archives(volumes, to) else pytest.raises(StepError, match=f"{to} is lost"):
+                        rollback()
             else:
-                collect(volumes, {path for path, at in used.items() if day - at < KEEP_DAYS}, deployed)
+                served = {version for version, at in ended.items() if day - at < KEEP_DAYS}
+                collect(volumes, {path for path, at in used.items() if day - at < KEEP_DAYS}, served, deployed)
         small_run(*last)
         assert small_run(*last).anew <= {"verdict"}  # beside itself as the champion
         pass_days(volumes, 10 * KEEP_DAYS)
@@ -71,8 +89,23 @@ def live(actions: list[tuple[str, ...]], volumes: Path) -> None:
         assert small_run(*last).anew == set()
 
 
-def collect(volumes: Path, recent: set[Path], deployed: dict[str, Run]) -> None:
+def goes_back_to() -> str | None:
+    """The version that `make rollback` goes to."""
+    path = lineage(read_status().history)
+    return path[-2] if len(path) > 1 else None
+
+
+def archives(volumes: Path, version: str) -> list[Path]:
+    """The archives of a version, in the model store and in backup."""
+    return list((volumes / "deploy-model").glob(f"*/digits_{version}.mar"))
+
+
+def collect(volumes: Path, recent: set[Path], served: set[str], deployed: dict[str, Run]) -> None:
+    """Collect, and look: `recent` are the artefacts that runs of the last days used, `served` the current versions."""
     before = versions()
+    store = volumes / "deploy-model/model-store"
+    had = {version for version in deployed if archives(volumes, version)}
+    in_store = {version for version in deployed if (store / f"digits_{version}.mar").exists()}
     delete(KEEP_DAYS)
     assert versions() == before
     assert plan(KEEP_DAYS).delete == ()
@@ -81,14 +114,13 @@ def collect(volumes: Path, recent: set[Path], deployed: dict[str, Run]) -> None:
     assert all(map(is_complete, there))
     assert recent <= there
     status = read_status()
-    store = volumes / "deploy-model/model-store"
-    kept = {version for version, record in status.records.items() if (store / record.mar).exists()}
+    kept = {version for version in deployed if archives(volumes, version)}
+    assert kept == had & {*in_store, *served, status.version, goes_back_to()}
     for version in kept:
         assert find_archive(status.records[version])
-        assert {deployed[version].path(name) for name in _MODEL} <= there
-    needed = {path for run in deployed.values() for path in run.paths().values() if run.version in kept}
-    archives = {path.name for path in (volumes / "deploy-model").glob("backup/*.mar")}
-    if not recent and not archives:
+        assert {deployed[version].path(name) for name in (*_MODEL, "verdict")} <= there
+    needed = {path for version in kept for path in deployed[version].paths().values()}
+    if not recent:
         assert there <= needed | {
             path for path in there if path.parent.name in ("calibration", "validation", "verdict")
         }

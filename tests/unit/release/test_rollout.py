@@ -120,6 +120,14 @@ def test_pods_that_never_come_are_not_waited_for_without_end(cluster: Cluster, m
         serve("v1")
 
 
+def test_pods_that_come_are_waited_for_though_a_look_at_them_is_late(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "LATER_SECONDS", -1)  # with the deadline of 1 s, each look without news is late
+    assert serve("v1")
+    assert {pod.version for pod in cluster.pods} == {"v1"}
+
+
 def test_a_wrong_golden_prediction_is_taken_back(cluster: Cluster) -> None:
     serve("v1")
     with pytest.raises(SwitchError, match="v1 is served as before: a pod of the new version does not serve it: it"):

@@ -119,14 +119,16 @@ class Rollout:
             ready = max(0, (status.available_replicas or 0) - left)
             if seen and updated >= wanted and left <= 0 and ready >= updated:
                 return int(updated)
+            looked = time.monotonic()
             if (counts := (updated, left, ready)) != last:
-                moved, last = time.monotonic(), counts
+                moved, last = looked, counts
+            limit_seconds = (deployment.spec.progress_deadline_seconds or _DEFAULT_DEADLINE_SECONDS) + LATER_SECONDS
+            late = looked - moved > limit_seconds or (seen and deadline_exceeded(status))
+            # Twice in a row: the first may be of the template before, or come after a time in which nobody looked.
+            stuck = stuck + 1 if late else 0
+            exceeded = stuck > 1
             told = self._deployment.reasons(version, deployment.spec.selector.match_labels) if seen else ""
             why = "; ".join(filter(None, (refusal(status) if seen else "", told)))
-            # Twice in a row, since the first may be of the template before.
-            stuck = stuck + 1 if seen and deadline_exceeded(status) else 0
-            limit_seconds = (deployment.spec.progress_deadline_seconds or _DEFAULT_DEADLINE_SECONDS) + LATER_SECONDS
-            exceeded = stuck > 1 or time.monotonic() - moved > limit_seconds
             if exceeded or time.monotonic() > end:
                 limit = "within its progressDeadlineSeconds" if exceeded else f"in {ROLLOUT_SECONDS:g} s"
                 raise RolloutError(
