@@ -133,6 +133,7 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     assert list(start.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_all_processes_end_with_a_killed_parent(start: Start) -> None:
     children = start.until_worker()
     assert list(start.temporary.iterdir())
