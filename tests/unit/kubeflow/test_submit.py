@@ -129,6 +129,7 @@ def test_a_run_goes_on_after_the_deadline(run: Run, kfp: Kfp) -> None:
     assert "not ended within 0.01 minutes; it goes on, now in train: http" in done.stderr
 
 
+@pytest.mark.slow
 def test_transient_errors_do_not_end_the_wait(run: Run, kfp: Kfp, server: Server) -> None:
     kfp.script = [look("RUNNING"), *DEPLOYED]
     answer = kfp.answer

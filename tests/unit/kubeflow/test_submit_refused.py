@@ -71,6 +71,7 @@ def test_a_missing_image_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
     assert made(kfp) == [0] * 5
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_down_is_named(run: Run, kfp: Kfp, committed: Path) -> None:
     path = committed / "project.yaml"
     settings = yaml.safe_load(path.read_text())
