@@ -118,6 +118,7 @@ def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling
     assert (project / "project.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_cruft_updates_a_title_with_braces(tool: Run, out: Path, clone: Path) -> None:
     """It renders the stored answers once more."""
     title, author = "{{ 7 * 7 }} {% if %} {# no #} {", "{{ cookiecutter.nothing }}"

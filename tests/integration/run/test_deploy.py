@@ -257,6 +257,7 @@ def test_in_a_cluster_every_pod_is_asked_for_what_the_archive_holds(
         assert '"unchanged": true' in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_deploy_that_was_killed_and_is_tried_again_has_deployed(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

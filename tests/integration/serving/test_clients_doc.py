@@ -38,6 +38,7 @@ def test_there_are_examples_of_each_format_in_both_languages() -> None:
         assert [word for word in words if word not in code] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize(("kind", "code"), EXAMPLES, ids=lambda value: value if len(value) < 8 else "")
 def test_the_example_prints_the_right_labels(server: Server, kind: str, code: str) -> None:

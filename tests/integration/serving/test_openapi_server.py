@@ -96,6 +96,7 @@ def url(base: str, path: str, name: str = NAME, version: str = VERSION) -> str:
     return base + path.format(name=name, version=version)
 
 
+@pytest.mark.slow
 def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
     described = schemathesis.openapi.from_dict(copy.deepcopy(SPEC))
     seen: dict[str, set[str]] = defaultdict(set)
@@ -130,6 +131,7 @@ def test_every_status_and_body_described_occurs_and_no_other(base: str) -> None:
     assert shapes == {"prediction", "predictions", "unknown", "known", "fine", *rules} - others
 
 
+@pytest.mark.slow
 def test_a_query_is_dropped(base: str) -> None:
     response = requests.post(f"{url(base, PREDICTIONS[0])}?polarty=dark-on-light", data=IMAGE, timeout=30)
     assert response.status_code == 200

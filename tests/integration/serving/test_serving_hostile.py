@@ -21,6 +21,8 @@ from tests.support.hostile_requests import KINDS, attacks
 from tests.support.model_archive import CLASSES, NAME, VERSION, picture, png
 from tests.support.torchserve_process import processes
 
+pytestmark = pytest.mark.slow
+
 EACH = 90
 ATTACKERS, CLIENTS = 8, 3
 LARGEST, CROWD = 100, 400  # simultaneous requests of the largest size
@@ -141,7 +143,6 @@ def test_clients_that_send_single_bytes_delay_no_other_client(server: Server) ->
     assert asked >= 20
 
 
-@pytest.mark.slow
 def test_many_of_the_largest_requests_at_once_are_answered(server: Server) -> None:
     before = [process.pid for process in processes(server)]
     body = os.urandom(LIMIT)
@@ -155,7 +156,6 @@ def test_many_of_the_largest_requests_at_once_are_answered(server: Server) -> No
     assert [process.pid for process in processes(server)] == before
 
 
-@pytest.mark.slow
 def test_four_hundred_of_the_largest_requests_at_once_are_answered_or_refused_and_leave_nothing(server: Server) -> None:
     def spooled() -> list[Path]:
         return [path for path in (server.door.spool / "body").rglob("*") if path.is_file()]

@@ -90,6 +90,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*SERVING, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> None:
     said = start.until_ready()
     url = f"http://127.0.0.1:{start.port}/predictions/{NAME}"
@@ -133,6 +134,7 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     assert list(start.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_all_processes_end_with_a_killed_parent(start: Start) -> None:
     children = start.until_worker()
     assert list(start.temporary.iterdir())

@@ -17,6 +17,8 @@ from tests.support.grpc_call import call
 from tests.support.model_archive import NAME, ROOT, VERSION
 from tests.support.torchserve_process import listening
 
+pytestmark = pytest.mark.slow
+
 
 def test_torchserve_listens_on_loopback_and_on_linux_with_grpc_alone(server: Server) -> None:
     addresses = listening(server)
@@ -75,7 +77,6 @@ def test_only_its_own_user_can_reach_management(server: Server) -> None:
     assert not outside
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which("unshare") or os.geteuid() != 0, reason="needs root, to start it without a network"
 )

@@ -93,6 +93,7 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
     server.until(lambda: len(server.workers()) == 2, 20)  # the old version's workers have ended
 
 
+@pytest.mark.slow
 def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -> None:
     server.predict()
     alone = batches(server)
@@ -118,6 +119,7 @@ def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -
         assert set(re.findall(r"(\w+)=\"", found[1] or "")) == wanted, name
 
 
+@pytest.mark.slow
 def test_probes_are_not_counted_as_predictions(server: Start) -> None:
     def counted() -> tuple[list[str], int, float]:
         metrics = server.metrics()
@@ -145,6 +147,7 @@ def batches(server: Start) -> dict[str, float]:
     return {size: float(count) for size, count in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["the-clients.own:1", "not one \u00e9", "x" * 129, ""])
 def test_a_request_is_found_in_the_log_by_the_id_in_its_answer(server: Start, own: str) -> None:
     status, _, given = server.predict(headers={"X-Request-Id": own} if own else {})

@@ -19,6 +19,8 @@ from serving.server import Server
 from tests.support.model_archive import CLASSES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
 from tests.support.torchserve_process import processes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

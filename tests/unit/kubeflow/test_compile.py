@@ -35,6 +35,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Spec]:
     return package(tmp_path_factory.mktemp("compiled") / "pipeline.yaml")
 
 
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Spec]:
+    """With settings that are off by default."""
+    return package(
+        tmp_path_factory.mktemp("chosen") / "pipeline.yaml",
+        claim_prefix="digits-",
+        webhook_secret="slack",
+        image_pull_policy="Always",
+        image_pull_secret="login",
+        node_selector={"disk": "fast"},
+        gpus=2,
+    )
+
+
 def dags(pipeline: Spec) -> Iterator[Spec]:
     for component in (pipeline["root"], *pipeline["components"].values()):
         if "dag" in component:
@@ -73,9 +87,8 @@ def test_each_step_mounts_the_volumes_it_uses_and_no_others(compiled: tuple[Spec
         assert mounts == {f"/{volume}": CLAIMS[volume] for volume in TASKS[step].volumes}
 
 
-def test_a_prefix_is_part_of_every_claim(tmp_path: Path) -> None:
-    _, executors = package(tmp_path / "p.yaml", claim_prefix="digits-")
-    claims = {mount["constant"] for executor in executors.values() for mount in executor["pvcMount"]}
+def test_a_prefix_is_part_of_every_claim(chosen: tuple[Spec, Spec]) -> None:
+    claims = {mount["constant"] for executor in chosen[1].values() for mount in executor["pvcMount"]}
     assert claims == {f"digits-{claim}" for claim in CLAIMS.values()}
 
 
@@ -138,8 +151,8 @@ def numbers(given: dict[str, str]) -> dict[str, float]:
     }
 
 
-def test_every_pod_may_run_where_podsecurity_is_restricted(tmp_path: Path) -> None:
-    _, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
+def test_every_pod_may_run_where_podsecurity_is_restricted(chosen: tuple[Spec, Spec]) -> None:
+    executors = chosen[1]
     assert set(executors) == {f"exec-{task}" for task in TASKS}
     for executor in executors.values():
         context = executor["securityContext"]
@@ -172,23 +185,19 @@ def test_every_step_is_retried(compiled: tuple[Spec, Spec]) -> None:
         assert task["retryPolicy"]["maxRetryCount"] == PROJECT.kubeflow.retries
 
 
-def test_pull_policy_secret_and_node_are_as_set(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+def test_pull_policy_secret_and_node_are_as_set(compiled: tuple[Spec, Spec], chosen: tuple[Spec, Spec]) -> None:
     assert {compiled[1][f"exec-{step}"]["imagePullPolicy"] for step in STEP_NAMES} == {"IfNotPresent"}
     assert not any({"imagePullSecret", "nodeSelector"} & set(executor) for executor in compiled[1].values())
-    _, executors = package(
-        tmp_path / "p.yaml", image_pull_policy="Always", image_pull_secret="login", node_selector={"disk": "fast"}
-    )
     for step in STEP_NAMES:
-        executor = executors[f"exec-{step}"]
+        executor = chosen[1][f"exec-{step}"]
         assert executor["imagePullPolicy"] == "Always"
         assert [secret["secretName"] for secret in executor["imagePullSecret"]] == ["login"]
         assert executor["nodeSelector"]["labels"] == {"disk": "fast"}
 
 
-def test_gpus_are_for_train_only(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+def test_gpus_are_for_train_only(compiled: tuple[Spec, Spec], chosen: tuple[Spec, Spec]) -> None:
     assert "nvidia" not in yaml.safe_dump_all(compiled)
-    pipeline, _ = package(tmp_path / "p.yaml", gpus=2)
-    containers = {name: e["container"] for name, e in pipeline["deploymentSpec"]["executors"].items()}
+    containers = {name: e["container"] for name, e in chosen[0]["deploymentSpec"]["executors"].items()}
     accelerated = {name: c["resources"].get("accelerator") for name, c in containers.items()}
     accelerator = accelerated.pop("exec-train")
     assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "2")
@@ -226,8 +235,8 @@ def test_deploy_gets_the_id_of_the_run(compiled: tuple[Spec, Spec]) -> None:
     ]
 
 
-def test_a_webhook_gets_a_report_of_every_run(tmp_path: Path) -> None:
-    pipeline, executors = package(tmp_path / "p.yaml", webhook_secret="slack")
+def test_a_webhook_gets_a_report_of_every_run(chosen: tuple[Spec, Spec]) -> None:
+    pipeline, executors = chosen
     tasks = step_tasks(pipeline)
     assert set(tasks) == {*STEP_NAMES, "report"}
     assert tasks["report"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"

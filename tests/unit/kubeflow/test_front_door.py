@@ -48,7 +48,12 @@ def test_a_login_page_is_not_taken_for_the_server(run: Run, login_page: Web, com
 
 
 @pytest.mark.parametrize(
-    "body", ["{}", '{"multi_user": false, "runs": [{}], "pipelines": null}', '{"items": []}', "[]"]
+    "body",
+    [
+        *(pytest.param(body, marks=pytest.mark.slow) for body in ("{}", '{"items": []}')),
+        '{"multi_user": false, "runs": [{}], "pipelines": null}',
+        "[]",
+    ],
 )
 def test_json_of_another_kind_of_server_creates_nothing(body: str) -> None:
     with Web(lambda _: Said(body=body)) as web, pytest.raises(KubeflowError, match="is not a Kubeflow Pipelines"):
@@ -68,7 +73,7 @@ def started(server: Server, kfp: Kfp) -> tuple[Kubeflow, str]:
     return connected, submit(connected, PROJECT, PARAMS, "revision")
 
 
-@pytest.mark.parametrize("status", [408, 425, 429])
+@pytest.mark.parametrize("status", [*(pytest.param(status, marks=pytest.mark.slow) for status in (408, 425)), 429])
 def test_a_server_that_wants_to_be_asked_later_is(started: tuple[Kubeflow, str], kfp: Kfp, status: int) -> None:
     kfp.trouble = [status] * 7  # more than one request is repeated
     assert wait(*started, Console(file=StringIO()), poll=0.01, deadline=60).word == "REJECTED"
@@ -87,7 +92,7 @@ def test_a_creation_is_repeated_when_the_server_wants(server: Server, kfp: Kfp) 
     assert made(kfp) == [1, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize("page", [LOGIN_PAGE, "not found"])
+@pytest.mark.parametrize("page", [LOGIN_PAGE, pytest.param("not found", marks=pytest.mark.slow)])
 def test_a_login_that_ends_while_waiting_leaves_the_run_watched_by_its_link(
     started: tuple[Kubeflow, str], kfp: Kfp, page: str
 ) -> None:

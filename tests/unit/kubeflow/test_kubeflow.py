@@ -46,7 +46,7 @@ def test_a_creation_whose_answer_was_lost_is_not_repeated(connected: Kubeflow, k
     assert len(kfp.recurring) == 1
 
 
-@pytest.mark.parametrize("trouble", [0, 503])
+@pytest.mark.parametrize("trouble", [0, pytest.param(503, marks=pytest.mark.slow)])
 def test_a_failed_creation_is_retried(connected: Kubeflow, kfp: Kfp, trouble: int) -> None:
     answer, posts = kfp.answer, []
 
@@ -140,6 +140,7 @@ def test_a_schedule_is_removed_now_after_its_run_was_stopped(
     assert (kfp.recurring, states) == ([], ["FAILED"])
 
 
+@pytest.mark.slow
 def test_a_changed_schedule_leaves_the_run_of_the_former_one_alone(server: Server, kfp: Kfp) -> None:
     connected = Kubeflow(f"http://{server.address}", "right", None)
     changed = (connected, PROJECT, PARAMS, "revision", "0 0 4 * * *")

@@ -60,7 +60,7 @@ def test_the_same_revision_reuses_pipeline_and_version(run: Run, kfp: Kfp) -> No
     ("script", "logs", "word"),
     [
         (look("SUCCEEDED", **GATED), {}, "REJECTED good enough"),
-        (look("SUCCEEDED", **GATED, deploy="SKIPPED"), {}, "REJECTED good enough"),
+        pytest.param(look("SUCCEEDED", **GATED, deploy="SKIPPED"), {}, "REJECTED good enough", marks=pytest.mark.slow),
         (
             look("SUCCEEDED", **GATED, deploy="SUCCEEDED"),
             {node("deploy"): log("deploy", unchanged=True)},
@@ -93,7 +93,9 @@ def test_without_logs_the_outcome_is_known_and_the_reason_is_not(run: Run, kfp: 
     assert done.stdout.splitlines()[-1] == "DEPLOYED the logs of its pods are not kept"
 
 
-@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
+@pytest.mark.parametrize(
+    "state", ["FAILED", *(pytest.param(state, marks=pytest.mark.slow) for state in ("CANCELED", "SKIPPED"))]
+)
 def test_every_failed_run_ends_the_wait_with_status_1(run: Run, kfp: Kfp, tmp_path: Path, state: str) -> None:
     kfp.script = [look(state, preprocess="SUCCEEDED", train="FAILED")]
     kfp.logs[node("train")] = log("train", "failed", error="the loss is NaN: lower train.learning_rate")
@@ -127,6 +129,7 @@ def test_a_run_goes_on_after_the_deadline(run: Run, kfp: Kfp) -> None:
     assert "not ended within 0.01 minutes; it goes on, now in train: http" in done.stderr
 
 
+@pytest.mark.slow
 def test_transient_errors_do_not_end_the_wait(run: Run, kfp: Kfp, server: Server) -> None:
     kfp.script = [look("RUNNING"), *DEPLOYED]
     answer = kfp.answer

@@ -63,7 +63,7 @@ def test_a_server_that_is_down_is_named(run: Run, kfp: Kfp) -> None:
     assert (made(kfp), kfp.asked) == ([0] * 5, [])
 
 
-@pytest.mark.parametrize("lacking", ["train", "serving"])
+@pytest.mark.parametrize("lacking", ["train", pytest.param("serving", marks=pytest.mark.slow)])
 def test_a_missing_image_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
     name = yaml.safe_load(PROJECT_FILE.read_text())["name"]
     kfp.images = {f"{name}-{image}" for image in NAMES if image != lacking}
@@ -71,6 +71,7 @@ def test_a_missing_image_is_named(run: Run, kfp: Kfp, lacking: str) -> None:
     assert made(kfp) == [0] * 5
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_down_is_named(run: Run, kfp: Kfp, committed: Path) -> None:
     path = committed / "project.yaml"
     settings = yaml.safe_load(path.read_text())
@@ -92,7 +93,9 @@ def kubectl(folder: Path, phases: dict[str, str]) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-@pytest.mark.parametrize("command", [("submit", "--wait"), ("schedule", "--cron", "0 3 * * *")])
+@pytest.mark.parametrize(
+    "command", [("submit", "--wait"), pytest.param(("schedule", "--cron", "0 3 * * *"), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("phases", "message"),
     [
@@ -118,7 +121,10 @@ def test_bound_claims_pass(run: Run, kfp: Kfp, tmp_path: Path) -> None:
     assert "get pvc -n mine " in (tmp_path / "bin/asked").read_text()  # where the pods are
 
 
-@pytest.mark.parametrize("steps", [{}, {"preprocess": "PENDING"}, {"preprocess": "RUNNING/PENDING"}])
+@pytest.mark.parametrize(
+    "steps",
+    [{}, *(pytest.param({"preprocess": state}, marks=pytest.mark.slow) for state in ("PENDING", "RUNNING/PENDING"))],
+)
 def test_a_run_whose_pods_never_start_is_stopped_at_the_deadline(run: Run, kfp: Kfp, steps: dict[str, Any]) -> None:
     kfp.script = [look("RUNNING", **steps)]
     done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
@@ -145,7 +151,9 @@ def cluster_with(folder: Path, *, pods: list[Any] | None = None, nodes: dict[str
     return path
 
 
-@pytest.mark.parametrize("done_before", [{}, {"preprocess": "SUCCEEDED", "validate": "SUCCEEDED"}])
+@pytest.mark.parametrize(
+    "done_before", [pytest.param({}, marks=pytest.mark.slow), {"preprocess": "SUCCEEDED", "validate": "SUCCEEDED"}]
+)
 def test_a_pod_that_fits_no_node_ends_the_wait_with_its_cause(
     run: Run, kfp: Kfp, tmp_path: Path, done_before: dict[str, Any]
 ) -> None:

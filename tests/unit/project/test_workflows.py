@@ -140,6 +140,7 @@ def test_the_matrix_has_the_images_that_the_registry_lacks(
         assert json.loads((tmp_path / "outputs").read_text().removeprefix("images=")) == lacking
 
 
+@pytest.mark.slow
 def test_asking_for_images_imports_what_its_lock_has() -> None:
     """The first job installs pipeline/images/requirements.txt alone, so neither torch nor numpy nor kfp is there."""
     lock = (ROOT / "pipeline/images/requirements.txt").read_text()

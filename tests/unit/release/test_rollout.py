@@ -98,6 +98,7 @@ def test_pods_that_a_quota_or_a_policy_refuses_are_explained(cluster: Cluster) -
     assert (cluster.stamp, pointed().version) == ("v1", "v1")
 
 
+@pytest.mark.slow
 def test_the_way_back_to_a_replica_set_that_exists_has_a_deadline_too(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,22 +74,19 @@ def laid(volume: Path, case: Case, cluster: Cluster | None = None) -> None:
         serve(version, image="serving:1")
 
 
-FAST = [("a model", "again"), ("a model", "rebuild"), ("a rollback", "again")]
-SWITCHES = [
-    pytest.param(name, then, marks=() if (name, then) in FAST else slow)
-    for name in CASES
-    for then in ("again", "another", "rebuild")
-]
+FEW_SWITCHES = [("a model", "again", 5), ("a model", "rebuild", 5), ("a rollback", "again", 5)]
+ALL_SWITCHES = [pytest.param(name, then, 1, marks=slow) for name in CASES for then in ("again", "another", "rebuild")]
 
 
-@pytest.mark.parametrize(("name", "then"), SWITCHES)
-def test_a_switch_on_one_machine(deploy_volume: Path, name: str, then: str) -> None:
+@pytest.mark.parametrize(("name", "then", "every"), [*FEW_SWITCHES, *ALL_SWITCHES])
+def test_a_switch_on_one_machine(deploy_volume: Path, name: str, then: str, every: int) -> None:
+    """It is killed after each effect, or after every fifth."""
     case, number = CASES[name], 0
     laid(deploy_volume, case)
     killed_after(0, case.work)
     whole = switches()
     while True:
-        number += 1
+        number += every
         laid(deploy_volume, case)
         if not killed_after(number, case.work):
             break
@@ -109,7 +106,7 @@ def test_a_switch_on_one_machine(deploy_volume: Path, name: str, then: str) -> N
 
 
 COME, BROKEN, STUCK = "come", "do not come", "cannot be set back"
-FEW = [pytest.param("a model", pods, "again", 4) for pods in (COME, BROKEN)]
+FEW_ROLLOUTS = [pytest.param("a model", pods, "again", 9) for pods in (COME, BROKEN)]
 ALL_ROLLOUTS = [
     pytest.param(name, pods, then, 1, marks=slow)
     for name in CASES
@@ -118,11 +115,11 @@ ALL_ROLLOUTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "pods", "then", "every"), [*FEW, *ALL_ROLLOUTS])
+@pytest.mark.parametrize(("name", "pods", "then", "every"), [*FEW_ROLLOUTS, *ALL_ROLLOUTS])
 def test_a_rollout(cluster: Cluster, volumes: Path, name: str, pods: str, then: str, every: int) -> None:
     """Its pods come or do not, and then cannot be set back since the account lost its right to patch.
 
-    It is killed after each effect, or after every fourth.
+    It is killed after each effect, or after every ninth.
     """
     volume, case, number = volumes / "deploy-model", CASES[name], 0
     while True:

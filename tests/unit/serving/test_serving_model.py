@@ -29,6 +29,7 @@ def test_the_archive_holds_every_module_of_its_folder() -> None:
     assert len(FILES) == len(set(FILES)) == len({Path(path).name for path in FILES})
 
 
+@pytest.mark.slow
 def test_it_can_be_imported_from_an_empty_folder_without_the_project(tmp_path: Path) -> None:
     for path in FILES:
         shutil.copy(ROOT / path, tmp_path)

@@ -109,6 +109,7 @@ def in_a_process_of_its_own(model: dict[str, Any]) -> tuple[str, set[str]]:
     return id, set(imported)
 
 
+@pytest.mark.slow
 def test_a_new_verdict_on_answers_that_are_there_imports_no_network_no_index_and_no_picture(
     model: dict[str, Any],
 ) -> None:

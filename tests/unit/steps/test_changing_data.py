@@ -1,6 +1,7 @@
 """The verdict while the data change: copies, champions of another size or with a past, classes, noise, two contents."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,21 @@ def architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "Network", Pixels)
 
 
+@pytest.fixture(scope="module")
+def few_of_each(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Volumes, and their splits of digits: 40 of each to learn from, 12 for validation, 20 to be tested on."""
+    volumes = tmp_path_factory.mktemp("few-of-each")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("VOLUMES", str(volumes))
+        parts = {"train": (0, 40), "validation": (40, 12), "test": (60, 20)}
+        return volumes, {name: split(*digits(*rows), files="images") for name, rows in parts.items()}
+
+
 @pytest.fixture
-def base(volumes: Path) -> dict[str, str]:
-    """Splits of digits: 40 of each to learn from, 12 of each for validation, 20 of each to be tested on."""
-    return {
-        "train": split(*digits(0, 40), files="images"),
-        "validation": split(*digits(40, 12), files="images"),
-        "test": split(*digits(60, 20), files="images"),
-    }
+def base(volumes: Path, few_of_each: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    """The same splits, on volumes that this test may write to."""
+    shutil.copytree(few_of_each[0], volumes)
+    return few_of_each[1]
 
 
 def of(base: dict[str, str], scale: Any = None, **change: str) -> Model:

@@ -62,7 +62,10 @@ def test_what_cannot_be_read_whole_is_shown_as_the_most_confused_and_all_others(
     ]
 
 
-@pytest.mark.parametrize("classes", [["$\\frac$", "_^{", "日本語", "x" * 300], [str(i) for i in range(READABLE)]])
+@pytest.mark.parametrize(
+    "classes",
+    [["$\\frac$", "_^{", "日本語", "x" * 300], pytest.param([str(i) for i in range(READABLE)], marks=pytest.mark.slow)],
+)
 def test_the_picture_can_show_any_labels(tmp_path: Path, classes: list[str]) -> None:
     Confusion.of(classes, classes, classes).write(tmp_path)
     with Image.open(tmp_path / "confusion.png") as picture:

@@ -251,7 +251,7 @@ def test_line_endings_decide_no_result(tree: Path, monkeypatch: pytest.MonkeyPat
     assert different(ids_here(), ids(tree, monkeypatch)) == NONE
 
 
-@pytest.mark.parametrize("attributes", [True, False])
+@pytest.mark.parametrize("attributes", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_checkout_that_converts_line_endings_changes_neither_ids_nor_tags(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attributes: bool
 ) -> None:

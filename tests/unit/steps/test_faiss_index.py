@@ -6,7 +6,7 @@ import pytest
 from steps.common.errors import StepError
 from steps.common.models.faiss_index import build, check_factory, normalised
 
-KEPT = ["Flat", "IVF16,Flat", "HNSW32", "SQ8", "SQfp16", "SQ4", "IVF16,SQ8", "NSG16", "L2norm,Flat", "PQ4x4,RFlat"]
+KEPT = ["Flat", "IVF16,Flat", "HNSW32", "SQ8", "SQfp16", "SQ4", "IVF16,SQ8", "L2norm,Flat"]
 CORRECTED = ["PCA16,Flat", "PCAR32,SQ8", "PCAW16,Flat", "RR32,Flat", "PCA16,L2norm,Flat", "PCA16,IVF8,Flat"]
 REFUSED = ["PQ8", "IVF16,PQ8", "OPQ8,PQ8", "HNSW16,PQ8"]
 
@@ -17,7 +17,10 @@ def unit(count: int, size: int) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("factory", KEPT + CORRECTED)
+@pytest.mark.parametrize(
+    "factory",
+    [*KEPT, *CORRECTED, *(pytest.param(factory, marks=pytest.mark.slow) for factory in ("NSG16", "PQ4x4,RFlat"))],
+)
 def test_what_is_accepted_gives_cosines(factory: str) -> None:
     check_factory(factory, 600, 64)
     vectors = unit(600, 64)

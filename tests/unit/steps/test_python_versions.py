@@ -36,7 +36,12 @@ def interpreters() -> list[str]:
     return [sys.executable, *found.values()]
 
 
-@pytest.mark.parametrize("python", interpreters())
+HERE, *OTHERS = interpreters()
+
+
+@pytest.mark.parametrize(
+    "python", [HERE, *OTHERS[-1:], *(pytest.param(python, marks=pytest.mark.slow) for python in OTHERS[:-1])]
+)
 def test_ids_do_not_depend_on_the_python(python: str) -> None:
     given = json.dumps([STEP_NAMES, PARAMS])
     said = subprocess.run([python, "-c", _SCRIPT], cwd=ROOT, input=given, capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [*(pytest.param(umask, marks=pytest.mark.slow) for umask in (0, 0o022)), 0o077])
 def test_results_have_the_same_modes_under_every_umask(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, umask: int
 ) -> None:
