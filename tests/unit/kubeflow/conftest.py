@@ -6,11 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from contract.paths import ROOT
+from pipeline.kubeflow import submit
+from pipeline.kubeflow.compile import write_package
+from pipeline.settings import Project
 from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, node
 from tests.stand_ins.kfp_http import Server
@@ -60,6 +64,26 @@ def registered(committed: Path, server: Server) -> Path:
     git(committed, "add", "--all")
     git(committed, "commit", "--quiet", "--allow-empty", "-m", "One")
     return committed
+
+
+@pytest.fixture(scope="session")
+def packages() -> dict[str, bytes]:
+    """The packages that were compiled, by what they were compiled from."""
+    return {}
+
+
+@pytest.fixture
+def compiled_once(packages: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`submit` compiles each package once, which takes longer than all that it does with it."""
+
+    def write(project: Project, path: Path, inputs: dict[str, Any] | None = None) -> None:
+        made_of = repr((project, inputs))
+        if made_of not in packages:
+            write_package(project, path, inputs)
+            packages[made_of] = path.read_bytes()
+        path.write_bytes(packages[made_of])
+
+    monkeypatch.setattr(submit, "write_package", write)
 
 
 @pytest.fixture

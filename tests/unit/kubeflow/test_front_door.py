@@ -22,6 +22,7 @@ from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import GATED, PARAMS, PROJECT, Run, made
 from tests.support.web import LOGIN_PAGE, Asked, Said, Web
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 HIDDEN = "hidden-as-it-is-a-secret"
 
 

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from pipeline.kubeflow.client import Kubeflow
+from pipeline.kubeflow.compile import write_package
 from pipeline.kubeflow.errors import KubeflowError, LoginError, TransientError
 from pipeline.kubeflow.schedule import ScheduledRunError, schedule, unschedule
 from pipeline.kubeflow.submit import submit
 from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.kubeflow_project import DEPLOYED, GATED, PARAMS, PROJECT, Run, made
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture
@@ -236,6 +239,7 @@ def test_the_stand_in_is_strict(server: Server, kfp: Kfp) -> None:
 @pytest.mark.slow  # it compiles nine packages
 def test_a_version_is_what_runs(connected: Kubeflow, kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same commit with other images, pods or parameters is another version, and the same is none."""
+    monkeypatch.setattr("pipeline.kubeflow.submit.write_package", write_package)
     for name in ("TORCH", "BASE_IMAGE", "PLATFORMS"):
         monkeypatch.delenv(name, raising=False)
     pods = PROJECT.kubeflow
