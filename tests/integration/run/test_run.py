@@ -36,6 +36,7 @@ def copy(volumes: Path, tmp_path: Path) -> Path:
     return shutil.copytree(volumes, tmp_path / "volumes")
 
 
+@pytest.mark.slow
 def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, Done]) -> None:
     volumes, done = first
     assert last_line(done).startswith("DEPLOYED ")
@@ -58,6 +59,7 @@ def test_a_first_run_deploys_and_shows_what_it_did(first: tuple[Path, Done]) -> 
     assert "KFP Executor" in Path(lines["log"]).read_text()
 
 
+@pytest.mark.slow
 def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> None:
     volumes, _ = first
     pointer = json.loads((volumes / "deploy-model/current.json").read_text())
