@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from contract.paths import ROOT
 from contract.version import VERSION
 
@@ -17,6 +19,7 @@ def test_the_templates_version_is_the_one_of_the_code() -> None:
     assert LINE in (ROOT / "project.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_new_project_says_its_version_and_an_update_the_new_one(tool: Run, out: Path, clone: Path) -> None:
     done = tool("cruft", "create", clone, "--no-input", "--extra-context", '{"project_slug": "bird-songs"}')
     assert done.returncode == 0, done.stdout + done.stderr

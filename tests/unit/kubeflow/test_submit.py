@@ -86,6 +86,7 @@ def test_a_run_with_nothing_to_do_says_so(run: Run, kfp: Kfp) -> None:
     assert run("submit", "--wait", "--poll", "0.1").stdout.splitlines()[-1].startswith("UNCHANGED there was nothing to")
 
 
+@pytest.mark.slow
 def test_without_logs_the_outcome_is_known_and_the_reason_is_not(run: Run, kfp: Kfp) -> None:
     kfp.logs.clear()
     done = run("submit", "--wait", "--poll", "0.1")
@@ -115,6 +116,7 @@ def test_behind_the_pages_logs_are_read_from_them(run: Run, kfp: Kfp) -> None:
     assert "train         things\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_step_that_was_tried_again_has_the_log_of_its_last_pod(run: Run, kfp: Kfp) -> None:
     kfp.script = [look("SUCCEEDED", **{**GATED, "train": "SUCCEEDED/FAILED/SUCCEEDED"}, deploy="SUCCEEDED")]
     kfp.logs[node("train", 1)] = log("train", made="60 epochs")

@@ -114,6 +114,7 @@ def test_a_missing_or_unbound_claim_is_named(
     assert "get pvc -n kubeflow " in (tmp_path / "bin/asked").read_text()
 
 
+@pytest.mark.slow
 def test_bound_claims_pass(run: Run, kfp: Kfp, tmp_path: Path) -> None:
     kfp.namespaces = ("mine",)
     done = run("submit", KFP_NAMESPACE="mine", PATH=kubectl(tmp_path / "bin", dict.fromkeys(CLAIMS, "Bound")))
