@@ -134,7 +134,7 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
             "--version",
             "1",
         ]
-        command += ["--serialized-file", store / "network.pt", "--handler", ROOT / "benchmarks/plain_handler.py"]
+        command += ["--serialized-file", store / "network.pt", "--handler", ROOT / "benchmarks/plain/handler.py"]
         command += ["--extra-files", f"{unpacked / 'index.faiss'},{unpacked / 'labels.json'}", "--export-path", store]
         subprocess.run(command, check=True)
     port, management, metrics, *grpc = launch.free_ports()

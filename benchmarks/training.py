@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.plain_loop import train_plainly
+from benchmarks.plain.loop import train_plainly
 from pipeline.settings import Params
 from steps.common.images.dataset import KIND, Split, open_split
 from steps.common.models.embedding import embed_images, load_network
