@@ -103,7 +103,10 @@ def test_nothing_is_submitted_unless_tests_pass_and_images_are_pushed() -> None:
     assert jobs["images"]["if"] == "needs.missing.outputs.images != '[]'"
     # It goes on where images is skipped, and not after a failure.
     assert jobs["run"]["if"] == "needs.missing.result == 'success' && !failure() && !cancelled()"
-    assert jobs["images"]["strategy"]["matrix"]["image"] == "${{ fromJSON(needs.missing.result == 'success' && needs.missing.outputs.images || '[]') }}"
+    assert (
+        jobs["images"]["strategy"]["matrix"]["image"]
+        == "${{ fromJSON(needs.missing.result == 'success' && needs.missing.outputs.images || '[]') }}"
+    )
     assert jobs["missing"]["outputs"] == {"images": "${{ steps.asked.outputs.images }}"}
     assert set(workflow["on"]) == {"push", "schedule", "workflow_dispatch", "repository_dispatch"}
     assert workflow["on"]["push"] == {"branches": ["master", "main"]}
