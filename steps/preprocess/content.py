@@ -63,11 +63,11 @@ class Keeper:
 
     def take(self, found: Piece, files: Sequence[File] = ()) -> None:
         """Keep what was found of some images, and of these files."""
-        new = [
-            row
-            for row, lacking in enumerate(self.lacks(found.keys))
-            if lacking and found.keys[row] not in self._added and not self._added.add(found.keys[row])  # type: ignore[func-returns-value]
-        ]
+        new = []
+        for row in np.flatnonzero(self.lacks(found.keys)):
+            if (key := found.keys[row]) not in self._added:
+                self._added.add(key)
+                new.append(row)
         if new:
             self._facts.append(found.facts[new])
             self._pixels.append(found.pixels[new])

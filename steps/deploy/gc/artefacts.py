@@ -48,29 +48,22 @@ class HalfBuilt:
 
 def stored() -> list[Stored]:
     """Every artefact on the two volumes, of whatever kind."""
-    return [each for volume in (data_volume(), model_volume()) for kind in _kinds(volume) for each in _of(volume, kind)]
+    return [each for volume, kind in _shelves() for each in _of(volume, kind)]
 
 
 def half_built() -> list[HalfBuilt]:
     """Each of them on the two volumes."""
-    found = []
-    for volume in (data_volume(), model_volume()):
-        for kind in _kinds(volume):
-            for path in sorted((volume / kind).glob(".*")):
-                if (name := _HALF_BUILT.fullmatch(path.name)) and path.is_dir():
-                    found.append(HalfBuilt(path, is_locked(path.with_name(f".{name[1]}"))))
-    return found
+    found = ((path, _HALF_BUILT.fullmatch(path.name)) for path in _hidden() if path.is_dir())
+    return [HalfBuilt(path, is_locked(path.with_name(f".{name[1]}"))) for path, name in found if name]
 
 
 def builds() -> list[tuple[str, int]]:
     """The artefacts that are being built: the id of each, and when that began, in nanoseconds, at the latest."""
     found = []
-    for volume in (data_volume(), model_volume()):
-        for kind in _kinds(volume):
-            for path in sorted((volume / kind).glob(".*")):
-                if _LOCK.fullmatch(path.name) and is_locked(path):
-                    times = [oldest(each) for each in (path, *(volume / kind).glob(f"{path.name}.*"))]
-                    found.append((path.name[1:], min(filter(None, times), default=0)))
+    for path in _hidden():
+        if _LOCK.fullmatch(path.name) and is_locked(path):
+            times = [oldest(each) for each in (path, *path.parent.glob(f"{path.name}.*"))]
+            found.append((path.name[1:], min(filter(None, times), default=0)))
     return found
 
 
@@ -87,6 +80,16 @@ def oldest(path: Path) -> int:
 def size(path: Path) -> int:
     """The bytes that a folder or a file takes on the disk."""
     return sum(found.st_blocks * 512 for found in _stats(path))
+
+
+def _shelves() -> Iterator[tuple[Path, str]]:
+    """Each folder of artefacts: its volume and its kind."""
+    return ((volume, kind) for volume in (data_volume(), model_volume()) for kind in _kinds(volume))
+
+
+def _hidden() -> Iterator[Path]:
+    """What has a hidden name in these folders: locks, and what is half built."""
+    return (path for volume, kind in _shelves() for path in sorted((volume / kind).glob(".*")))
 
 
 def _kinds(volume: Path) -> list[str]:

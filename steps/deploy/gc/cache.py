@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-_KEY_BYTES = 16
+from steps.common.images.facts import KEY_BYTES
+
 _WAIT_SECONDS = 60
 
 
@@ -48,7 +49,7 @@ def forget(cache: Path, paths: Sequence[str]) -> None:
 
 def _forget_thumbnails(connection: sqlite3.Connection, forgotten: set[bytes]) -> None:
     for row, keys, pixels in connection.execute("select rowid, keys, pixels from thumbnail").fetchall():
-        own = [keys[start : start + _KEY_BYTES] for start in range(0, len(keys), _KEY_BYTES)]
+        own = [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]
         left = [number for number, key in enumerate(own) if key not in forgotten]
         if not left:
             connection.execute("delete from thumbnail where rowid = ?", (row,))
