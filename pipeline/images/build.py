@@ -6,7 +6,7 @@ An image's tag is the digest of its sources, so an image that exists is never bu
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -18,6 +18,9 @@ from pipeline.images.progress import ImageProgress
 from pipeline.images.tag import NAMES, SERVING, build_arguments, dockerfile, tag
 from pipeline.settings import Project, SettingsError
 from steps.registry import STEP_NAMES, TASKS
+
+if TYPE_CHECKING:
+    from pipeline.images.registry import Registry
 
 
 def references(project: Project, platforms: Sequence[str] | None = None) -> dict[str, str]:
@@ -83,9 +86,9 @@ def push_images(project: Project, names: Iterable[str], console: Console) -> Ima
     """
     from pipeline.images.registry import Registry  # slow to import
 
-    registry, platforms, progress = Registry(project.registry), of_cluster(project), ImageProgress(console)
+    platforms, progress = of_cluster(project), ImageProgress(console)
     images = references(project, platforms)
-    wanted, held = in_order(names), [name for name in NAMES if registry.has(images[name])]
+    wanted, held = in_order(names), _held(Registry(project.registry), images, NAMES)
     if len(platforms) > 1:
         # An image that is built on another one pulls it from the registry.
         wanted = in_order([*wanted, *(SERVING for name in wanted if _is_on_serving(name))])
@@ -114,11 +117,16 @@ def missing(project: Project, *, retries: int = 3, seconds: float = 20.0) -> lis
     """
     from pipeline.images.registry import Registry  # slow to import
 
-    registry, images = Registry(project.registry, retries=retries, seconds=seconds), references(project)
     wanted = in_order(needed(project))
+    held = _held(Registry(project.registry, retries=retries, seconds=seconds), references(project), wanted)
+    return [name for name in wanted if name not in held]
+
+
+def _held(registry: "Registry", images: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Those of the images that the registry has; all are asked for at once."""
     with ThreadPoolExecutor() as pool:
-        there = pool.map(lambda name: registry.has(images[name]), wanted)
-        return [name for name, is_there in zip(wanted, there, strict=True) if not is_there]
+        there = pool.map(lambda name: registry.has(images[name]), names)
+        return [name for name, is_there in zip(names, there, strict=True) if is_there]
 
 
 @dataclass(frozen=True)

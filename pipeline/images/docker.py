@@ -123,8 +123,7 @@ class Docker:
         Raises:
             DockerError: The build failed.
         """
-        command = ["build", "--file", str(ROOT / file), "--target", target, "--tag", image]
-        command += ["--platform", platform] if platform else []
+        command = ["build", *(["--platform", platform] if platform else [])]
         if self._is_podman:
             command += ["--force-rm", "--format", "docker"]  # the other format has no HEALTHCHECK
         elif self._has_buildkit:
@@ -132,8 +131,7 @@ class Docker:
             command += [word for image in caches for word in ("--cache-from", image)]
         else:
             command += ["--force-rm"]  # else the container of a failed step stays
-        command += _options("--build-arg", arguments) + _options("--label", labels) + [str(ROOT)]
-        self._follow(command, on_line)
+        self._follow([*command, *_source(image, file, target, arguments, labels)], on_line)
 
     def build_and_push(
         self,
@@ -166,9 +164,7 @@ class Docker:
                 "docker buildx create --use; or push for one platform, PLATFORMS=linux/amd64 make push"
             )
         command = ["buildx", "build", "--push", "--platform", ",".join(platforms), "--progress", "plain"]
-        command += ["--file", str(ROOT / file), "--target", target, "--tag", image]
-        command += _options("--build-arg", arguments) + _options("--label", labels) + [str(ROOT)]
-        self._follow(command, on_line, {})
+        self._follow([*command, *_source(image, file, target, arguments, labels)], on_line, {})
 
     def pull(self, image: str, on_line: Callable[[str], None]) -> None:
         """Pull an image, calling `on_line` with each line of the output; DockerError if that fails."""
@@ -240,6 +236,12 @@ def is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     return name == "localhost"
+
+
+def _source(image: str, file: str, target: str, arguments: Mapping[str, str], labels: Mapping[str, str]) -> list[str]:
+    """What an image is built of, and its name, as the last words of a build."""
+    words = ["--file", str(ROOT / file), "--target", target, "--tag", image]
+    return [*words, *_options("--build-arg", arguments), *_options("--label", labels), str(ROOT)]
 
 
 def _options(option: str, values: Mapping[str, str]) -> list[str]:

@@ -22,11 +22,19 @@ from pipeline.kubeflow.errors import (
     refusal,
     unanswered,
 )
-from steps.common.http import ForeignAnswerError, Http, NoAnswerError, content, is_elsewhere, parted, secret
+from steps.common.http import (
+    LONGEST_WAIT_SECONDS,
+    ForeignAnswerError,
+    Http,
+    NoAnswerError,
+    content,
+    is_elsewhere,
+    parted,
+    secret,
+)
 
 _PAGE_SIZE = 50
 _TRIES = 3  # of a request that changes something
-_LONGEST_PAUSE_SECONDS = 60.0
 _POD_TEMPLATES = ("retry-system-container-impl", "system-container-impl")  # with retries, and without; in pods' names
 _FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
 _IN_PROGRESS = (None, "PENDING", "RUNNING", "PAUSED", "CANCELING")
@@ -292,7 +300,7 @@ class Kubeflow:
                 return create()
             except (TransientError, AlreadyExistsError) as error:
                 failure = error
-            time.sleep(max(pause, min(failure.retry_after, _LONGEST_PAUSE_SECONDS)))
+            time.sleep(max(pause, min(failure.retry_after, LONGEST_WAIT_SECONDS)))
             if (found := find()) is not None:
                 return found
             if isinstance(failure, AlreadyExistsError):
@@ -307,7 +315,7 @@ class Kubeflow:
                 change()
             except TransientError as error:
                 failure = error
-                time.sleep(max(pause, min(failure.retry_after, _LONGEST_PAUSE_SECONDS)))
+                time.sleep(max(pause, min(failure.retry_after, LONGEST_WAIT_SECONDS)))
                 continue
             except LoginError:
                 raise

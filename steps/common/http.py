@@ -29,7 +29,7 @@ LATER = (
     *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
     *(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT),
 )
-_LONGEST_WAIT_SECONDS = 60.0  # for a Retry-After, too
+LONGEST_WAIT_SECONDS = 60.0  # for a Retry-After, too
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 for _name in ("httpx", "httpcore"):  # at lower levels they log addresses and headers
@@ -80,7 +80,7 @@ class Http:
             status_forcelist=LATER,
             backoff_factor=backoff / 2,  # doubled before the first wait
             backoff_jitter=0.25,
-            max_backoff_wait=_LONGEST_WAIT_SECONDS,
+            max_backoff_wait=LONGEST_WAIT_SECONDS,
         )
         self._client = httpx.Client(
             transport=RetryTransport(transport=_Routes(certificates()), retry=retry),
