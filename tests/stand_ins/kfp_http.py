@@ -1,10 +1,11 @@
 """HTTP for the stand-in of Kubeflow Pipelines: a server on loopback, and strict checks of bodies."""
 
 import json
-import threading
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
+
+from tests.support.in_thread import InThread
 
 Json = dict[str, Any]
 FIELDS = {
@@ -68,7 +69,7 @@ class Answering(Protocol):
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]: ...
 
 
-class Server:
+class Server(InThread):
     """A context manager that serves a stand-in on loopback."""
 
     def __init__(self, kfp: Answering, port: int = 0) -> None:
@@ -94,11 +95,3 @@ class Server:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.address = f"127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> "Server":
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()

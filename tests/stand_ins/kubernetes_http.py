@@ -2,7 +2,6 @@
 
 import json
 import ssl
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.stand_ins.kubernetes import Cluster, Json
+from tests.support.in_thread import InThread
 
 
 class Service:
@@ -40,7 +40,7 @@ class Service:
         return 200, {**answer, "model": {"name": "digits", "version": version}}
 
 
-class Server:
+class Server(InThread):
     """A context manager that serves a Cluster or a Service on loopback, by TLS if a certificate is given."""
 
     def __init__(self, served: Cluster | Service, certificate: Path | None = None) -> None:
@@ -70,11 +70,3 @@ class Server:
             self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self.port = self._http.server_port
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> "Server":
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from contract.pointer import Pointer
 from steps.analyse.analyse import Analysis, analyse
 from steps.common.images.content_key import key_of_pixels
-from steps.common.images.dataset import KIND, Rows, store_images, write_split
+from steps.common.images.dataset import KIND, Rows, write_split
 from steps.common.models import seen
 from steps.common.models.contents import ONNX
 from steps.common.store import produce
@@ -29,6 +29,7 @@ from steps.index.index import index
 from steps.preprocess.sources.sample import SAMPLE
 from tests.support.examples import PARAMS, judging
 from tests.support.pixels import pixels_as_onnx
+from tests.support.stored_images import store_images
 
 Images = NDArray[np.uint8]
 

@@ -3,10 +3,11 @@
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from tests.support.in_thread import InThread
 
 LOGIN_PAGE = "<html><head><title>Log in to\n Your Account</title></head><body>Dex</body></html>"
 
@@ -29,7 +30,7 @@ class Said(NamedTuple):
     kind: str = "application/json"
 
 
-class Web:
+class Web(InThread):
     """A context manager that serves the answers of a function, by HTTPS with a context."""
 
     def __init__(self, answer: Callable[[Asked], Said], context: ssl.SSLContext | None = None) -> None:
@@ -71,14 +72,6 @@ class Web:
         self.address = f"127.0.0.1:{self._http.server_port}"
         self.port = self._http.server_port
         self.url = f"{'https' if context else 'http'}://{self.address}"
-
-    def __enter__(self) -> "Web":
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
 
 
 def _join(one: socket.socket, other: socket.socket) -> None:

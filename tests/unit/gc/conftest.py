@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.common import files, store
+from contract import files
+from steps.common import store
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from contract.paths import ROOT
 from contract.pointer import Record
 from steps.common.errors import StepError
 from steps.common.images.content_key import key_of_pixels
-from steps.common.images.dataset import Rows, open_split, store_images, write_split
+from steps.common.images.dataset import Rows, open_split, write_split
 from steps.common.images.facts import packed
 from steps.common.models.kept import opened
 from steps.common.store import produce
@@ -30,6 +30,7 @@ from steps.deploy.release.versions import versions
 from steps.deploy.release.volume import write_record
 from steps.preprocess.cache import Cache, File
 from tests.support.small_run import CODE, Run, is_complete, pass_days, small_run
+from tests.support.stored_images import store_images
 
 BIG = ("train", "validation", "gallery", "test", "network", "embeddings", "index", "evaluation", "verdict", "archive")
 

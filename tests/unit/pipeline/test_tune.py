@@ -16,7 +16,7 @@ from contract.errors import ProjectError
 from pipeline.local import tune as tuning
 from pipeline.settings import Params
 from steps.common.errors import DivergedError, StepError
-from steps.common.images.dataset import KIND, Rows, store_images, write_split
+from steps.common.images.dataset import KIND, Rows, write_split
 from steps.common.store import produce
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import preprocess
@@ -24,6 +24,7 @@ from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support.examples import PARAMS
 from tests.support.examples import write_images as write_digits
+from tests.support.stored_images import store_images
 
 
 class Tried(list[Train]):

@@ -12,12 +12,13 @@ import pytest
 
 from steps.common.errors import StepError
 from steps.common.images import shards as shards_module
-from steps.common.images.dataset import Rows, open_split, store_images, write_split
+from steps.common.images.dataset import Rows, open_split, write_split
 from steps.common.images.facts import facts, mean_and_deviation, packed
 from steps.common.images.mapped import MappedImages, read_ahead
 from steps.common.images.shards import PIXELS, RECORD, ROWS, Shards
 from steps.common.images.unused import remove_unused, unused
 from tests.support.killing import killed_after
+from tests.support.stored_images import store_images
 
 SHAPE = (6, 6, 3)
 FOLDER = "6x6x3-test"

@@ -11,10 +11,11 @@ import pytest
 
 from steps.common import store
 from steps.common.errors import StepError
-from steps.common.images.dataset import Rows, store_images, write_split
+from steps.common.images.dataset import Rows, write_split
 from steps.common.store import produce
 from steps.validate.validate import validate
 from tests.support.examples import PARAMS
+from tests.support.stored_images import store_images
 
 Images = dict[str, Any]
 IMAGES = {"image_size": 8, "channels": 1}
