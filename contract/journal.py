@@ -6,13 +6,13 @@ The file is the one that was there before it had states, so that nothing has to 
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from contract import files
 from contract.pointer import DAMAGE, Note, Pointer, Record
 
 SCHEMA = 1
@@ -140,15 +140,7 @@ def append(volume: Path, entry: Entry) -> None:
         volume: The deploy volume.
         entry: The entry.
     """
-    data = entry.line()
-    handle = os.open(journal_path(volume), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, b"\n" + data if torn else data)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    files.append(journal_path(volume), entry.line())
 
 
 def read_journal(volume: Path) -> list[Entry]:

@@ -4,10 +4,10 @@ The pointer then names the version that passed, without what it says of shadowin
 """
 
 import fcntl
+import io
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contract.errors import ProjectError
+from contract.files import replace as replace_file
 from contract.journal import Entry, Event, State, append
 from contract.pointer import Pointer, Record, as_file, lock_path, pointer_path, record_path
 
@@ -49,8 +50,8 @@ def write_verdict(volume: Path, version: str, before: str, *, passed: bool, reas
         if not passed:
             record = Record.parsed(json.loads(record_path(volume, before).read_text()))
         # The pointer first: if this process is killed in between, the next run tells of it in the journal.
-        _replace(record_path(volume, record.version), as_file(record))
-        _replace(pointer_path(volume), as_file(Pointer.to(record, pointer.rolled_back)))
+        replace_file(record_path(volume, record.version), io.BytesIO(as_file(record)))
+        replace_file(pointer_path(volume), io.BytesIO(as_file(Pointer.to(record, pointer.rolled_back))))
         entry = Entry(
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=f"serving@{socket.gethostname()}",
@@ -77,23 +78,3 @@ def _locked(volume: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Replace a file by rename, synced."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -31,6 +31,7 @@ PLUMBING = (
     "steps.common.images.places",
     "steps.common.images.shards",
     "steps.common.lineage",
+    "steps.common.locks",
     "steps.common.models.kept",
     "steps.common.pointer",
     "steps.common.progress",

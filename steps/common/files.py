@@ -1,14 +1,14 @@
-"""Writes files on a volume, atomically and synced; errors of a full or read-only volume say what to do."""
+"""Writes files on a volume; errors of a full or read-only volume say what to do."""
 
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from contract.files import replace
 from steps.common.errors import StepError
 
 _UMASK = 0o022  # Argo's is 0, and whoever is on the node could then change what a step has written
@@ -25,18 +25,7 @@ def write_atomically(path: Path, source: BinaryIO) -> None:
         source: The new bytes.
     """
     with writing(path.parent):
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                shutil.copyfileobj(source, file)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+        replace(path, source)
 
 
 @contextmanager
@@ -47,15 +36,6 @@ def readable_by_all() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-def sync(path: Path) -> None:
-    """Force a file's bytes, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

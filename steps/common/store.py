@@ -15,17 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from contract.events import Waiting, emit
+from contract.files import sync
 from steps.common.code import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
-from steps.common.files import sync, volume_trouble, writing
+from steps.common.files import volume_trouble, writing
+from steps.common.locks import acquire
 from steps.common.usage import shared, stamp
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 MANIFEST = "manifest.json"
 # 2: `code` and `libraries` say what decided the artefact; manifests without a format have one `step_digest` instead.
@@ -230,24 +228,13 @@ def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
 
     path = shelf / f".{id}"
     lock = FileLock(path, fallback_to_soft=False)
-    locked = _take(lock, f"another run is making {shelf.name} {id}")
+    locked = True
+    try:
+        acquire(lock, f"another run is making {shelf.name} {id}")
+    except OSError:
+        locked = False
     try:
         yield locked
     finally:
         path.unlink(missing_ok=True)  # before the release: whoever waited for a removed file takes a new one
         lock.release()
-
-
-def _take(lock: "FileLock", message: str) -> bool:
-    """Take a lock, and say so if that means to wait; False where the file system has no locks."""
-    from filelock import Timeout
-
-    try:
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            emit(Waiting(message))
-            lock.acquire()
-    except OSError:
-        return False
-    return True

@@ -5,7 +5,6 @@ one that a source gives as a test image. A line that a crash tore has no end, an
 digest of the settings that decide it, so changed settings begin a new file.
 """
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steps.common.files import sync, writing
+from contract.files import append, sync
+from steps.common.files import writing
 
 NOT_DRAWN = "-"
 _LINE = re.compile(r"^([0-9a-f]+) (train|validation|test|-) ([0-9a-f]+)\n$")
@@ -78,14 +78,7 @@ class Ledger:
             return
         text = "".join(f"{key} {splits.get(key, NOT_DRAWN)} {groups[key]}\n" for key in new).encode()
         with writing(self.path.parent):
-            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                size = os.fstat(handle).st_size
-                torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-                _write(handle, b"\n" + text if torn else text)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            append(self.path, text)
             sync(self.path.parent)
 
     @contextmanager
@@ -101,8 +94,3 @@ class Ledger:
                 yield
             finally:
                 lock.release()
-
-
-def _write(handle: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(handle, data) :]

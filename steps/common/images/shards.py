@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from contract.events import Waiting, emit
-from steps.common.files import sync, writing
+from contract.files import sync
+from steps.common.files import writing
 from steps.common.images.facts import FACTS
+from steps.common.locks import acquire
 
 PIXELS, ROWS = ".pixels", ".rows"
 RECORD = np.dtype([("facts", FACTS), ("check", "<u4")])
@@ -160,11 +161,7 @@ class Shards:
         with writing(self.folder):
             lock = FileLock(self.folder / ".lock", fallback_to_soft=False)
             try:
-                try:
-                    lock.acquire(blocking=False)
-                except Timeout:
-                    emit(Waiting("another run is decoding images"))
-                    lock.acquire()
+                acquire(lock, "another run is decoding images")
             except OSError:
                 yield False
                 return

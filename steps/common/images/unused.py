@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.common.files import sync
+from contract.files import sync
 from steps.common.images.dataset import open_split
 from steps.common.images.facts import packed
 from steps.common.images.mapped import shards_of

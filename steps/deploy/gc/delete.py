@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from contract.files import sync
 from steps.common import usage
-from steps.common.files import sync
 from steps.common.store import MANIFEST
 from steps.common.volumes import data_volume, model_volume
 from steps.deploy.gc.artefacts import GONE

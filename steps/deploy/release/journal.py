@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from contract.files import sync
 from contract.journal import Entry, State, append, journal_path, read_journal
 from steps.common.errors import StepError
-from steps.common.files import sync, writing
+from steps.common.files import writing
 from steps.common.pointer import read_pointer_file
 from steps.common.volumes import deploy_volume
 from steps.deploy.release.actor import now, who

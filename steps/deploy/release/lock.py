@@ -4,10 +4,11 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from contract.events import Waiting, Warned, emit
+from contract.events import Warned, emit
 from contract.pointer import lock_path
 from steps.common.errors import StepError
 from steps.common.files import writing
+from steps.common.locks import acquire
 from steps.common.volumes import deploy_volume
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -29,17 +30,13 @@ def exclusive(*, without_locks: bool = True) -> Iterator[None]:
         StepError: the file system has no locks, and it is not to go on; or the volume cannot be written.
         OSError: the lock cannot be taken, for another reason.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     folder = deploy_volume()
     with writing(folder):
         lock = FileLock(lock_path(folder), mode=0o644, fallback_to_soft=False)
         try:
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                emit(Waiting("another run is switching what is served"))
-                lock.acquire()
+            acquire(lock, "another run is switching what is served")
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

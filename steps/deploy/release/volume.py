@@ -5,9 +5,10 @@ import json
 from collections.abc import Container, Mapping
 from pathlib import Path
 
+from contract.files import sync
 from contract.pointer import DAMAGE, Pointer, Record, as_file, pointer_path, record_path
 from steps.common.errors import StepError
-from steps.common.files import sync, write_atomically
+from steps.common.files import write_atomically
 from steps.common.volumes import deploy_volume
 
 
