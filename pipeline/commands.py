@@ -35,6 +35,22 @@ def splits(options: Namespace) -> int:
     return 0
 
 
+def runs(options: Namespace) -> int:
+    """List the runs that the volumes remember."""
+    from pipeline.local.show_history import show_runs
+
+    show_runs(options.volumes, _console(), as_json=options.json, page=options.html)
+    return 0
+
+
+def diff(options: Namespace) -> int:
+    """Show two runs side by side."""
+    from pipeline.local.show_history import show_diff
+
+    show_diff(options.volumes, options.a, options.b, _console(), as_json=options.json, page=options.html)
+    return 0
+
+
 def tune(options: Namespace) -> int:
     """Search for better parameters of training."""
     params = load_params(options.params)
