@@ -44,6 +44,7 @@ def judged(model: dict[str, Any], **gate: Any) -> str:
     return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**gate)).id
 
 
+@pytest.mark.slow
 def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     pointer = read_pointer()
