@@ -72,7 +72,7 @@ def _checks(
     }
     if serving := kubeflow.serving_namespace:
         checks["manifests"] = lambda: _manifests(project)
-        checks["serving"] = lambda: check_serving(serving)
+        checks["serving"] = lambda: check_serving(serving, kubeflow.serving)
     if kubeflow.gpus:
         checks["GPU"] = lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector)
     return checks
