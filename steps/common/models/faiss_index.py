@@ -1,6 +1,7 @@
 """FAISS indexes whose similarities are cosines: builds one by its factory string, and tries a factory beforehand."""
 
 import re
+from typing import Any
 
 import faiss
 import numpy as np
@@ -34,7 +35,8 @@ def build(vectors: NDArray[np.float32], factory: str, construction: int = 0) -> 
     try:
         index = faiss.index_factory(vectors.shape[1], normalised(factory), faiss.METRIC_INNER_PRODUCT)
         if construction:
-            faiss.downcast_index(index).hnsw.efConstruction = construction
+            graph: Any = faiss.downcast_index(index)
+            graph.hnsw.efConstruction = construction
         index.train(vectors)
         index.add(vectors)
     except RuntimeError as error:
