@@ -48,7 +48,9 @@ def check(volumes: Path) -> Callable[..., str]:
                 return {}
 
             digest = {"images": store.digest([name, str(split)])}
-            ids[name] = produce(volumes / "data", "dataset", "preprocess", parameters={}, inputs=digest, build=build).id
+            ids[name] = produce(
+                volumes / "data", "dataset", "preprocess", parameters=IMAGES, inputs=digest, build=build
+            ).id
         return validate(
             ids,
             {key: rules.get(key, value) for key, value in IMAGES.items()},
