@@ -10,11 +10,9 @@ from steps.train.parameters import Train
 if TYPE_CHECKING:
     from steps.common.images.dataset import Split
 
-# Epochs: so many images are taken in all, within these limits; with very many images, as often as there is time.
-_TAKEN = 100_000
-_FEWEST, _MOST = 28, 200
-_TAKEN_AT_MOST = 28 * 60_000
-_NEVER_FEWER = 4
+# Epochs: with fewer images than these, more, by the square root; with very many, as many as there is time for.
+_EPOCHS, _MOST_EPOCHS, _FEWEST_EPOCHS = 28, 200, 4
+_IMAGES, _MANY_IMAGES = 3600, 60_000
 # A batch: a power of two; so many batches in an epoch, and this much memory for what the gradient needs.
 _LARGEST_BATCH, _SMALLEST_BATCH = 128, 16
 _BATCHES = 15
@@ -48,6 +46,10 @@ class Chosen(Numbers):
 
     class_power: float
     flip: bool
+
+    def rate(self, of_large_batches: float) -> float:
+        """The learning rate: that of batches of 128 or more, less for smaller ones, in proportion to their size."""
+        return of_large_batches * min(self.batch_size / _LARGEST_BATCH, 1)
 
     def __str__(self) -> str:
         """As the closing table says it."""
@@ -109,8 +111,9 @@ def chosen(parameters: Train, known: Numbers, train: "Split", validation: "Split
 
 
 def _epochs(images: int) -> int:
-    wanted = min(max(round(_TAKEN / images), _FEWEST), _MOST)
-    return max(min(wanted, _TAKEN_AT_MOST // images), _NEVER_FEWER)
+    if images <= _MANY_IMAGES:
+        return min(max(round(_EPOCHS * (_IMAGES / images) ** 0.5), _EPOCHS), _MOST_EPOCHS)
+    return max(_EPOCHS * _MANY_IMAGES // images, _FEWEST_EPOCHS)
 
 
 def _batch_size(images: int, image_format: ImageFormat, widths: list[int]) -> int:

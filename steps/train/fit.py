@@ -134,8 +134,9 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
 
     batch_size = min(chosen.batch_size, len(split))
     batches = len(split) // batch_size
-    optimizer = _optimizer(learner, parameters)
-    schedule = _schedule(optimizer, parameters, steps=batches * chosen.epochs)
+    rate = chosen.rate(parameters.learning_rate)
+    optimizer = _optimizer(learner, parameters, rate)
+    schedule = _schedule(optimizer, parameters, rate, steps=batches * chosen.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
@@ -218,21 +219,23 @@ def _new_learner(split: Split, parameters: Train, widths: list[int]) -> Learner:
     return Learner(network, ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin))
 
 
-def _optimizer(learner: Learner, parameters: Train) -> torch.optim.Optimizer:
+def _optimizer(learner: Learner, parameters: Train, rate: float) -> torch.optim.Optimizer:
     """Return AdamW with weight decay of matrices alone: decay of gains and biases costs accuracy."""
     tensors = list(learner.parameters())
     groups = [
         {"params": [tensor for tensor in tensors if tensor.ndim > 1], "weight_decay": parameters.weight_decay},
         {"params": [tensor for tensor in tensors if tensor.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, parameters.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, rate, fused=True)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(
+    optimizer: torch.optim.Optimizer, parameters: Train, rate: float, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     warmup = parameters.warmup_fraction
     if math.isclose(warmup * steps, 1):  # torch would divide by zero steps of warm-up
         warmup *= 0.99
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, parameters.learning_rate, total_steps=steps, pct_start=warmup)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warmup)
 
 
 def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device, step: int) -> float:

@@ -25,7 +25,7 @@ class Train(Parameters):
         "the smallest, else 1",
     )
     learning_rate: Annotated[float, Field(gt=0), Tuned(0.001, 0.03, log=True)] = Field(
-        description="the highest of the one-cycle schedule"
+        description="the highest of the one-cycle schedule, for batches of 128 or more; less for smaller, in proportion"
     )
     weight_decay: Annotated[float, Field(ge=0), Tuned(0.01, 1.0, log=True)] = Field(
         description="of matrices; gains and biases do not decay"

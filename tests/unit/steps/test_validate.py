@@ -108,7 +108,7 @@ def test_one_class_is_not_enough(check: Callable[..., str]) -> None:
 
 
 def test_a_class_too_small_is_named(check: Callable[..., str]) -> None:
-    message = broken(check, lambda s: s["train"].update(labels=["x"] * 5 + ["y"]))
+    message = broken(check, lambda s: s["train"].update(labels=["x"] * 5 + ["y"]), min_images_per_class=2)
     assert "train: at least 2 images in a class (validate.min_images_per_class); found 1 of 'y'" in message
 
 
