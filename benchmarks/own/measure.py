@@ -134,7 +134,7 @@ def _two_colours(folder: Path) -> str | None:
         (folder / label).mkdir()
         for number in range(_OF_EACH):
             image = Image.new("RGB", (24, 24), "white")
-            x, y, radius = random.integers(8, 16), random.integers(8, 16), random.integers(3, 7)
+            x, y, radius = (int(random.integers(*limits)) for limits in ((8, 16), (8, 16), (3, 7)))
             ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
             image.save(folder / label / f"{number}.png")
     return None

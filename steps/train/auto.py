@@ -1,5 +1,6 @@
 """The parameters of train that are `auto`, as they follow from the data; reads some images of two splits."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def chosen(parameters: Train, known: Numbers, train: "Split", validation: "Split
 
 def _epochs(images: int) -> int:
     if images <= _MANY_IMAGES:
-        return min(max(round(_EPOCHS * (_IMAGES / images) ** 0.5), _EPOCHS), _MOST_EPOCHS)
+        return min(max(round(_EPOCHS * math.sqrt(_IMAGES / images)), _EPOCHS), _MOST_EPOCHS)
     return max(_EPOCHS * _MANY_IMAGES // images, _FEWEST_EPOCHS)
 
 
