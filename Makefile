@@ -27,8 +27,8 @@ install:  ## install into .venv: make install [PYTHON=python3.12] [TORCH=cpu or 
 	        && exec "$$python" -m install --python="$$PYTHON" --torch="$(HERE)"; \
 	done; echo "there is no Python here that runs; $(NEED)" >&2; exit 2
 
-run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker]
-	@$(RUN) pipeline run --runner $(RUNNER)
+run: install  ## run the pipeline here: make run [IMAGES=folder] [VOLUMES=folder] [RUNNER=docker]
+	@$(RUN) pipeline run --runner $(RUNNER) $(if $(IMAGES),--images '$(IMAGES)')
 
 splits: install  ## show how the images are split, and why: make splits [VOLUMES=folder]
 	@$(RUN) pipeline splits

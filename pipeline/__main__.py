@@ -46,6 +46,7 @@ COMMANDS = (
             default="subprocess",
             help="how the steps run: as processes of this Python (default), or in containers of their images",
         ),
+        argument("--images", type=Path, help="a folder of own images, which are copied to the data volume and used"),
         _PROJECT,
         description="Run the pipeline on this machine. Steps whose inputs have not changed are skipped. The last line "
         "begins with DEPLOYED, UNCHANGED or REJECTED.",

@@ -20,7 +20,7 @@ def run(options: Namespace) -> int:
 
     from pipeline.local.run import run
 
-    result = run(project, params, options.volumes, _console(), docker=options.runner == "docker")
+    result = run(project, params, options.volumes, _console(), docker=options.runner == "docker", images=options.images)
     print(result.outcome)
     return 0
 

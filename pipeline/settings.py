@@ -116,7 +116,8 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _network_fits_the_images(self) -> "Params":
-        if self.data.image_size >> len(self.train.widths) < 1:
+        size, widths = self.data.image_size, self.train.widths
+        if isinstance(size, int) and isinstance(widths, list) and size >> len(widths) < 1:
             raise ValueError("train.widths has more entries than data.image_size can be halved")
         return self
 

@@ -6,9 +6,10 @@ Imports no library but pydantic: the command line loads `params.yaml` with these
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, validate_call
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, validate_call
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from steps.common.errors import StepError
 
@@ -16,6 +17,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+Auto = Literal["auto"]
+AUTO: Final = "auto"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +39,32 @@ class Tuned:
     log: bool = False
 
 
+class OrAuto:
+    """Lets a field be `auto`, beside what its type says: then its value follows from the data.
+
+    Args:
+        kind: The type of what else it may be, with its range.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: Any, otherwise: Callable[[Any], Any]) -> Any:
+            if value == AUTO:
+                return AUTO
+            try:
+                return otherwise(value)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"]
+                raise PydanticCustomError("or_auto", "{said}, or auto", {"said": said}) from error
+
+        chosen = handler.generate_schema(self._kind)
+        return core_schema.no_info_wrap_validator_function(
+            check, chosen, serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        )
+
+
 class Parameters(BaseModel):
     """The parameters of a step: each field has a type, a range and a description, and stands nowhere else."""
 
@@ -46,15 +76,39 @@ class Parameters(BaseModel):
         return self.model_dump(exclude={name for name, field in fields if NoEffect() in field.metadata})
 
 
+Side = Annotated[int, Field(ge=8, le=1024)]
+Channels = Literal[1, 3]
+
+
 class ImageFormat(Parameters, extra="ignore"):
-    """The format of every image in a dataset; other keys of the section `data` are ignored."""
+    """The format of every image in a dataset; other keys are ignored."""
 
-    image_size: Annotated[int, Field(ge=8, le=1024)] = Field(description="pixels a side, to which each image is scaled")
-    channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
+    image_size: Side = Field(description="pixels a side, to which each image is scaled")
+    channels: Channels = Field(description="1: grey, 3: colour")
 
-    def image_format(self) -> dict[str, int]:
-        """Size and channels alone, by name."""
-        return {"image_size": self.image_size, "channels": self.channels}
+    def __str__(self) -> str:
+        """As the closing table says it."""
+        return f"{self.image_size} x {self.image_size} {'grey' if self.channels == 1 else 'colour'}"
+
+
+class WantedFormat(Parameters, extra="ignore"):
+    """The format that the section `data` asks for: numbers, or `auto` where the images decide; others are ignored."""
+
+    image_size: Annotated[Side | Auto, OrAuto(Side)] = Field(
+        AUTO, description="pixels a side, to which each image is scaled; auto: by the sizes of the images"
+    )
+    channels: Annotated[Channels | Auto, OrAuto(Channels)] = Field(
+        AUTO, description="1: grey, 3: colour; auto: by whether the images have colour"
+    )
+
+    def completed(self, found: ImageFormat) -> ImageFormat:
+        """The format with what is `auto` here as it was found."""
+        return ImageFormat(**{**found.deciding(), **self.numbers()})
+
+    def numbers(self) -> dict[str, Any]:
+        """What is not `auto` of size and channels, by name."""
+        wanted = {"image_size": self.image_size, "channels": self.channels}
+        return {name: value for name, value in wanted.items() if value != AUTO}
 
 
 class Batches(Parameters, extra="ignore"):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,17 +31,23 @@ from steps.common.images.mapped import MappedImages, read_ahead
 from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
+from steps.train.auto import Chosen
 from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.parameters import Train
+from steps.train.sampling import epoch_rows
 
 _PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: its parameters, the folders of its splits, where the network and the checkpoint are written."""
+    """One training run: its parameters, the folders of its splits, where the network and the checkpoint are written.
+
+    What may be `auto` in its parameters is as it was chosen.
+    """
 
     parameters: Train
+    chosen: Chosen
     train: Path
     validation: Path
     folder: Path
@@ -71,10 +78,8 @@ def launch(job: Job, processes: int) -> None:
     Raises:
         StepError: if a batch is too small for the processes, or training diverges.
     """
-    if job.parameters.batch_size < 2 * processes:
-        raise StepError(
-            f"train.batch_size is {job.parameters.batch_size}: {processes} GPUs need {2 * processes} or more"
-        )
+    if job.chosen.batch_size < 2 * processes:
+        raise StepError(f"train.batch_size is {job.chosen.batch_size}: {processes} GPUs need {2 * processes} or more")
     if processes == 1:
         fit(job)
         return
@@ -119,28 +124,29 @@ def fit(job: Job) -> None:
 
 
 def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
-    parameters = job.parameters
+    parameters, chosen = job.parameters, job.chosen
     split, validation = open_split(job.train), open_split(job.validation)
     batches_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
-    learner = _new_learner(split, parameters).to(device)
+    learner = _new_learner(split, parameters, chosen.widths).to(device)
     learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     module = DistributedDataParallel(learner) if world > 1 else learner
 
-    batch_size = min(parameters.batch_size, len(split))
+    batch_size = min(chosen.batch_size, len(split))
     batches = len(split) // batch_size
-    optimizer = _optimizer(learner, parameters)
-    schedule = _schedule(optimizer, parameters, steps=batches * parameters.epochs)
+    rate = chosen.rate(parameters.learning_rate)
+    optimizer = _optimizer(learner, parameters, rate)
+    schedule = _schedule(optimizer, parameters, rate, steps=batches * chosen.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
-    for epoch in range(len(history), parameters.epochs):
+    for epoch in range(len(history), chosen.epochs):
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
-        shuffled = torch.randperm(len(split), generator=_generator(parameters.seed, epoch))
+        order = epoch_rows(torch.from_numpy(split.labels), chosen.class_power, _generator(parameters.seed, epoch))
         generator = _generator(parameters.seed, epoch, rank + 1)
         total = torch.zeros((), device=device)
         learner.train()
-        own = (shuffled[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
+        own = (order[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
         for rows, images in batches_of(own):
             augmented = augment(
                 images,
@@ -149,6 +155,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
                 translation=parameters.translation,
                 zoom=parameters.zoom,
                 shear=parameters.shear,
+                flip=chosen.flip,
             )
             with precision:
                 loss = module(augmented, labels[rows.to(device)])
@@ -164,9 +171,11 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             accuracy = _validation_accuracy(learner, split, validation, device, batch_size)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
-            emit(Epoch(epoch + 1, parameters.epochs, mean_loss, accuracy, "train"))
+            emit(Epoch(epoch + 1, chosen.epochs, mean_loss, accuracy, "train"))
     if rank == 0:
-        _save(learner.network, parameters, split.images.shape[-1], history, job.folder)
+        config = {"channels": split.images.shape[-1], "widths": chosen.widths}
+        config |= {"embedding_size": parameters.embedding_size}
+        _save(learner.network, config, history, job.folder)
 
 
 def _reader(
@@ -199,10 +208,10 @@ def _reader(
     return read
 
 
-def _new_learner(split: Split, parameters: Train) -> Learner:
+def _new_learner(split: Split, parameters: Train, widths: list[int]) -> Learner:
     torch.manual_seed(parameters.seed)
     channels = split.images.shape[-1]
-    network = Network(channels, parameters.widths, parameters.embedding_size)
+    network = Network(channels, widths, parameters.embedding_size)
     height, width = split.images.shape[1:3]
     mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
     network.mean.copy_(torch.from_numpy(mean))
@@ -210,21 +219,23 @@ def _new_learner(split: Split, parameters: Train) -> Learner:
     return Learner(network, ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin))
 
 
-def _optimizer(learner: Learner, parameters: Train) -> torch.optim.Optimizer:
+def _optimizer(learner: Learner, parameters: Train, rate: float) -> torch.optim.Optimizer:
     """Return AdamW with weight decay of matrices alone: decay of gains and biases costs accuracy."""
     tensors = list(learner.parameters())
     groups = [
         {"params": [tensor for tensor in tensors if tensor.ndim > 1], "weight_decay": parameters.weight_decay},
         {"params": [tensor for tensor in tensors if tensor.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, parameters.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, rate, fused=True)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(
+    optimizer: torch.optim.Optimizer, parameters: Train, rate: float, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     warmup = parameters.warmup_fraction
     if math.isclose(warmup * steps, 1):  # torch would divide by zero steps of warm-up
         warmup *= 0.99
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, parameters.learning_rate, total_steps=steps, pct_start=warmup)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warmup)
 
 
 def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device, step: int) -> float:
@@ -277,10 +288,9 @@ def _resume(
     return history
 
 
-def _save(network: Network, parameters: Train, channels: int, history: list[dict[str, float]], folder: Path) -> None:
+def _save(network: Network, config: dict[str, Any], history: list[dict[str, float]], folder: Path) -> None:
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
-    config = {"channels": channels, "widths": parameters.widths, "embedding_size": parameters.embedding_size}
     (folder / "network.json").write_text(json.dumps(config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
 

@@ -4,16 +4,28 @@ from typing import Annotated
 
 from pydantic import Field
 
-from steps.common.parameters import Count, Fraction, NoEffect, Parameters, Seed, Share, Tuned
+from steps.common.parameters import AUTO, Auto, Count, Fraction, NoEffect, OrAuto, Parameters, Seed, Share, Tuned
+
+BatchSize = Annotated[int, Field(ge=2)]
+Widths = Annotated[list[Count], Field(min_length=1, max_length=8)]
 
 
 class Train(Parameters):
     """The network, its loss, its schedule and its augmentation."""
 
-    epochs: Count = Field(description="passes over the training split")
-    batch_size: Annotated[int, Field(ge=2)] = Field(description="images in a batch, over all GPUs together")
+    epochs: Annotated[Count | Auto, OrAuto(Count)] = Field(
+        AUTO, description="passes over the training split; auto: by the number of its images"
+    )
+    batch_size: Annotated[BatchSize | Auto, OrAuto(BatchSize)] = Field(
+        AUTO, description="images in a batch, over all GPUs together; auto: by their number, and by memory"
+    )
+    class_power: Annotated[Share | Auto, OrAuto(Share)] = Field(
+        AUTO,
+        description="classes are drawn in proportion to their size to this power; auto: 0.5 if the largest is 3 times "
+        "the smallest, else 1",
+    )
     learning_rate: Annotated[float, Field(gt=0), Tuned(0.001, 0.03, log=True)] = Field(
-        description="the highest of the one-cycle schedule"
+        description="the highest of the one-cycle schedule, for batches of 128 or more; less for smaller, in proportion"
     )
     weight_decay: Annotated[float, Field(ge=0), Tuned(0.01, 1.0, log=True)] = Field(
         description="of matrices; gains and biases do not decay"
@@ -21,12 +33,16 @@ class Train(Parameters):
     warmup_fraction: Annotated[Fraction, Tuned(0.05, 0.5)] = Field(
         description="of the batches, during which the learning rate rises"
     )
-    widths: Annotated[list[Count], Field(min_length=1, max_length=8)] = Field(
-        description="channels of the convolutions; each halves the image"
+    widths: Annotated[Widths | Auto, OrAuto(Widths)] = Field(
+        AUTO, description="channels of the convolutions; each halves the image; auto: by the size of the images"
     )
     embedding_size: Annotated[int, Field(ge=2)] = Field(description="numbers in an embedding")
     scale: Annotated[float, Field(gt=0), Tuned(12.0, 64.0, log=True)] = Field(description="ArcFace's s")
     margin: Annotated[float, Field(ge=0, lt=1.5), Tuned(0.1, 0.7)] = Field(description="ArcFace's m, in radians")
+    flip: Annotated[bool | Auto, OrAuto(bool)] = Field(
+        AUTO,
+        description="augmentation: every second image is mirrored; auto: if the labels of validation images survive it",
+    )
     rotation: Annotated[float, Field(ge=0, le=180), Tuned(0.0, 30.0)] = Field(
         description="augmentation: at most this many degrees"
     )

@@ -4,13 +4,16 @@ A killed run leaves `<model volume>/checkpoints/<id>.pt`; the next run resumes f
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from steps.common import progress
+from steps.common.images.format import format_of, images_of
 from steps.common.parameters import typed
-from steps.common.store import artefact_id, produce
+from steps.common.store import Artefact, artefact_id, produce
 from steps.common.volumes import model_volume
+from steps.train.auto import Chosen, numbers
 from steps.train.parameters import Train
 
 STEP = "train"
@@ -31,27 +34,39 @@ def train(train_split: str, validation_split: str, parameters: Train) -> str:
     Raises:
         StepError: Training diverges, or a batch is too small for the GPUs.
     """
-    recipe = parameters.deciding()
     inputs = {"train": train_split, "validation": validation_split}
+    with progress.running(STEP):
+        network = _network(parameters, inputs)
+        choice = Chosen(**{name: network.facts[name] for name in Chosen.__dataclass_fields__})
+        made = f"{choice}, {network.facts['validation_accuracy']:.2%} on validation"
+        progress.finished(STEP, made=made, unchanged=network.unchanged, id=network.id)
+        return network.id
+
+
+def _network(parameters: Train, inputs: dict[str, str]) -> Artefact:
+    image_format = format_of(inputs["train"])
+    known = numbers(parameters, images_of(inputs["train"]), image_format)
+    recipe = parameters.model_copy(update=known.deciding()).deciding()
     checkpoint = model_volume() / "checkpoints" / f"{artefact_id(STEP, recipe, inputs)}.pt"
 
     def build(folder: Path) -> dict[str, Any]:
         import torch
 
         from steps.common.images.dataset import read_split
+        from steps.train.auto import chosen
         from steps.train.fit import Job, launch
         from steps.train.machine import described
 
-        data = read_split(train_split).path, read_split(validation_split).path
-        job = Job(parameters, *data, folder, checkpoint)
-        launch(job, processes=max(torch.cuda.device_count(), 1))
+        images, held_out = (read_split(inputs[name]) for name in ("train", "validation"))
+        choice = chosen(parameters, known, images, held_out)
+        launch(
+            Job(parameters, choice, images.path, held_out.path, folder, checkpoint),
+            processes=max(torch.cuda.device_count(), 1),
+        )
         history = json.loads((folder / "history.json").read_text())
-        return {**history[-1], "seed": parameters.seed, **described()}
+        facts = {**history[-1], "seed": parameters.seed, **described()}
+        return {**facts, **asdict(choice), **image_format.deciding()}
 
-    with progress.running(STEP):
-        network = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)
-        checkpoint.unlink(missing_ok=True)
-        facts = network.facts
-        made = f"{parameters.epochs} epochs, {facts['validation_accuracy']:.2%} on validation"
-        progress.finished(STEP, made=made, unchanged=network.unchanged, id=network.id)
-        return network.id
+    made = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)
+    checkpoint.unlink(missing_ok=True)
+    return made

@@ -35,9 +35,7 @@ from tests.support.switching import log
 
 
 def deploy_model(model: dict[str, Any], verdict: str) -> str:
-    return deploy(
-        model["network"], model["index"], verdict, name="digits", images=PARAMS["data"], parameters=PARAMS["deploy"]
-    )
+    return deploy(model["network"], model["index"], verdict, name="digits", parameters=PARAMS["deploy"])
 
 
 def judged(model: dict[str, Any], **gate: Any) -> str:
