@@ -15,7 +15,6 @@ from contract.events import Warned, emit
 from steps.common import progress
 from steps.common.code import deciding_code
 from steps.common.digest import digest
-from steps.common.images.format import format_of
 from steps.common.images.places import KIND
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import Artefact, find, holds_only_older, produce
@@ -61,10 +60,9 @@ def preprocess(parameters: Data) -> dict[str, str]:
         if made is None:
             made = _make(parameters, parts or source.read(), remembered, known)
         ids = {split: artefact.id for split, artefact in made.items()}
-        counts = ", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items())
         progress.finished(
             STEP,
-            made=f"{counts}, of {format_of(ids['train'])}",
+            made=", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items()),
             unchanged=all(artefact.unchanged for artefact in made.values()),
             ids=ids,
         )

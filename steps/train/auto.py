@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _EPOCHS, _MOST_EPOCHS, _FEWEST_EPOCHS = 28, 200, 4
 _IMAGES, _MANY_IMAGES = 3600, 60_000
 # A batch: a power of two; so many batches in an epoch, and this much memory for what the gradient needs.
-_LARGEST_BATCH, _SMALLEST_BATCH = 128, 16
+_LARGEST_BATCH, _SMALLEST_BATCH = 128, 32
 _BATCHES = 15
 _BATCH_BYTES = 400 << 20
 # The convolutions: one more for images that can be halved once more.
@@ -54,10 +54,10 @@ class Chosen(Numbers):
 
     def __str__(self) -> str:
         """As the closing table says it."""
-        more = [f"{self.epochs} epochs of batches of {self.batch_size}"]
-        more += ["mirrored"] if self.flip else []
-        more += ["rare classes more often"] if self.class_power < 1 else []
-        return ", ".join(more)
+        said = [f"{self.epochs} epochs", f"batches of {self.batch_size}"]
+        said += ["mirrored"] if self.flip else []
+        said += ["balanced"] if self.class_power < 1 else []
+        return ", ".join(said)
 
 
 def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Numbers:
@@ -118,8 +118,9 @@ def _epochs(images: int) -> int:
 
 
 def _batch_size(images: int, image_format: ImageFormat, widths: list[int]) -> int:
-    most = min(_LARGEST_BATCH, images // _BATCHES, _BATCH_BYTES // _bytes_of_an_image(image_format.image_size, widths))
-    return max(1 << max(most, 1).bit_length() - 1, _SMALLEST_BATCH)
+    fitting = _BATCH_BYTES // _bytes_of_an_image(image_format.image_size, widths)
+    most = min(max(images // _BATCHES, _SMALLEST_BATCH), _LARGEST_BATCH, max(fitting, 2))
+    return 1 << most.bit_length() - 1
 
 
 def _bytes_of_an_image(side: int, widths: list[int]) -> int:

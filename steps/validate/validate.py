@@ -88,9 +88,8 @@ def validate(
         )
         facts = report.facts
         _check_changes(changes.Counts(source, facts["per_class"]), parameters.max_shrink, allow_lost_classes)
-        progress.finished(
-            STEP, made=f"{facts['images']} images of {facts['classes']} classes are sound", unchanged=report.unchanged
-        )
+        made = f"{facts['images']} images of {facts['classes']} classes are sound, {wanted}"
+        progress.finished(STEP, made=made, unchanged=report.unchanged)
         return report.id
 
 

@@ -39,8 +39,9 @@ STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shea
         (3630, GREY, Numbers(28, 128, [32, 32, 64])),  # the sample
         (55_000, GREY, Numbers(28, 128, [32, 32, 64])),  # MNIST
         (990, ImageFormat(image_size=64, channels=3), Numbers(53, 64, [32, 64, 128, 128])),
-        (10, GREY, Numbers(200, 16, [32, 32, 64])),
+        (10, GREY, Numbers(200, 32, [32, 32, 64])),
         (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 32, [32, 64, 128, 128])),
+        (5000, ImageFormat(image_size=1024, channels=3), Numbers(28, 2, [32, 64, 128, 128])),
         (1_000_000, GREY, Numbers(4, 128, [32, 32, 64])),
     ],
 )
@@ -185,7 +186,7 @@ def test_what_was_chosen_is_in_the_manifest_and_decides_the_id(
     assert {name: made.facts[name] for name in wanted} == wanted
     assert {name: made.facts[name] for name in ("image_size", "channels")} == {"image_size": 28, "channels": 1}
     assert made.manifest["parameters"]["batch_size"] == 32
-    assert '"made": "1 epochs of batches of 32, ' in capsys.readouterr().out
+    assert '"made": "1 epochs, batches of 32, mirrored, ' in capsys.readouterr().out
     assert train(ids["train"], ids["validation"], {**given, "batch_size": 32}) == network
 
 
