@@ -17,7 +17,7 @@ _IMAGES, _MANY_IMAGES = 3600, 60_000
 # A batch: a power of two; so many batches in an epoch, and this much memory for what the gradient needs.
 _LARGEST_BATCH, _SMALLEST_BATCH = 128, 32
 _BATCHES = 15
-_BATCH_BYTES = 400 << 20
+_BATCH_BYTES = 448 << 20
 # The convolutions: one more for images that can be halved once more.
 _SMALL_SIDE = 32
 _WIDTHS, _WIDTHS_OF_LARGE = [32, 32, 64], [32, 64, 128, 128]

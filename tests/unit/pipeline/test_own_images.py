@@ -1,5 +1,6 @@
 """`make run IMAGES=/folder`: the folder's images are copied to the data volume, and nothing else there is touched."""
 
+import errno
 import json
 import os
 import shutil
@@ -154,10 +155,15 @@ def test_the_data_volume_itself_is_refused(folder: Path, images: Path) -> None:
             copy_images(path, [])
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
-def test_an_unreadable_image_is_named(folder: Path, images: Path) -> None:
-    path = next((folder / "one").glob("*.png"))
-    path.chmod(0)
+def test_an_unreadable_image_is_named(folder: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, open_file = next((folder / "one").glob("*.png")), Path.open
+
+    def refuse(self: Path, *words: Any) -> Any:  # to root every file is open, whatever its mode
+        if self == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_file(self, *words)
+
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=f"{path.name} cannot be read"):
         copy_images(folder, [])
 

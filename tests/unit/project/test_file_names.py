@@ -50,6 +50,7 @@ PRODUCTS = {
     *("run-*.log", "torchserve.log", "torchserve.json", "serving-*.json", "response.json"),  # logs and answers
     *("access.log", "copies.log", "error.log", "key_file.json"),  # of a running server
     *("journal.log", "trials.png"),  # make tune
+    "copied.json",  # make run IMAGES=
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
 }

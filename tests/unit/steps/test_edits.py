@@ -143,7 +143,7 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "the lock of serving": (append("serving/requirements.txt"), NONE, SERVED),
     "the lock of torch": (append("steps/torch.txt"), NONE, WITH_TORCH),
     "a comment in params.yaml": (append("params.yaml"), NONE, NONE),
-    "the epochs": (replace("params.yaml", r"epochs: \d+", "epochs: 99"), FROM_TRAIN, NONE),
+    "the epochs": (replace("params.yaml", "epochs: auto", "epochs: 99"), FROM_TRAIN, NONE),
     "the factory": (replace("params.yaml", "factory: auto", "factory: HNSW32"), FROM_INDEX, NONE),
     "the server's limit": (replace("params.yaml", r"(deploy:(?s:.*?)max_pixels): \d+", r"\1: 9"), {"deploy"}, NONE),
     "the collector's limit": (replace("params.yaml", r"(data:(?s:.*?)max_pixels): \d+", r"\1: 9"), ALL, NONE),

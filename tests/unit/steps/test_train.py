@@ -227,7 +227,7 @@ def test_a_diverging_training_says_what_to_do(volumes: Path, splits: tuple[str, 
 def test_the_schedule_works_for_any_number_of_steps(steps: int, warmup: float) -> None:
     parameters = Train(**{**QUICK, "warmup_fraction": warmup})
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = fit._schedule(optimizer, parameters, steps)
+    schedule = fit._schedule(optimizer, parameters, parameters.learning_rate, steps)
     rates = []
     for _ in range(steps):
         rates.append(schedule.get_last_lr()[0])
