@@ -158,10 +158,10 @@ def test_the_data_volume_itself_is_refused(folder: Path, images: Path) -> None:
 def test_an_unreadable_image_is_named(folder: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, open_file = next((folder / "one").glob("*.png")), Path.open
 
-    def refuse(self: Path, *words: Any) -> Any:  # to root every file is open, whatever its mode
+    def refuse(self: Path, *words: Any, **more: Any) -> Any:  # to root every file is open, whatever its mode
         if self == path:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return open_file(self, *words)
+        return open_file(self, *words, **more)
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=f"{path.name} cannot be read"):
