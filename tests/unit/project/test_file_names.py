@@ -23,6 +23,7 @@ PRODUCTS = {
         "last-data.json",
         "unchanged.json",
         "looks.json",
+        "copied.json",
     ),  # datasets and their validation
     *("network.json", "history.json", "embeddings.npy", "labels.json", "index.faiss", "manifest.json"),  # models
     *(
