@@ -11,12 +11,14 @@ import torch
 
 from steps.common.errors import StepError
 from steps.common.models.embedding import load_network
+from steps.common.models.outputs import Outputs
 
 
-def export_network(network: Path, target: Path, *, image_size: int, channels: int) -> int:
-    """Write a network as ONNX: `images` uint8 [N, H, W, C] in, `embeddings` float32 [N, D] out, for any N.
+def export_network(network: Path, target: Path, *, image_size: int, channels: int) -> tuple[int, int]:
+    """Write a network as ONNX, for any N: `images` uint8 [N, H, W, C] in, `embeddings` and `features` out.
 
-    That it answers as the network does, the golden predictions show.
+    They are float32 [N, D] and [N, F], as `steps/common/models/outputs.py` says. That the file answers as the network
+    does, the golden predictions show.
 
     Args:
         network: the folder of the network.
@@ -25,13 +27,13 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
         channels: 1 for grey images, 3 for colour.
 
     Returns:
-        The length D of an embedding.
+        The length D of an embedding, and F of features.
 
     Raises:
         StepError: the folder holds no network; or the network uses an operation that ONNX lacks.
         RuntimeError: the exporter gave nothing.
     """
-    module = load_network(network).cpu()
+    module = Outputs(load_network(network).cpu()).eval()
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
     # The exporter prints to standard output, and warns of its own deprecations.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -41,7 +43,7 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
                 module,
                 (example,),
                 input_names=["images"],
-                output_names=["embeddings"],
+                output_names=["embeddings", "features"],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
                 dynamo=True,
                 verbose=False,
@@ -58,4 +60,5 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
         node.metadata_props.clear()  # paths of this machine
     program.save(target, external_data=False)
     with torch.inference_mode():
-        return int(module(example).shape[1])
+        embeddings, features = module(example)
+        return int(embeddings.shape[1]), int(features.shape[1])

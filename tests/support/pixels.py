@@ -19,8 +19,14 @@ class Pixels(torch.nn.Module):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(pixels))
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1).float() * self.scale + _FLOOR
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(images.flatten(1).float() * self.scale + _FLOOR, dim=1)
+        return torch.nn.functional.normalize(self.embed(self.features(images)))
 
 
 def pixels_as_onnx(folder: Path, shape: tuple[int, int, int]) -> bytes:

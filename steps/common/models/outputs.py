@@ -1,0 +1,49 @@
+"""A network with its two outputs, as which it embeds images here and is exported: reads and writes no files."""
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class TwoParts(Protocol):
+    """A network that gives its features, and makes embeddings of them."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Of images [N, H, W, C] their features [N, F]."""
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """Of features [N, F] their embeddings [N, D], of any length."""
+
+
+class Outputs(nn.Module):
+    """Embeddings and features from one pass of a network.
+
+    Args:
+        network: With the methods of `TwoParts`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See images uint8 [N, H, W, C]: embeddings [N, D] and rooted features [N, F], all of length one."""
+        network: TwoParts = self.network  # type: ignore[assignment]  # torch types every attribute as a module
+        features = network.features(images)
+        return nn.functional.normalize(network.embed(features).float()), rooted(features.float())
+
+
+def rooted(features: torch.Tensor) -> torch.Tensor:
+    """The square roots of features, each with its sign, at length one.
+
+    Their cosines are then those of Hellinger's kernel, in which a few large numbers do not outweigh all others:
+    Arandjelović & Zisserman, "Three things everyone should know to improve object retrieval" (CVPR 2012).
+
+    Args:
+        features: float32 [N, F].
+
+    Returns:
+        float32 [N, F], each of length one, or zero.
+    """
+    return nn.functional.normalize(features.sign() * features.abs().sqrt())
