@@ -40,12 +40,16 @@ def pixels_as_onnx(folder: Path, shape: tuple[int, int, int]) -> bytes:
         make("Mul", ["flat", "scale"], ["scaled"]),
         make("Add", ["scaled", "floor"], ["raised"]),
         make("LpNormalization", ["raised"], ["embeddings"], axis=1, p=2),
+        *(make(kind, ["raised"], [name]) for kind, name in (("Sign", "signs"), ("Abs", "lengths"))),
+        make("Sqrt", ["lengths"], ["roots"]),
+        make("Mul", ["signs", "roots"], ["rooted"]),
+        make("LpNormalization", ["rooted"], ["features"], axis=1, p=2),
     ]
     graph = onnx.helper.make_graph(
         nodes,
         "pixels",
         [value("images", TensorProto.UINT8, ["n", *shape])],
-        [value("embeddings", TensorProto.FLOAT, ["n", scale.size])],
+        [value(name, TensorProto.FLOAT, ["n", scale.size]) for name in ("embeddings", "features")],
         [onnx.numpy_helper.from_array(scale, "scale"), onnx.numpy_helper.from_array(floor, "floor")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)

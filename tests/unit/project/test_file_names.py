@@ -24,7 +24,8 @@ PRODUCTS = {
         "unchanged.json",
         "looks.json",
     ),  # datasets and their validation
-    *("network.json", "history.json", "embeddings.npy", "labels.json", "index.faiss", "manifest.json"),  # models
+    *("network.json", "history.json", "embeddings.npy", "features.npy", "labels.json", "manifest.json"),
+    *("index.faiss", "features.faiss"),  # models
     *(
         "answers.npz",
         "answers.json",

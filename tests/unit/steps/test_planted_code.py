@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -105,7 +106,7 @@ def test_modules_beside_weights_and_index_are_not_run(model: dict[str, Any], mar
         build=lambda folder: (
             [
                 (folder / name).write_bytes((model_volume() / "index" / model["index"] / name).read_bytes())
-                for name in ("index.faiss", "labels.json", "network.py")
+                for name in ("index.faiss", "features.faiss", "labels.json", "network.py")
             ]
             and {}
         ),
@@ -132,6 +133,9 @@ def test_arrays_of_objects_are_not_unpickled(model: dict[str, Any], marker: Path
     plant(model_volume() / "embeddings" / model["embeddings"], "embeddings.npy", objects(marker))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         index(model["embeddings"], {"factory": "HNSW8"})
+    plant(model_volume() / "embeddings" / model["embeddings"], "features.npy", objects(marker))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        index(model["embeddings"], {"factory": "HNSW4"})
     plant(data_volume() / "dataset" / model["test"], "labels.npy", objects(marker))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         analyse(model["test"], model["network"], model["index"], model["validation"], **judging())
@@ -219,7 +223,8 @@ def test_deploy_archives_its_own_modules_and_takes_no_archive_from_the_model_vol
     evaluation = model_volume() / "evaluation" / read(model_volume(), "verdict", verdict).facts["evaluation"]
     settings = deploying.Deploy(**PARAMS["deploy"])
     served = {"name": "digits", "image_size": 28, "channels": 1, **settings.deciding()}
-    served |= {"unknown_distance": json.loads((evaluation / "manifest.json").read_text())["facts"]["unknown_distance"]}
+    facts = json.loads((evaluation / "manifest.json").read_text())["facts"]
+    served |= {name: facts[name] for name in ("unknown_distance", "unknown_features_distance")}
     inputs = {"network": model["network"], "index": model["index"]}
     expected = artefact_id(deploying.STEP, deploying.decides(served, **inputs), inputs, deploying.ARCHIVE)
     finished(model_volume() / "archive" / expected, module)
@@ -252,6 +257,7 @@ def finished(folder: Path, module: bytes) -> None:
         ("labels.json", {"classes": [1], "gallery": [0]}, "classes"),
         ("golden.json", [], "golden"),
         ("golden.json", [{"image": "!", "name": "a", "expected": "a", "label": "a", "distance": 0}], "golden"),
+        ("features.faiss", {}, "the index on the model volume"),
     ],
 )
 def test_data_of_another_form_are_not_archived(
@@ -260,11 +266,14 @@ def test_data_of_another_form_are_not_archived(
     from steps.deploy.shape import check_golden, check_index
 
     stored = model_volume() / "index" / model["index"]
-    for file in ("index.faiss", "labels.json"):
+    for file in ("index.faiss", "features.faiss", "labels.json"):
         (tmp_path / file).write_bytes((stored / file).read_bytes())
-    check_index(tmp_path, 64)
+    size = faiss.read_index(str(stored / "features.faiss")).d
+    check_index(tmp_path, 64, size)
     with pytest.raises(StepError, match="the index on the model volume is not of its form .*, not"):
-        check_index(tmp_path, 32)
+        check_index(tmp_path, 32, size)
+    with pytest.raises(StepError, match=r"features\.faiss on the model volume is not of its form .*, and features 9"):
+        check_index(tmp_path, 64, 9)
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(StepError, match=says):
-        check_golden(tmp_path / name) if name == "golden.json" else check_index(tmp_path, 64)
+        check_golden(tmp_path / name) if name == "golden.json" else check_index(tmp_path, 64, size)
