@@ -94,10 +94,11 @@ def _shares(params: Params, others: Kinds, files: Mapping[str, list[Path]] | Non
     splits = preprocess(params.data)
     network = train(splits["train"], splits["validation"], params.train)
     gallery = index(embed(splits["gallery"], network, params.embed), params.index)
-    embedder = stored_network(model_volume() / "network" / network, [], params.embed.batch_size)
+    folder = model_volume() / "index" / gallery
+    embedder = stored_network(model_volume() / "network" / network, folder, [], params.embed.batch_size)
 
     def found(images: Images) -> Nearest:
-        return nearest(embedder, model_volume() / "index" / gallery, images, params.deploy.neighbours)
+        return nearest(embedder, folder, images, params.deploy.neighbours)
 
     test = read_split(splits["test"]).images
     calibrated = found(read_split(splits["validation"]).images)

@@ -1,4 +1,4 @@
-"""Predicts the label of the nearest neighbour: reads network, indexes, labels and model.json of an unpacked archive.
+"""Predicts the label of the nearest neighbour: reads network, index, labels and model.json of an unpacked archive.
 
 Part of the model archive; independent of TorchServe.
 """
@@ -57,7 +57,7 @@ class Images(NamedTuple):
 
 
 class Predictor:
-    """A network, its indexes and its labels, loaded from the folder of an unpacked archive.
+    """A network, its index and its labels, loaded from the folder of an unpacked archive.
 
     Args:
         folder: The unpacked archive.
@@ -84,9 +84,6 @@ class Predictor:
         self._limits = (model["max_pixels"], model["max_instances"])
         self._polarity = model["polarity"]
         self._neighbours = min(model["neighbours"], len(self._labels))
-        # An older archive has neither features nor an index of them.
-        features = folder / "features.faiss"
-        self._features = faiss.read_index(str(features)) if features.exists() else None
         limits = (model["unknown_distance"], model["unknown_features_distance"])
         self._limits_of_unknown = [np.inf if limit is None else limit for limit in limits]
         # Serialised once, not for each answer.
@@ -186,17 +183,15 @@ class Predictor:
         found: list[Prediction] = []
         for start in range(0, len(images), _PASS):
             batch = np.stack(images[start : start + _PASS])
-            embeddings, *features = self._network.run(None, {self._input: batch})
+            embeddings, *of_features = self._network.run(None, {self._input: batch})
             similarities, rows = self._index.search(embeddings, self._neighbours)
             rows[np.isnan(similarities)] = -1
             similarities = np.clip(similarities.astype(float), -1, 1)  # cosines, apart from rounding errors
             distances = 1 - similarities
             numbers = (np.round(similarities, 6), np.round(distances, 6), rows, distances[:, 0])
             columns: list[Any] = [each.tolist() for each in numbers]
-            by_features: list[float | None] = [None] * len(batch)
-            if self._features is not None:
-                by_features = (1 - self._features.search(features[0], 1)[0][:, 0].astype(float)).tolist()
-            found += map(self._describe, *columns, by_features)
+            # The network of an older archive gives no distances of features.
+            found += map(self._describe, *columns, of_features[0].tolist() if of_features else [None] * len(batch))
         return found
 
     def _describe(
@@ -259,7 +254,7 @@ def _internal(verb: str) -> Answer:
 
 
 def _load_network(path: Path) -> onnxruntime.InferenceSession:
-    """The network, images uint8 [N, H, W, C] to embeddings float32 [N, D], running in one thread."""
+    """The network, running in one thread: of images uint8 [N, H, W, C] it gives embeddings float32 [N, D]."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -44,7 +44,7 @@ def calibrate(
     """
     rows = no_copies(split.rows, gallery)
     keys = [split.rows.keys[row] for row in rows]
-    embed = stored_network(network, keys, batch_size)
+    embed = stored_network(network, index, keys, batch_size)
     limits = choose_limits(nearest(embed, index, Chosen(split.images, rows), neighbours), unknown_quantile)
     return {**asdict(limits), "images": len(rows), "copies": len(split) - len(rows)}
 

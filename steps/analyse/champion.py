@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.pointer import MODEL_STORE, pointer_path
 from steps.common.errors import StepError
-from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES, ONNX, archived_contents, stored_contents
+from steps.common.models.contents import INDEX_FILES, ONNX, archived_contents, stored_contents
 from steps.common.volumes import deploy_volume
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Served:
         images = split.images if same else Originals(split, size, channels)
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
             index, limits = Path(unpacked), Limits.of(self.settings)
-            for name in (*INDEX_FILES, *([FEATURES_INDEX] if _has(archive, FEATURES_INDEX) else [])):
+            for name in INDEX_FILES:
                 (index / name).write_bytes(archive.read(name))
             embed = served_network(self._onnx(archive), batch_size)
             neighbours = self.settings.get("neighbours", 1)

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,22 @@ from steps.analyse.confusion import Confusion
 from steps.common.images.dataset import Split
 from steps.common.images.png import encode_png
 from steps.common.models.contents import FEATURES_INDEX
-from steps.common.models.embedding import Embedded, Images, embed_kept
+from steps.common.models.embedding import Images, embed_kept
+from steps.common.models.features_index import load
 
 _ROUNDING = 1e-4
 
-Embed = Callable[[Images], Iterator[Embedded]]  # of images uint8 [N, H, W, C], N > 0, some at a time
+# Of images uint8 [N, H, W, C], N > 0, some at a time: embeddings float32 [n, D] of length one, and the distances [n] of
+# their features from the nearest known ones; None for a model without features.
+Embed = Callable[[Images], Iterator[tuple[NDArray[np.float32], NDArray[np.float64] | None]]]
 
 
-def stored_network(network: Path, keys: Sequence[str], batch_size: int) -> Embed:
+def stored_network(network: Path, index: Path, keys: Sequence[str], batch_size: int) -> Embed:
     """The network of a folder in the store.
 
     Args:
         network: The folder.
+        index: The folder of the index, which has the features that are known.
         keys: The content keys of the images that it will embed; none if they are not the images of these keys as the
             split has them.
         batch_size: Images read at a time.
@@ -42,7 +45,10 @@ def stored_network(network: Path, keys: Sequence[str], batch_size: int) -> Embed
     Returns:
         The network, which embeds an image that it has embedded before only to compare.
     """
-    return partial(embed_kept, network, keys=keys, batch_size=batch_size)
+    known = load(index / FEATURES_INDEX)
+    return lambda images: (
+        (part.embeddings, known.distances(part.features)) for part in embed_kept(network, images, keys, batch_size)
+    )
 
 
 def ask(embed: Embed, index: Path, images: Images, *, limits: Limits, neighbours: int) -> Answers:
@@ -93,7 +99,7 @@ def evaluate(
     Returns:
         `accuracy`, `unknown` and the limits.
     """
-    embed = stored_network(network, split.rows.keys, batch_size)
+    embed = stored_network(network, index, split.rows.keys, batch_size)
     answers = ask(embed, index, split.images, limits=limits, neighbours=neighbours)
     true, found = true_labels(split), answers.nearest
     unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
@@ -137,16 +143,15 @@ def nearest(embed: Embed, index: Path, images: Images, neighbours: int) -> Neare
         What is found.
     """
     searched = faiss.read_index(str(index / "index.faiss"))
-    of_features = faiss.read_index(str(index / FEATURES_INDEX)) if (index / FEATURES_INDEX).exists() else None
-    distances, rows, features_distances = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for part in embed(images) if len(images) else ():
-        similarities, found = searched.search(part.embeddings, min(neighbours, searched.ntotal))
+    distances, rows = [np.zeros(0)], [np.zeros(0, np.int64)]
+    of_features: list[NDArray[np.float64]] = []
+    for embeddings, features_distances in embed(images) if len(images) else ():
+        similarities, found = searched.search(embeddings, min(neighbours, searched.ntotal))
         distances.append(np.where(found[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf))
         rows.append(found[:, 0])
-        if of_features:
-            similarities, _ = of_features.search(part.features.astype(np.float32), 1)
-            features_distances.append(1 - similarities[:, 0].astype(float))
-    of_both = np.concatenate(features_distances) if of_features else None
+        of_features += [] if features_distances is None else [features_distances]
+    has_features = of_features or not len(images)
+    of_both = np.concatenate([np.zeros(0), *of_features]) if has_features else None
     return Nearest(np.concatenate(distances), np.concatenate(rows), of_both)
 
 

@@ -5,9 +5,10 @@ from functools import partial
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from steps.analyse.evaluate import Embed
-from steps.common.models.embedding import Embedded, Images
+from steps.common.models.embedding import Images
 
 
 def served_network(model: bytes, batch_size: int) -> Embed:
@@ -18,22 +19,24 @@ def served_network(model: bytes, batch_size: int) -> Embed:
         batch_size: Images embedded at a time.
 
     Returns:
-        The network. Of an older archive it gives no features.
+        The network. That of an older archive gives no distances of features.
 
     Raises:
         ValueError: It is no network with one input, and one or two outputs.
     """
     try:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        [taken], [_, *features] = session.get_inputs(), session.get_outputs()
-        if len(features) > 1:
-            raise ValueError(f"it has {len(features) + 1} outputs")
+        [taken], [_, *of_features] = session.get_inputs(), session.get_outputs()
+        if len(of_features) > 1:
+            raise ValueError(f"it has {len(of_features) + 1} outputs")
     except Exception as error:  # ONNX Runtime's own errors share no class
         raise ValueError(f"its ONNX is no network: {error}") from error
     return partial(_embed, session, taken.name, batch_size)
 
 
-def _embed(session: onnxruntime.InferenceSession, taken: str, batch_size: int, images: Images) -> Iterator[Embedded]:
+def _embed(
+    session: onnxruntime.InferenceSession, taken: str, batch_size: int, images: Images
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64] | None]]:
     for start in range(0, len(images), batch_size):
-        embeddings, *features = session.run(None, {taken: np.ascontiguousarray(images[start : start + batch_size])})
-        yield Embedded(embeddings, (features[0] if features else embeddings[:, :0]).astype(np.float16))
+        embeddings, *distances = session.run(None, {taken: np.ascontiguousarray(images[start : start + batch_size])})
+        yield embeddings, distances[0].astype(float) if distances else None

@@ -27,7 +27,7 @@ from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES, NETWORK_FI
 from steps.common.models.seen import Seen
 from steps.deploy import thumbnails
 from steps.deploy.export import export_network
-from steps.deploy.shape import check_golden, check_index
+from steps.deploy.shape import check_golden, check_index, read_features
 
 MAR = "model.mar"
 HANDLER = "serving/model/handler.py"
@@ -75,8 +75,9 @@ def build_archive(
         sources.append(index / FEATURES_INDEX)
         for source in (*sources, golden, *(ROOT / path for path in CODE)):
             shutil.copyfile(source, extra / source.name)
-        sizes = export_network(extra, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
-        count = check_index(extra, *sizes)
+        form = {"image_size": model["image_size"], "channels": model["channels"]}
+        size = export_network(extra, read_features(extra), extra / ONNX, **form)
+        count = check_index(extra, size)
         check_golden(extra / golden.name)
         (extra / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         (extra / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -8,6 +8,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, Val
 
 from steps.common.errors import StepError
 from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES
+from steps.common.models.features_index import FeaturesIndex, load
 
 
 class _Strict(BaseModel):
@@ -35,13 +36,12 @@ class _Prediction(_Strict):
 _GOLDEN = TypeAdapter(Annotated[list[_Prediction], Field(min_length=1)])
 
 
-def check_index(folder: Path, embedding_size: int, features_size: int) -> int:
-    """Check that indexes and labels of a folder belong together, and to a network.
+def check_index(folder: Path, embedding_size: int) -> int:
+    """Check that index and labels of a folder belong together, and to a network.
 
     Args:
         folder: where they are.
         embedding_size: the length of the network's embeddings.
-        features_size: the length of its features.
 
     Returns:
         The number of images in the gallery.
@@ -53,19 +53,33 @@ def check_index(folder: Path, embedding_size: int, features_size: int) -> int:
     try:
         labels = _Labels.model_validate_json(labels_file.read_bytes(), strict=True)
         index = faiss.read_index(str(index_file))
-        of_features = faiss.read_index(str(folder / FEATURES_INDEX))
     except (ValidationError, RuntimeError) as error:
         raise StepError(_wrong("the index", str(error))) from error
     found = (index.d, index.ntotal, index.metric_type)
     wanted = (embedding_size, len(labels.gallery), faiss.METRIC_INNER_PRODUCT)
     if found != wanted:
         raise StepError(_wrong("the index", f"size, number and metric of its vectors are {found}, not {wanted}"))
-    second = (of_features.d, of_features.ntotal > 0, of_features.metric_type)
-    if second != (features_size, True, faiss.METRIC_INNER_PRODUCT):
-        raise StepError(_wrong(FEATURES_INDEX, f"its vectors have {second[0]} numbers, and features {features_size}"))
     if max(labels.gallery, default=0) >= len(labels.classes):
         raise StepError(_wrong("the index", f"a label is {max(labels.gallery)}, of {len(labels.classes)} classes"))
     return len(labels.gallery)
+
+
+def read_features(folder: Path) -> FeaturesIndex:
+    """Read the index of features.
+
+    Args:
+        folder: where it is.
+
+    Returns:
+        The index.
+
+    Raises:
+        StepError: it has another form.
+    """
+    try:
+        return load(folder / FEATURES_INDEX)
+    except ValueError as error:
+        raise StepError(_wrong(FEATURES_INDEX, str(error))) from error
 
 
 def check_golden(file: Path) -> None:

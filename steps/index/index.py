@@ -1,6 +1,6 @@
 """Train FAISS: reads embeddings and features, writes `<model volume>/index/<id>/`.
 
-`index.faiss` and `labels.json` find the nearest images, `features.faiss` tells whether an image is of any kind known.
+`index.faiss` and `labels.json` find the nearest images, `features.npz` tells whether an image is of any kind known.
 """
 
 import json
@@ -48,8 +48,7 @@ def index(embeddings: str, parameters: Index) -> str:
         from steps.common.models import auto_index, faiss_index, features_index
 
         source = read(model_volume(), "embeddings", embeddings).path
-        of_features = features_index.build(np.load(source / "features.npy"))
-        faiss.write_index(of_features, str(folder / FEATURES_INDEX))
+        features_index.build(np.load(source / "features.npy")).save(folder / FEATURES_INDEX)
         vectors = np.load(source / "embeddings.npy")
         if factory != auto_index.AUTO:
             made = faiss_index.build(vectors, factory)

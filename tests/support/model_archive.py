@@ -20,6 +20,7 @@ from PIL import Image
 from contract.pointer import THUMBNAILS
 from serving.model.payload import Request
 from steps.deploy.archive import CODE, CONFIG, HANDLER
+from tests.support.pixels import nodes_of_distance
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["upper left", "upper right", "lower left", "lower right"]
@@ -56,16 +57,13 @@ def instances(*files: bytes, **more: Any) -> Request:
 def write_model(folder: Path, version: str = VERSION, *, with_features: bool = True) -> Path:
     """Write the files of the archive, except MAR-INF, into a folder; an older one has no features."""
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(_network(with_features), folder / "network.onnx")
     rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
     gallery = np.array([np.where(np.arange(4) == quarter, bright, 10.0) for quarter, bright in rows], np.float32)
     index = faiss.IndexFlatIP(4)
     index.add(gallery / np.linalg.norm(gallery, axis=1, keepdims=True))
     faiss.write_index(index, str(folder / "index.faiss"))
-    if with_features:
-        of_features = faiss.IndexFlatIP(4)
-        of_features.add(np.sqrt(gallery / gallery.sum(axis=1, keepdims=True)))
-        faiss.write_index(of_features, str(folder / "features.faiss"))
+    known = np.sqrt(gallery / gallery.sum(axis=1, keepdims=True)).T
+    onnx.save(_network(known if with_features else None), folder / "network.onnx")
     labels = {"classes": CLASSES, "gallery": [quarter for quarter, _ in rows]}
     model = {"name": NAME, "version": version, "image_size": SIZE, "channels": 1, "neighbours": 3}
     model |= {"max_pixels": MAX_PIXELS, "max_instances": MAX_INSTANCES}
@@ -92,7 +90,7 @@ def add_thumbnails(folder: Path) -> Path:
     return folder
 
 
-def _network(with_features: bool) -> onnx.ModelProto:
+def _network(known: NDArray[np.float32] | None) -> onnx.ModelProto:
     """A network whose features and embedding are the brightness of the four quarters, normalised."""
     value = onnx.helper.make_tensor_value_info
     images = value("images", onnx.TensorProto.UINT8, ["n", SIZE, SIZE, 1])
@@ -107,9 +105,12 @@ def _network(with_features: bool) -> onnx.ModelProto:
         onnx.helper.make_node("Sqrt", ["quarters"], ["roots"]),
         onnx.helper.make_node("LpNormalization", ["roots"], ["features"], axis=1, p=2),
     ]
-    outputs = [embeddings, value("features", onnx.TensorProto.FLOAT, ["n", 4])]
-    given, made = (outputs, nodes) if with_features else (outputs[:1], nodes[:-2])
-    graph = onnx.helper.make_graph(made, "quarters", [images], given)
+    if known is None:
+        graph = onnx.helper.make_graph(nodes[:-2], "quarters", [images], [embeddings])
+    else:
+        more, constants = nodes_of_distance(known)
+        outputs = [embeddings, value("features_distance", onnx.TensorProto.FLOAT, ["n"])]
+        graph = onnx.helper.make_graph([*nodes, *more], "quarters", [images], outputs, constants)
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
 
 

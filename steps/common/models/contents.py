@@ -13,7 +13,7 @@ from steps.common.volumes import model_volume
 
 NETWORK_FILES = ("weights.safetensors", "network.json")
 INDEX_FILES = ("index.faiss", "labels.json")
-FEATURES_INDEX = "features.faiss"  # beside them; an older archive has none
+FEATURES_INDEX = "features.npz"  # beside them; an older archive has none
 ONNX = "network.onnx"  # the network as which an archive serves it
 
 

@@ -53,7 +53,7 @@ class Chosen:
 class Embedded:
     """What a network makes of images: embeddings float32 [N, D] and rooted features float16 [N, F], of length one.
 
-    Of features half the precision is enough, and they are long. F is 0 for an archive from before there were features.
+    Of features half the precision is enough, and they are long.
     """
 
     embeddings: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""A network with its two outputs, as which it embeds images here and is exported: reads and writes no files."""
+"""A network with its two outputs, as which it embeds images here, or is served: reads and writes no files."""
 
 from typing import Protocol
 
@@ -32,6 +32,26 @@ class Outputs(nn.Module):
         network: TwoParts = self.network  # type: ignore[assignment]  # torch types every attribute as a module
         features = network.features(images)
         return nn.functional.normalize(network.embed(features).float()), rooted(features.float())
+
+
+class Served(nn.Module):
+    """A network as it is served: of features it gives only their distance from the nearest known ones.
+
+    Args:
+        network: As in `Outputs`.
+        axes: The matrix float32 [F, K] of a `FeaturesIndex`.
+        known: Its matrix float32 [K, M].
+    """
+
+    def __init__(self, network: nn.Module, axes: torch.Tensor, known: torch.Tensor) -> None:
+        super().__init__()
+        self.outputs = Outputs(network)
+        self.axes, self.known = nn.Buffer(axes), nn.Buffer(known)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See images uint8 [N, H, W, C]: embeddings [N, D] of length one, and distances of features [N]."""
+        embeddings, features = self.outputs(images)
+        return embeddings, 1 - ((features @ self.axes) @ self.known).amax(dim=1)
 
 
 def rooted(features: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ def test_unpickling_a_trap_creates_the_marker(tmp_path: Path) -> None:
         (tmp_path / "marker").unlink()
 
 
-VICTIMS = ("network.onnx", "index.faiss", "features.faiss", "labels.json", "model.json", "golden.json")
+VICTIMS = ("network.onnx", "index.faiss", "labels.json", "model.json", "golden.json")
 LOAD = """
 import sys
 from pathlib import Path

@@ -25,7 +25,7 @@ PRODUCTS = {
         "looks.json",
     ),  # datasets and their validation
     *("network.json", "history.json", "embeddings.npy", "features.npy", "labels.json", "manifest.json"),
-    *("index.faiss", "features.faiss"),  # models
+    *("index.faiss", "features.npz"),  # models
     *(
         "answers.npz",
         "answers.json",

@@ -1,13 +1,16 @@
 """The second index: its coreset, its projection, and the sample of a large gallery that it is made of."""
 
-import faiss
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from steps.common.models import features_index, sample
-from steps.common.models.outputs import Outputs, rooted
+from steps.common.models.features_index import build, load
+from steps.common.models.outputs import Outputs, Served, rooted
 from tests.support.pixels import Pixels
 
 
@@ -18,23 +21,18 @@ def vectors(count: int, size: int = 200, rank: int = 200) -> NDArray[np.float16]
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
 
 
-def distances(index: faiss.Index, features: NDArray[np.float16]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = 1 - index.search(features.astype(np.float32), 1)[0][:, 0]
-    return found
-
-
-def test_a_gallery_that_fits_is_held_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gallery_that_fits_is_held_whole() -> None:
     known = vectors(300, rank=20)
-    index = features_index.build(known)
-    assert (index.d, index.ntotal, index.metric_type) == (200, 300, faiss.METRIC_INNER_PRODUCT)
-    assert np.abs(distances(index, known)).max() < 2e-3
+    index = build(known)
+    assert (index.axes.shape, index.known.shape) == ((200, 128), (128, 300))
+    assert np.abs(index.distances(known)).max() < 2e-3
 
 
 def test_what_lies_outside_the_space_of_what_is_known_is_far() -> None:
-    index = features_index.build(vectors(300, rank=20))
+    index = build(vectors(300, rank=20))
     other = np.random.default_rng(1).standard_normal((50, 200))
     other /= np.linalg.norm(other, axis=1, keepdims=True)
-    assert distances(index, other.astype(np.float16)).min() > 0.5
+    assert index.distances(other.astype(np.float16)).min() > 0.5
 
 
 def test_of_a_large_gallery_vectors_near_to_all_others_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,23 +41,39 @@ def test_of_a_large_gallery_vectors_near_to_all_others_are_held(monkeypatch: pyt
     near = centres.astype(np.float32).repeat(50, axis=0)
     near += 0.01 * np.random.default_rng(0).standard_normal(near.shape)
     near /= np.linalg.norm(near, axis=1, keepdims=True)
-    shuffled = near[np.random.default_rng(1).permutation(len(near))].astype(np.float16)
-    index = features_index.build(shuffled)
-    assert index.ntotal == 40
-    assert distances(index, shuffled).max() < 0.5, "each of the 40 heaps is held"
-    held = {int(row) for row in index.search(centres.astype(np.float32), 1)[1][:, 0]}
-    assert len(held) == 40
+    heaps = near.astype(np.float16)
+    index = build(heaps[np.random.default_rng(1).permutation(len(heaps))])
+    assert index.known.shape[1] == 40
+    assert index.distances(heaps).max() < 0.1, "one of each heap is held"
 
 
-def test_an_index_survives_its_file_and_its_parts(tmp_path: object) -> None:
+def test_an_index_is_the_same_after_it_was_stored(tmp_path: Path) -> None:
     known = vectors(100)
-    index = faiss.deserialize_index(faiss.serialize_index(features_index.build(known)))
-    assert index.search(known.astype(np.float32), 1)[1][:, 0].size == 100
+    index = build(known)
+    index.save(tmp_path / "features.npz")
+    assert load(tmp_path / "features.npz").distances(known).tobytes() == index.distances(known).tobytes()
 
 
-def test_equal_features_of_all_images_are_an_index_too() -> None:
-    index = features_index.build(np.tile(vectors(1), (5, 1)))
-    assert distances(index, vectors(1))[0] == pytest.approx(0, abs=2e-3)
+@pytest.mark.parametrize(
+    "matrices",
+    [
+        {},
+        {"axes": np.eye(4, dtype=np.float32)},
+        {"axes": np.eye(4, dtype=np.float32), "known": np.eye(3, dtype=np.float32)},
+        {"axes": np.eye(4, dtype=np.float32), "known": np.zeros((4, 0), np.float32)},
+        {"axes": np.eye(4), "known": np.eye(4)},
+        {"axes": np.zeros(4, np.float32), "known": np.eye(4, dtype=np.float32)},
+    ],
+)
+def test_other_matrices_are_refused(tmp_path: Path, matrices: dict[str, Any]) -> None:
+    np.savez(tmp_path / "features.npz", **matrices)
+    with pytest.raises(ValueError, match=r"features\.npz holds"):
+        load(tmp_path / "features.npz")
+
+
+def test_few_or_equal_features_are_an_index_too() -> None:
+    for known in (vectors(1), np.tile(vectors(1), (5, 1))):
+        assert build(known).distances(vectors(1))[0] == pytest.approx(0, abs=2e-3)
 
 
 def test_features_are_rooted_with_their_signs_at_length_one() -> None:
@@ -69,10 +83,15 @@ def test_features_are_rooted_with_their_signs_at_length_one() -> None:
 
 
 def test_outputs_are_those_of_the_network() -> None:
-    network, images = Pixels(4), torch.arange(8, dtype=torch.uint8).reshape(2, 2, 2, 1)
+    network, images = Pixels(4).requires_grad_(False), torch.arange(8, dtype=torch.uint8).reshape(2, 2, 2, 1)
     embeddings, features = Outputs(network)(images)
     assert torch.equal(embeddings, network(images))
     assert torch.equal(features, rooted(network.features(images)))
+    index = build(vectors(10, size=4, rank=4))
+    served = Served(network, torch.from_numpy(index.axes), torch.from_numpy(index.known))
+    again, found = served(images)
+    assert torch.equal(again, embeddings)
+    assert found.numpy() == pytest.approx(index.distances(features.numpy().astype(np.float16)), abs=1e-3)
 
 
 def test_a_small_gallery_is_sampled_whole_and_a_large_one_class_by_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import faiss
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from steps.analyse.analyse import Analysis, analyse
 from steps.analyse.answers import Limits, Nearest
 from steps.analyse.calibrate import choose_limits, smallest
 from steps.common.images.dataset import read_split
+from steps.common.models.features_index import load
 from tests.support.examples import judging
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -95,12 +95,12 @@ def test_unknown_is_calibrated_on_validation_images_and_counted_on_test_images(m
     found = evaluation(model, analysis)
     facts = found["facts"]
     limits = facts["unknown_distance"], facts["unknown_features_distance"]
-    index = faiss.read_index(str(model["volumes"] / "model/index" / model["index"] / "features.faiss"))
+    features = load(model["volumes"] / "model/index" / model["index"] / "features.npz")
 
     def known_of(split: Any) -> Any:
         made = embed_images(network, split.images, 100)
         near = 1 - (made.embeddings @ known.T).max(1) <= limits[0] + 1e-6
-        return near & (1 - index.search(made.features.astype(np.float32), 1)[0][:, 0] <= limits[1] + 1e-6)
+        return near & (features.distances(made.features) <= limits[1] + 1e-6)
 
     assert 0.9 <= known_of(validation).mean() < 0.9 + 1 / len(validation)
     assert facts["unknown"] == found["evaluation"]["unknown"] == pytest.approx(1 - known_of(test).mean())
