@@ -35,7 +35,7 @@ def export_network(network: Path, index: FeaturesIndex, target: Path, *, image_s
         RuntimeError: the exporter gave nothing.
     """
     matrices = (torch.from_numpy(matrix) for matrix in (index.axes, index.known))
-    module = Served(load_network(network).cpu(), *matrices).eval()
+    module = Served(load_network(network).cpu(), *matrices, is_signed=bool(index.is_signed)).eval()
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
     # The exporter prints to standard output, and warns of its own deprecations.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -21,10 +21,14 @@ _DIMENSIONS = 128
 
 @dataclass(frozen=True)
 class FeaturesIndex:
-    """The space in which known images differ, by its axes float32 [F, K], and their places in it, float32 [K, M]."""
+    """The space in which known images differ, by its axes float32 [F, K], and their places in it, float32 [K, M].
+
+    `is_signed` is whether features may be negative: those after a ReLU are not.
+    """
 
     axes: NDArray[np.float32]
     known: NDArray[np.float32]
+    is_signed: np.bool_
 
     def distances(self, features: NDArray[np.float16]) -> NDArray[np.float64]:
         """How far rooted features are from the nearest known ones.
@@ -59,7 +63,7 @@ def load(file: Path) -> FeaturesIndex:
     """
     try:
         with np.load(file) as found:
-            index = FeaturesIndex(found["axes"], found["known"])
+            index = FeaturesIndex(found["axes"], found["known"], np.bool_(found["is_signed"]))
     except (KeyError, OSError) as error:
         raise ValueError(f"{file.name} holds no axes and known images ({error})") from error
     fits = index.axes.ndim == index.known.ndim == 2 and index.axes.shape[1] == index.known.shape[0]
@@ -79,7 +83,7 @@ def build(features: NDArray[np.float16]) -> FeaturesIndex:
     """
     vectors = np.nan_to_num(features.astype(np.float32))  # a network that diverged is for the gate to reject
     axes = _axes(vectors)
-    return FeaturesIndex(axes, np.ascontiguousarray(_coreset(vectors @ axes).T))
+    return FeaturesIndex(axes, np.ascontiguousarray(_coreset(vectors @ axes).T), (vectors < 0).any())
 
 
 def _axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

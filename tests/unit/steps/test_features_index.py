@@ -66,7 +66,7 @@ def test_an_index_is_the_same_after_it_was_stored(tmp_path: Path) -> None:
     ],
 )
 def test_other_matrices_are_refused(tmp_path: Path, matrices: dict[str, Any]) -> None:
-    np.savez(tmp_path / "features.npz", **matrices)
+    np.savez(tmp_path / "features.npz", **matrices, is_signed=np.bool_(True))
     with pytest.raises(ValueError, match=r"features\.npz holds"):
         load(tmp_path / "features.npz")
 
@@ -87,11 +87,22 @@ def test_outputs_are_those_of_the_network() -> None:
     embeddings, features = Outputs(network)(images)
     assert torch.equal(embeddings, network(images))
     assert torch.equal(features, rooted(network.features(images)))
-    index = build(vectors(10, size=4, rank=4))
-    served = Served(network, torch.from_numpy(index.axes), torch.from_numpy(index.known))
+
+
+@pytest.mark.parametrize("scale", [1.0, -1.0])
+def test_what_is_served_gives_the_same(scale: float) -> None:
+    network = Pixels(4).requires_grad_(False)
+    network.scale *= torch.tensor([1.0, 1.0, scale, scale])
+    images = torch.randint(0, 256, (50, 2, 2, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[0] = 0
+    embeddings, features = Outputs(network)(images)
+    index = build(features[:10].half().numpy())
+    assert index.is_signed == (scale < 0)
+    served = Served(network, *map(torch.from_numpy, (index.axes, index.known)), is_signed=bool(index.is_signed))
     again, found = served(images)
-    assert torch.equal(again, embeddings)
-    assert found.numpy() == pytest.approx(index.distances(features.numpy().astype(np.float16)), abs=1e-3)
+    assert again.numpy() == pytest.approx(embeddings.numpy(), abs=1e-6)
+    assert found.numpy() == pytest.approx(index.distances(features.numpy()), abs=1e-5)
+    assert found.max() > 0.1
 
 
 def test_a_small_gallery_is_sampled_whole_and_a_large_one_class_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
