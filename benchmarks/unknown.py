@@ -111,7 +111,9 @@ def _shares(params: Params, others: Kinds, files: Mapping[str, list[Path]] | Non
 
 
 def _unknown(found: Nearest, limits: list[Limits]) -> list[float]:
-    return [float(1 - found.known(each).mean()) for each in limits]
+    """The unknown shares; NaN where the validation images were too few for a limit."""
+    shares = [float(1 - found.known(each).mean()) for each in limits]
+    return [np.nan if each.unknown_distance is None else share for each, share in zip(limits, shares, strict=True)]
 
 
 def _decoded(paths: list[Path], shape: tuple[int, ...]) -> NDArray[np.uint8]:
