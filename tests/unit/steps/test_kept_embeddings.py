@@ -144,7 +144,7 @@ def test_damage_is_found(volumes: Path, damage: str) -> None:
         if damage == "length":
             file.execute("UPDATE vectors SET embedding = substr(embedding, 5) WHERE rowid % 3 = 0")
         if damage == "features":
-            file.execute("UPDATE vectors SET features = zeroblob(length(features)) WHERE rowid % 3 = 0")
+            file.execute("UPDATE vectors SET features = zeroblob(length(features)) WHERE rowid = 4")
         if damage == "none of ours":
             file.execute("DROP TABLE vectors")
             file.execute("CREATE TABLE vectors (other TEXT)")
