@@ -94,7 +94,7 @@ def _table(runs: Sequence[Mapping[str, list[float]]]) -> Iterator[str]:
     for kind, first in runs[0].items():
         means = np.mean([run[kind] for run in runs], axis=0)
         shares = [
-            f"{share:.1%}" + (f" ({mean:.1%})" if len(runs) > 1 else "")
+            "-" if np.isnan(share) else f"{share:.1%}" + (f" ({mean:.1%})" if len(runs) > 1 else "")
             for share, mean in zip(first, means, strict=True)
         ]
         yield f"| {kind} | {' | '.join(shares)} |"
