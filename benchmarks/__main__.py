@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,6 @@ from pipeline.settings import load_params
 
 BENCHMARKS = {
     "training": lambda: training.measure(load_params(ROOT / "params.yaml")),
-    "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "verdicts": verdicts.measure,
     "index": index.measure,
     "runs": runs.measure,
@@ -34,6 +34,7 @@ PARTS: dict[str, Callable[[list[int]], Iterator[str]]] = {
 }
 MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
     "own": lambda: own.measure(load_params(ROOT / "params.yaml")),
+    "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "pixels": pixels.measure,
     "unchanged": scale.unchanged,
 }
@@ -46,7 +47,12 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--sizes", nargs="+", type=int, default=scale.SIZES, help="of scale: numbers of images")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="of scale: some of its tables")
+    parser.add_argument("--images", type=Path, help="of unknown: own images to train on, a folder for each class")
+    parser.add_argument("--others", type=Path, help="of unknown: images of no class, with --images")
     options = parser.parse_args()
+    if options.images and options.others:
+        params = load_params(ROOT / "params.yaml")
+        MARKDOWN["unknown"] = lambda: unknown.measure_own(params, options.images, options.others)
     names = options.names or NAMES
     console = Console()
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}", highlight=False)

@@ -12,7 +12,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from steps.common.models.embedding import load_network
+from steps.common.models.embedding import embed_images, load_network
+from steps.common.models.features_index import CORESET, build
 from steps.deploy.export import export_network
 
 BATCHES = (1, 8)  # one client, and the largest batch that is served
@@ -63,7 +64,9 @@ def _formats(network: Path, folder: Path, image_size: int, channels: int) -> Ite
     if shutil.which("g++"):
         package = torch._inductor.aoti_compile_and_package(exported, package_path=str(folder / "aoti.pt2"))
         yield "AOTInductor", lambda: torch._inductor.aoti_load_package(package)
-    export_network(network, folder / "network.onnx", image_size=image_size, channels=channels)
+    images = np.random.default_rng(0).integers(0, 256, (CORESET, image_size, image_size, channels), np.uint8)
+    features = build(embed_images(module, images, len(images)).features)
+    export_network(network, features, folder / "network.onnx", image_size=image_size, channels=channels)
     yield "ONNX Runtime", lambda: _onnx(folder / "network.onnx")
 
 

@@ -88,5 +88,6 @@ def _splits(params: Params, seed: int) -> dict[str, Split]:
 
 def _accuracy(network: torch.nn.Module, splits: dict[str, Split]) -> float:
     gallery, test = splits["gallery"], splits["test"]
-    cosines = embed_images(network, test.images, 500) @ embed_images(network, gallery.images, 500).T
+    of_test, known = (embed_images(network, split.images, 500).embeddings for split in (test, gallery))
+    cosines = of_test @ known.T
     return float((gallery.labels[cosines.argmax(1)] == test.labels).mean())

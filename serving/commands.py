@@ -228,8 +228,10 @@ def _readable(answer: dict[str, Any]) -> str:
     width = max((len(neighbour["label"]) for neighbour in answer["neighbours"]), default=0)
     unknown = " (nothing in the gallery is near enough)" if answer.get("unknown") else ""
     rows = [("label", answer["label"] + unknown)]
-    if answer["distance"] is not None:
-        rows.append(("distance", f"{answer['distance']:.4f}"))
+    too_far = answer.get("unknown_by", [])
+    for key, name in (("distance", "distance"), ("features_distance", "by features")):
+        if (distance := answer.get(key)) is not None:
+            rows.append((name, f"{distance:.4f}{' (too far)' if key in too_far else ''}"))
     for number, near in enumerate(answer["neighbours"]):
         line = f"{near['label']:<{width}}  {near['distance']:.4f}  gallery image {near['index']}"
         rows.append(("neighbours" if number == 0 else "", line))

@@ -26,12 +26,16 @@ class GoldenError(ProjectError):
 
 @dataclass(frozen=True)
 class Item:
-    """An image file, the label and distance that the version must answer, and the image's true label."""
+    """An image file, the label and distances that the version must answer, and the image's true label.
+
+    An older archive has no distance of features.
+    """
 
     image: bytes
     true_label: str
     label: str
     distance: float | None
+    features_distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,13 @@ class Golden:
         """
         wanted = (HTTPStatus.OK, item.label, self.version)
         got = (status, answer.get("label"), (answer.get("model") or {}).get("version"))
-        if got != wanted or not _close(answer.get("distance"), item.distance):
+        near = _close(answer.get("distance"), item.distance)
+        if item.features_distance is not None:
+            near &= _close(answer.get("features_distance"), item.features_distance)
+        if got != wanted or not near:
             raise GoldenError(
                 f"it answers {json.dumps(answer)[:_SHOWN]} with status {status} where version {self.version} found "
-                f"{item.label!r} at distance {item.distance}"
+                f"{item.label!r} at distance {item.distance}, by features {item.features_distance}"
             )
 
 
@@ -145,7 +152,8 @@ def _ask(url: str, image: bytes, timeout: float) -> client.Answer:
 def _item(content: dict[str, Any]) -> Item:
     true_label, label = _take(content, "expected", str), _take(content, "label", str)
     distance = _take(content, "distance", int, float, NoneType)
-    return Item(base64.b64decode(content["image"]), true_label, label, distance)
+    by_features = _take({"features_distance": None, **content}, "features_distance", int, float, NoneType)
+    return Item(base64.b64decode(content["image"]), true_label, label, distance, by_features)
 
 
 def _take(content: dict[str, Any], key: str, *kinds: type) -> Any:

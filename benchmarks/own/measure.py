@@ -85,7 +85,7 @@ def _run(params: Params, folder: Path, change: dict[str, Any]) -> _Result:
         made = read(model_volume(), "network", network)
         gallery, test = read_split(ids["gallery"]), read_split(ids["test"])
         found = load_network(made.path)
-        accuracy = _first_neighbour(gallery, test, lambda split: embed_images(found, split.images, _BATCH))
+        accuracy = _first_neighbour(gallery, test, lambda split: embed_images(found, split.images, _BATCH).embeddings)
         facts = made.facts
         chosen = f"{format_of(ids['train'])}, {facts['epochs']} epochs, batches of {facts['batch_size']}"
         chosen += f", widths {facts['widths']}, flip {str(facts['flip']).lower()}, class_power {facts['class_power']:g}"

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Collection, Sequence
 from itertools import islice
+from math import isnan
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
+_JSON_UNKNOWN = json.dumps(UNKNOWN)
 
 INTERNAL = "internal-error"
 _LATE = "too-slow-to-decode"
@@ -24,24 +26,27 @@ _STATUS = {"too-many-pixels": 413, "too-many-instances": 413, "wrong-type": 415,
 _BAD_REQUEST = 400
 # For archives from before these settings existed.
 _DEFAULTS = {"polarity": "light-on-dark", "unknown_distance": None, "max_instances": 64}
+_DEFAULTS |= {"unknown_features_distance": None}
 _PACKED = (b"one", b"many")
 # Images in one pass of the network: bounds the memory of a batch.
 _PASS = 64
 
-# Of one image: label, distance of the nearest neighbour (None without one), and the prediction as JSON.
-Prediction = tuple[str, float | None, str]
+# Of one image: label, distance of the nearest neighbour (None without one), what made it unknown, and the prediction as
+# JSON.
+Prediction = tuple[str, float | None, tuple[str, ...], str]
 
 
 class Answer(NamedTuple):
-    """An HTTP status and a JSON body; for the metrics the broken rule, or each image's label and distance.
+    """An HTTP status and a JSON body; for the metrics the broken rule, or of each image what is told here.
 
-    The distance is that of the nearest neighbour, None if the index found none.
+    That is the label, the distance of the nearest neighbour, None if the index found none, and the names of the
+    distances that made it unknown.
     """
 
     status: int
     json: bytes
     rule: str | None = None
-    predictions: Sequence[tuple[str, float | None]] = ()
+    predictions: Sequence[tuple[str, float | None, tuple[str, ...]]] = ()
 
 
 class Images(NamedTuple):
@@ -79,8 +84,8 @@ class Predictor:
         self._limits = (model["max_pixels"], model["max_instances"])
         self._polarity = model["polarity"]
         self._neighbours = min(model["neighbours"], len(self._labels))
-        distance = model["unknown_distance"]
-        self._unknown_distance = np.inf if distance is None else distance
+        limits = (model["unknown_distance"], model["unknown_features_distance"])
+        self._limits_of_unknown = [np.inf if limit is None else limit for limit in limits]
         # Serialised once, not for each answer.
         self._json_labels = [json.dumps(label) for label in self._labels]
         self._json_model = json.dumps({key: model[key] for key in ("name", "version")})
@@ -178,18 +183,24 @@ class Predictor:
         found: list[Prediction] = []
         for start in range(0, len(images), _PASS):
             batch = np.stack(images[start : start + _PASS])
-            [embeddings] = self._network.run(None, {self._input: batch})
+            embeddings, *of_features = self._network.run(None, {self._input: batch})
             similarities, rows = self._index.search(embeddings, self._neighbours)
             rows[np.isnan(similarities)] = -1
             similarities = np.clip(similarities.astype(float), -1, 1)  # cosines, apart from rounding errors
             distances = 1 - similarities
             numbers = (np.round(similarities, 6), np.round(distances, 6), rows, distances[:, 0])
             columns: list[Any] = [each.tolist() for each in numbers]
-            found += map(self._describe, *columns)
+            # The network of an older archive gives no distances of features.
+            found += map(self._describe, *columns, of_features[0].tolist() if of_features else [None] * len(batch))
         return found
 
     def _describe(
-        self, similarities: list[float], distances: list[float], rows: list[int], nearest: float
+        self,
+        similarities: list[float],
+        distances: list[float],
+        rows: list[int],
+        nearest: float,
+        by_features: float | None,
     ) -> Prediction:
         labels = self._json_labels
         near = [
@@ -197,19 +208,25 @@ class Predictor:
             for similarity, distance, row in zip(similarities, distances, rows, strict=True)
             if row >= 0  # an approximate index returns -1 where it found none
         ]
-        if not near:
-            return UNKNOWN, None, self._as_json(f'"{UNKNOWN}"', "true", "null", "null", near)
-        unknown = nearest > self._unknown_distance
-        label = UNKNOWN if unknown else self._labels[rows[0]]
-        json_label = f'"{UNKNOWN}"' if unknown else labels[rows[0]]
-        prediction = self._as_json(json_label, "true" if unknown else "false", distances[0], similarities[0], near)
-        return label, distances[0], prediction
-
-    def _as_json(self, label: str, unknown: str, distance: object, similarity: object, near: list[str]) -> str:
-        return (
-            f'{{"label": {label}, "unknown": {unknown}, "distance": {distance}, "similarity": {similarity}, '
+        limit, limit_of_features = self._limits_of_unknown
+        reasons: tuple[str, ...] = () if near and nearest <= limit else ("distance",)
+        if by_features is not None:
+            if not by_features <= limit_of_features:  # NaN, too, is unknown
+                reasons += ("features_distance",)
+            by_features = None if isnan(by_features) else round(max(by_features, 0.0), 6)
+        label = UNKNOWN if reasons else self._labels[rows[0]]
+        distance, similarity = (distances[0], similarities[0]) if near else (None, None)
+        prediction = (
+            f'{{"label": {_JSON_UNKNOWN if reasons else labels[rows[0]]}, "unknown": {"true" if reasons else "false"}, '
+            f'"unknown_by": {json.dumps(reasons) if reasons else "[]"}, "distance": {_or_null(distance)}, '
+            f'"similarity": {_or_null(similarity)}, "features_distance": {_or_null(by_features)}, '
             f'"neighbours": [{", ".join(near)}], "model": {self._json_model}}}'
         )
+        return label, distance, reasons, prediction
+
+
+def _or_null(number: float | None) -> float | str:
+    return "null" if number is None else number
 
 
 def _packed(read: Images | Answer) -> bytes:
@@ -220,8 +237,8 @@ def _packed(read: Images | Answer) -> bytes:
 
 
 def _success(predictions: list[Prediction], many: bool) -> Answer:
-    body = f'{{"predictions": [{", ".join(each[2] for each in predictions)}]}}' if many else predictions[0][2]
-    return Answer(200, f"{body}\n".encode(), None, [each[:2] for each in predictions])
+    body = f'{{"predictions": [{", ".join(each[3] for each in predictions)}]}}' if many else predictions[0][3]
+    return Answer(200, f"{body}\n".encode(), None, [each[:3] for each in predictions])
 
 
 def _error(rule: str, message: str) -> Answer:
@@ -237,7 +254,7 @@ def _internal(verb: str) -> Answer:
 
 
 def _load_network(path: Path) -> onnxruntime.InferenceSession:
-    """The network, images uint8 [N, H, W, C] to embeddings float32 [N, D], running in one thread."""
+    """The network, running in one thread: of images uint8 [N, H, W, C] it gives embeddings float32 [N, D]."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -49,6 +49,9 @@ class Telemetry:
             registry=registry,
         )
         self._predictions = Counter("serving_predictions", "Images by label", ["label"], registry=registry)
+        self._unknown = Counter(
+            "serving_unknown", "Images by the distance that made them unknown", ["by"], registry=registry
+        )
         self._probes = Counter(
             "serving_probes", "Predictions for health checks, not in the other metrics", registry=registry
         )
@@ -82,10 +85,11 @@ class Telemetry:
         predictions = [each for answer in answers for each in answer.predictions]
         _count(self._requests, [answer.status for answer in answers])
         _count(self._errors, [answer.rule for answer in answers if answer.rule])
-        _count(self._predictions, [label for label, _ in predictions])
+        _count(self._predictions, [label for label, _, _ in predictions])
+        _count(self._unknown, [by for _, _, reasons in predictions for by in reasons])
         for _ in answers:
             self._seconds.observe(seconds)
-        for _, distance in predictions:
+        for _, distance, _ in predictions:
             if distance is not None:
                 self._distances.observe(distance)
 
@@ -101,7 +105,7 @@ class Telemetry:
             if answer.rule:
                 line["rule"] = answer.rule
             else:
-                line["labels"], line["distances"] = zip(*answer.predictions, strict=True)
+                line["labels"], line["distances"], _ = zip(*answer.predictions, strict=True)
             written = json.dumps(line).encode() + b"\n"
             if len(piece) + len(written) > _PIPE_BUF:
                 self._put(pipe, piece)

@@ -23,6 +23,7 @@ from steps.common.volumes import data_volume, model_volume
 
 STEP = "analyse"
 _QUANTILE = "unknown_quantile"  # decides the calibration; the other parameters decide the evaluation
+_LIMITS = ("unknown_distance", "unknown_features_distance")  # of `Limits`, which an unchanged run need not import
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def analyse(
 ) -> Analysis:
     """Judge a network and its index by what the server would answer, and compare them with the model now served.
 
-    The validation split gives the distance above which the server calls an image unknown.
+    The validation split gives the distances above which the server calls an image unknown.
 
     Args:
         test: The id of the test split.
@@ -75,9 +76,10 @@ def analyse(
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
         calibration = _calibration(validation, network, index, batches, search, parameters)
-        if calibration.facts["unknown_distance"] is None:
+        limits = {name: calibration.facts[name] for name in _LIMITS}
+        if limits["unknown_distance"] is None:
             emit(Warned(_nothing_unknown(calibration, parameters), STEP))
-        evaluation = _evaluation(inputs, batches, search, parameters, calibration.facts["unknown_distance"])
+        evaluation = _evaluation(inputs, batches, search, parameters, limits)
         pointer, champion, of_champion = read_pointer(), None, None
         if pointer:
             champion = Served(pointer.version, pointer.network, pointer.index, pointer.mar)
@@ -119,7 +121,7 @@ def analyse(
 def _calibration(
     validation: str, network: str, index: str, batches: Batches, search: Neighbours, parameters: Analyse
 ) -> Artefact:
-    """The distance above which an image is unknown, of a network and an index in the store."""
+    """The distances above which an image is unknown, of a network and an index in the store."""
     decides = parameters.model_dump(include={_QUANTILE}) | search.deciding() | _contents(network, index)
 
     def build(_: Path) -> dict[str, Any]:
@@ -158,7 +160,9 @@ def _unknown(evaluation: Artefact, calibration: Artefact, parameters: Analyse) -
     facts = evaluation.facts
     if facts["unknown_distance"] is None:
         return _nothing_unknown(calibration, parameters)
-    return f"further than {facts['unknown_distance']:.3f} from the gallery: {facts['unknown'] or 0:.2%} of test"
+    distance, by_features = (facts[name] for name in _LIMITS)
+    beyond = f"further than {distance:.3f} from the gallery, or than {by_features:.3f} by features"
+    return f"{beyond}: {facts['unknown'] or 0:.2%} of test"
 
 
 def _evaluation(
@@ -166,12 +170,13 @@ def _evaluation(
     batches: Batches,
     search: Neighbours,
     parameters: Analyse,
-    unknown_distance: float | None,
+    limits: Mapping[str, float | None],
 ) -> Artefact:
     """The evaluation of a network and an index in the store."""
     decides = {key: value for key, value in parameters.deciding().items() if key != _QUANTILE}
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.analyse.answers import Limits
         from steps.analyse.evaluate import evaluate
         from steps.common.images.dataset import read_split
 
@@ -179,7 +184,7 @@ def _evaluation(
             read_split(inputs["test"]),
             *_stored(inputs["network"], inputs["index"]),
             folder,
-            unknown_distance=unknown_distance,
+            limits=Limits(**limits),
             batch_size=batches.batch_size,
             neighbours=search.neighbours,
             golden=parameters.golden,
@@ -187,7 +192,7 @@ def _evaluation(
         )
 
     decides |= {**search.deciding(), **_contents(inputs["network"], inputs["index"])}
-    decides |= {"unknown_distance": unknown_distance}
+    decides |= limits
     return produce(model_volume(), "evaluation", STEP, parameters=decides, inputs=inputs, build=build)
 
 

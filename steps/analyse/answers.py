@@ -5,8 +5,10 @@ neither network nor index: a verdict is made of answers that are there.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +19,55 @@ UNKNOWN = "unknown"  # the server's answer beyond the unknown distance; no class
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model answers to images, as the server would: labels [N], `unknown` among them, and cosine distances [N].
+class Limits:
+    """The distances to the gallery beyond which an image is unknown: of its embedding, and of its features.
 
-    A distance is infinite where the index finds no neighbour. `classes` are those of the gallery.
+    None stands for no such limit. The names are those in an archive's `model.json`.
+    """
+
+    unknown_distance: float | None
+    unknown_features_distance: float | None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """The limits among an archive's settings or an artefact's facts; those that an older one lacks are None."""
+        return cls(settings.get("unknown_distance"), settings.get("unknown_features_distance"))
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What indexes find for images.
+
+    `distances` float64 [N] are cosine distances of embeddings to the gallery's nearest, and `rows` int64 [N] say which
+    that is: infinity and -1 where the index finds none. `features_distances` float64 [N] are those of features; None
+    for a model without an index of features.
+    """
+
+    distances: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    features_distances: NDArray[np.float64] | None
+
+    def known(self, limits: Limits) -> NDArray[np.bool_]:
+        """Which images are near enough, bool [N]; one without a neighbour, or of a distance that is NaN, is not."""
+        near: NDArray[np.bool_] = (self.rows >= 0) & _within(self.distances, limits.unknown_distance)
+        if self.features_distances is not None:
+            near &= _within(self.features_distances, limits.unknown_features_distance)
+        return near
+
+
+def _within(distances: NDArray[np.float64], limit: float | None) -> NDArray[np.bool_]:
+    return np.ones(len(distances), bool) if limit is None else distances <= limit
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to images, as the server would: labels [N], `unknown` among them, and what it found.
+
+    `classes` are those of the gallery.
     """
 
     labels: list[str]
-    distances: NDArray[np.float64]
+    nearest: Nearest
     classes: list[str]
 
 
@@ -34,12 +77,11 @@ def true_labels(split: Split) -> list[str]:
 
 
 def write_answers(folder: Path, answers: Answers, asked: NDArray[np.bool_]) -> None:
-    """Write the files, a row for each image of the split, from answers to those images that were asked about."""
+    """Write the files, a row for each image of the split, from answers to all images of which some were asked about."""
     words = sorted({*answers.classes, UNKNOWN, *answers.labels})
     number = {label: i for i, label in enumerate(words)}
-    predicted, distances = np.full(len(asked), -1, np.int32), np.full(len(asked), np.nan)
-    predicted[asked] = [number[label] for label in answers.labels]
-    distances[asked] = answers.distances
+    predicted = np.where(asked, [number[label] for label in answers.labels], -1).astype(np.int32)
+    distances = np.where(asked, answers.nearest.distances, np.nan)
     np.savez(folder / "answers.npz", asked=asked, predicted=predicted, distances=distances)
     (folder / "answers.json").write_text(json.dumps({"words": words, "classes": answers.classes}))
 

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +80,11 @@ class Served:
             batch_size: Images in one pass of the network.
 
         Returns:
-            Its `unknown_distance`; `asked`, the number of images; and `gone`, that of those without their originals.
+            Its limits of `unknown`; `asked`, the number of images; and `gone`, that of those without their originals.
         """
         import numpy as np
 
-        from steps.analyse.answers import Answers, write_answers
+        from steps.analyse.answers import Limits, write_answers
         from steps.analyse.evaluate import ask
         from steps.analyse.images import Originals
         from steps.analyse.onnx_network import served_network
@@ -94,19 +94,17 @@ class Served:
         same = (size, channels) == (side, colours)
         images = split.images if same else Originals(split, size, channels)
         with tempfile.TemporaryDirectory() as unpacked, self._opened() as archive:
-            index, distance = Path(unpacked), self.settings.get("unknown_distance")
+            index, limits = Path(unpacked), Limits.of(self.settings)
             for name in INDEX_FILES:
                 (index / name).write_bytes(archive.read(name))
             embed = served_network(self._onnx(archive), batch_size)
             neighbours = self.settings.get("neighbours", 1)
-            answers = ask(embed, index, images, unknown_distance=distance, neighbours=neighbours)
+            answers = ask(embed, index, images, limits=limits, neighbours=neighbours)
         asked = np.ones(len(split), bool)
         if isinstance(images, Originals):
             asked[list(images.gone)] = False
-        rows = np.flatnonzero(asked)
-        known = Answers([answers.labels[row] for row in rows], answers.distances[rows], answers.classes)
-        write_answers(folder, known, asked)
-        return {"unknown_distance": distance, "asked": len(rows), "gone": len(split) - len(rows)}
+        write_answers(folder, answers, asked)
+        return {**asdict(limits), "asked": int(asked.sum()), "gone": int((~asked).sum())}
 
     @property
     def _path(self) -> Path:

@@ -8,8 +8,8 @@ what `confusion.json` and `confusion.png` have, and `steps/analyse/answers.py` t
 import base64
 import json
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,27 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.analyse.answers import UNKNOWN, Answers, true_labels, write_answers
+from steps.analyse.answers import UNKNOWN, Answers, Limits, Nearest, true_labels, write_answers
 from steps.analyse.confusion import Confusion
 from steps.common.images.dataset import Split
 from steps.common.images.png import encode_png
+from steps.common.models.contents import FEATURES_INDEX
 from steps.common.models.embedding import Images, embed_kept
+from steps.common.models.features_index import load
 
 _ROUNDING = 1e-4
 
-Embed = Callable[[Images], NDArray[np.float32]]  # images uint8 [N, H, W, C], N > 0, to embeddings [N, D] of length one
+# Of images uint8 [N, H, W, C], N > 0, some at a time: embeddings float32 [n, D] of length one, and the distances [n] of
+# their features from the nearest known ones; None for a model without features.
+Embed = Callable[[Images], Iterator[tuple[NDArray[np.float32], NDArray[np.float64] | None]]]
 
 
-def stored_network(network: Path, keys: Sequence[str], batch_size: int) -> Embed:
+def stored_network(network: Path, index: Path, keys: Sequence[str], batch_size: int) -> Embed:
     """The network of a folder in the store.
 
     Args:
         network: The folder.
+        index: The folder of the index, which has the features that are known.
         keys: The content keys of the images that it will embed; none if they are not the images of these keys as the
             split has them.
         batch_size: Images read at a time.
@@ -40,28 +45,30 @@ def stored_network(network: Path, keys: Sequence[str], batch_size: int) -> Embed
     Returns:
         The network, which embeds an image that it has embedded before only to compare.
     """
-    return partial(embed_kept, network, keys=keys, batch_size=batch_size)
+    known = load(index / FEATURES_INDEX)
+    return lambda images: (
+        (part.embeddings, known.distances(part.features)) for part in embed_kept(network, images, keys, batch_size)
+    )
 
 
-def ask(embed: Embed, index: Path, images: Images, *, unknown_distance: float | None, neighbours: int) -> Answers:
+def ask(embed: Embed, index: Path, images: Images, *, limits: Limits, neighbours: int) -> Answers:
     """Ask a network and its index for the label of the nearest neighbour of each image.
 
     Args:
         embed: The network.
         index: The index's folder.
         images: uint8 [N, H, W, C].
-        unknown_distance: Images further than this are unknown; None for no such limit.
+        limits: Images further than these are unknown.
         neighbours: As many as the server looks for.
 
     Returns:
-        The answers. An image without a neighbour, or of a distance that is no number, is unknown.
+        The answers.
     """
-    distances, found = nearest(embed, index, images, neighbours)
+    found = nearest(embed, index, images, neighbours)
     gallery = json.loads((index / "labels.json").read_text())
-    near = (found >= 0) & (distances <= (np.inf if unknown_distance is None else unknown_distance))
     of_neighbour = [gallery["classes"][label] for label in gallery["gallery"]]
-    labels = [of_neighbour[row] if known else UNKNOWN for row, known in zip(found, near, strict=True)]
-    return Answers(labels, distances, gallery["classes"])
+    pairs = zip(found.rows, found.known(limits), strict=True)
+    return Answers([of_neighbour[row] if known else UNKNOWN for row, known in pairs], found, gallery["classes"])
 
 
 def evaluate(
@@ -70,7 +77,7 @@ def evaluate(
     index: Path,
     folder: Path,
     *,
-    unknown_distance: float | None,
+    limits: Limits,
     batch_size: int,
     neighbours: int,
     golden: int,
@@ -83,18 +90,18 @@ def evaluate(
         network: The network's folder.
         index: The index's folder.
         folder: Where the evaluation is written.
-        unknown_distance: Images further than this are unknown, which is a wrong answer; None for no such limit.
+        limits: Images further than these are unknown, which is a wrong answer.
         batch_size: Images read at a time.
         neighbours: As many as the server looks for.
         golden: How many images are kept in `golden.json`.
         mistakes: How many images are kept in `mistakes.json`.
 
     Returns:
-        `accuracy`, `unknown` and `unknown_distance`.
+        `accuracy`, `unknown` and the limits.
     """
-    embed = stored_network(network, split.rows.keys, batch_size)
-    answers = ask(embed, index, split.images, unknown_distance=unknown_distance, neighbours=neighbours)
-    true, distances = true_labels(split), answers.distances
+    embed = stored_network(network, index, split.rows.keys, batch_size)
+    answers = ask(embed, index, split.images, limits=limits, neighbours=neighbours)
+    true, found = true_labels(split), answers.nearest
     unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
     right = np.array([p == t for p, t in zip(answers.labels, true, strict=True)], bool)
     write_answers(folder, answers, np.ones(len(true), bool))
@@ -102,30 +109,29 @@ def evaluate(
     classes = sorted({*split.classes, *answers.classes}) + ([UNKNOWN] if unknown.any() else [])
     confusion = Confusion.of(true, answers.labels, classes)
     confusion.write(folder)
-    score = {"accuracy": _mean(right), "unknown": _mean(unknown), "unknown_distance": unknown_distance}
+    score = {"accuracy": _mean(right), "unknown": _mean(unknown), **asdict(limits)}
 
     def item(row: int) -> dict[str, Any]:
-        answer = {"expected": true[row], "label": answers.labels[row], "distance": _finite(distances[row])}
+        answer = {"expected": true[row], "label": answers.labels[row], "distance": _finite(found.distances[row])}
+        if found.features_distances is not None:
+            answer["features_distance"] = _finite(found.features_distances[row])
         return {"image": base64.b64encode(encode_png(split.images[row])).decode(), "name": split.names[row], **answer}
 
     # The worst mistake is the most certain one: the nearest neighbour of another class.
-    wrong = sorted(np.flatnonzero(~right), key=lambda row: distances[row])[:mistakes]
+    wrong = sorted(np.flatnonzero(~right), key=lambda row: found.distances[row])[:mistakes]
     evaluation = {**score, "images": len(true), "per_class": _per_class(split, right), **confusion.passed_on()}
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     (folder / "mistakes.json").write_text(json.dumps([item(int(row)) for row in wrong]))
-    # The server must repeat these answers, so images at the limit are left out: rounding decides them.
-    threshold = np.inf if unknown_distance is None else unknown_distance
-    sure = (distances > threshold - _ROUNDING) == (distances > threshold + _ROUNDING)
+    # The server must repeat these answers, so images at a limit are left out: rounding decides them.
+    sure = found.known(_moved(limits, -_ROUNDING)) == found.known(_moved(limits, _ROUNDING))
     rows = [row for row in _of_every_class(split) if sure[row]][:golden]
     rows.sort(key=lambda row: unknown[row])  # the first is the one that the closing lines of a run show
     (folder / "golden.json").write_text(json.dumps([item(row) for row in rows]))
     return score
 
 
-def nearest(
-    embed: Embed, index: Path, images: Images, neighbours: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Find the nearest neighbour of each image in the gallery.
+def nearest(embed: Embed, index: Path, images: Images, neighbours: int) -> Nearest:
+    """Find the nearest neighbour of each image in the gallery, and how near its features are.
 
     Args:
         embed: The network.
@@ -134,15 +140,23 @@ def nearest(
         neighbours: How many are looked for, since an index that approximates may find a nearer one among more.
 
     Returns:
-        The cosine distances float64 [N], and the rows in the gallery int64 [N]; infinity and -1 if the index finds
-        no neighbour.
+        What is found.
     """
-    if not len(images):
-        return np.zeros(0), np.zeros(0, np.int64)
-    embeddings = embed(images)
     searched = faiss.read_index(str(index / "index.faiss"))
-    similarities, rows = searched.search(embeddings, min(neighbours, searched.ntotal))
-    return np.where(rows[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf), rows[:, 0]
+    distances, rows = [np.zeros(0)], [np.zeros(0, np.int64)]
+    of_features: list[NDArray[np.float64]] = []
+    for embeddings, features_distances in embed(images) if len(images) else ():
+        similarities, found = searched.search(embeddings, min(neighbours, searched.ntotal))
+        distances.append(np.where(found[:, 0] >= 0, 1 - similarities[:, 0].astype(float), np.inf))
+        rows.append(found[:, 0])
+        of_features += [] if features_distances is None else [features_distances]
+    has_features = of_features or not len(images)
+    of_both = np.concatenate([np.zeros(0), *of_features]) if has_features else None
+    return Nearest(np.concatenate(distances), np.concatenate(rows), of_both)
+
+
+def _moved(limits: Limits, by: float) -> Limits:
+    return Limits(*(None if limit is None else limit + by for limit in asdict(limits).values()))
 
 
 def _of_every_class(split: Split) -> list[int]:

@@ -1,5 +1,6 @@
 """A network as it is served: reads and writes no files, and runs ONNX, which is data."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -18,21 +19,24 @@ def served_network(model: bytes, batch_size: int) -> Embed:
         batch_size: Images embedded at a time.
 
     Returns:
-        The network.
+        The network. That of an older archive gives no distances of features.
 
     Raises:
-        ValueError: It is no network with one input and one output.
+        ValueError: It is no network with one input, and one or two outputs.
     """
     try:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        [taken], [_] = session.get_inputs(), session.get_outputs()
+        [taken], [_, *of_features] = session.get_inputs(), session.get_outputs()
+        if len(of_features) > 1:
+            raise ValueError(f"it has {len(of_features) + 1} outputs")
     except Exception as error:  # ONNX Runtime's own errors share no class
         raise ValueError(f"its ONNX is no network: {error}") from error
     return partial(_embed, session, taken.name, batch_size)
 
 
-def _embed(session: onnxruntime.InferenceSession, taken: str, batch_size: int, images: Images) -> NDArray[np.float32]:
-    starts = range(0, len(images), batch_size)
-    batches = (np.ascontiguousarray(images[start : start + batch_size]) for start in starts)
-    embeddings: NDArray[np.float32] = np.concatenate([session.run(None, {taken: batch})[0] for batch in batches])
-    return embeddings
+def _embed(
+    session: onnxruntime.InferenceSession, taken: str, batch_size: int, images: Images
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64] | None]]:
+    for start in range(0, len(images), batch_size):
+        embeddings, *distances = session.run(None, {taken: np.ascontiguousarray(images[start : start + batch_size])})
+        yield embeddings, distances[0].astype(float) if distances else None

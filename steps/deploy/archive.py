@@ -23,11 +23,11 @@ from contract.events import Warned, emit
 from contract.paths import ROOT
 from steps.common.images.mapped import MappedImages
 from steps.common.models import seen
-from steps.common.models.contents import INDEX_FILES, NETWORK_FILES, ONNX
+from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES, NETWORK_FILES, ONNX
 from steps.common.models.seen import Seen
 from steps.deploy import thumbnails
 from steps.deploy.export import export_network
-from steps.deploy.shape import check_golden, check_index
+from steps.deploy.shape import check_golden, check_index, read_features
 
 MAR = "model.mar"
 HANDLER = "serving/model/handler.py"
@@ -72,9 +72,11 @@ def build_archive(
         extra = Path(temporary, "extra")
         extra.mkdir()
         sources = [network / name for name in NETWORK_FILES] + [index / name for name in INDEX_FILES]
+        sources.append(index / FEATURES_INDEX)
         for source in (*sources, golden, *(ROOT / path for path in CODE)):
             shutil.copyfile(source, extra / source.name)
-        size = export_network(extra, extra / ONNX, image_size=model["image_size"], channels=model["channels"])
+        form = {"image_size": model["image_size"], "channels": model["channels"]}
+        size = export_network(extra, read_features(extra), extra / ONNX, **form)
         count = check_index(extra, size)
         check_golden(extra / golden.name)
         (extra / "model.json").write_text(json.dumps(model, indent=2) + "\n")

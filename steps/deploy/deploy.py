@@ -70,7 +70,8 @@ def deploy(
         evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"])
         images = ImageFormat(**read(model_volume(), "network", network).facts)
         served = {"name": name, **images.deciding(), **parameters.deciding()}
-        served |= {"unknown_distance": evaluation.facts["unknown_distance"]}
+        limits = ("unknown_distance", "unknown_features_distance")
+        served |= {name: evaluation.facts[name] for name in limits}
         archive = _archive(served, network, index, judged)
         record = Record(
             name=name,

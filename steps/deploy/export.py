@@ -11,15 +11,18 @@ import torch
 
 from steps.common.errors import StepError
 from steps.common.models.embedding import load_network
+from steps.common.models.features_index import FeaturesIndex
+from steps.common.models.outputs import Served
 
 
-def export_network(network: Path, target: Path, *, image_size: int, channels: int) -> int:
-    """Write a network as ONNX: `images` uint8 [N, H, W, C] in, `embeddings` float32 [N, D] out, for any N.
+def export_network(network: Path, index: FeaturesIndex, target: Path, *, image_size: int, channels: int) -> int:
+    """Write a network as ONNX, for any N: `images` uint8 [N, H, W, C] in, `embeddings` and `features_distance` out.
 
-    That it answers as the network does, the golden predictions show.
+    They are float32 [N, D] and [N]. That the file answers as the network does, the golden predictions show.
 
     Args:
         network: the folder of the network.
+        index: the features that are known.
         target: the file to write.
         image_size: height and width, in pixels.
         channels: 1 for grey images, 3 for colour.
@@ -31,7 +34,8 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
         StepError: the folder holds no network; or the network uses an operation that ONNX lacks.
         RuntimeError: the exporter gave nothing.
     """
-    module = load_network(network).cpu()
+    matrices = (torch.from_numpy(matrix) for matrix in (index.axes, index.known))
+    module = Served(load_network(network).cpu(), *matrices, is_signed=bool(index.is_signed)).eval()
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
     # The exporter prints to standard output, and warns of its own deprecations.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -41,7 +45,7 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
                 module,
                 (example,),
                 input_names=["images"],
-                output_names=["embeddings"],
+                output_names=["embeddings", "features_distance"],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
                 dynamo=True,
                 verbose=False,
@@ -58,4 +62,4 @@ def export_network(network: Path, target: Path, *, image_size: int, channels: in
         node.metadata_props.clear()  # paths of this machine
     program.save(target, external_data=False)
     with torch.inference_mode():
-        return int(module(example).shape[1])
+        return int(module(example)[0].shape[1])

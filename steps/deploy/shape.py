@@ -7,7 +7,8 @@ import faiss
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from steps.common.errors import StepError
-from steps.common.models.contents import INDEX_FILES
+from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES
+from steps.common.models.features_index import FeaturesIndex, load
 
 
 class _Strict(BaseModel):
@@ -29,6 +30,7 @@ class _Prediction(_Strict):
     expected: str
     label: str
     distance: float | None
+    features_distance: float | None
 
 
 _GOLDEN = TypeAdapter(Annotated[list[_Prediction], Field(min_length=1)])
@@ -60,6 +62,24 @@ def check_index(folder: Path, embedding_size: int) -> int:
     if max(labels.gallery, default=0) >= len(labels.classes):
         raise StepError(_wrong("the index", f"a label is {max(labels.gallery)}, of {len(labels.classes)} classes"))
     return len(labels.gallery)
+
+
+def read_features(folder: Path) -> FeaturesIndex:
+    """Read the index of features.
+
+    Args:
+        folder: where it is.
+
+    Returns:
+        The index.
+
+    Raises:
+        StepError: it has another form.
+    """
+    try:
+        return load(folder / FEATURES_INDEX)
+    except ValueError as error:
+        raise StepError(_wrong(FEATURES_INDEX, str(error))) from error
 
 
 def check_golden(file: Path) -> None:

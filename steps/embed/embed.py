@@ -17,7 +17,10 @@ STEP = "embed"
 
 @typed
 def embed(gallery: str, network: str, parameters: Embed) -> str:
-    """Embed the gallery: `embeddings.npy`, float32 [N, D] of length one, and `labels.json`.
+    """Embed the gallery, and write it into the folder of the embeddings.
+
+    `embeddings.npy` is float32 [N, D] of length one, `features.npy` float16 [M, F], of a sample that
+    `steps/common/models/sample.py` chooses; `labels.json` has the classes and each image's.
 
     Args:
         gallery: The id of the gallery split.
@@ -33,11 +36,19 @@ def embed(gallery: str, network: str, parameters: Embed) -> str:
 
         from steps.common.images.dataset import read_split
         from steps.common.models.embedding import embed_kept
+        from steps.common.models.sample import sample
 
         split = read_split(gallery)
         folder_of_network = read(model_volume(), "network", network).path
-        embeddings = embed_kept(folder_of_network, split.images, split.rows.keys, parameters.batch_size)
+        chosen, done = sample(split.labels, split.rows.keys), 0
+        found, features = [], []
+        for part in embed_kept(folder_of_network, split.images, split.rows.keys, parameters.batch_size):
+            found.append(part.embeddings)
+            features.append(part.features[chosen[done : done + len(part.embeddings)]])
+            done += len(part.embeddings)
+        embeddings = np.concatenate(found)
         np.save(folder / "embeddings.npy", embeddings)
+        np.save(folder / "features.npy", np.concatenate(features))
         (folder / "labels.json").write_text(json.dumps({"classes": split.classes, "gallery": split.labels.tolist()}))
         return {"images": len(embeddings), "embedding_size": embeddings.shape[1]}
 

@@ -1,4 +1,7 @@
-"""Train FAISS: reads embeddings, writes `<model volume>/index/<id>/`: `index.faiss` and `labels.json`."""
+"""Train FAISS: reads embeddings and features, writes `<model volume>/index/<id>/`.
+
+`index.faiss` and `labels.json` find the nearest images, `features.npz` tells whether an image is of any kind known.
+"""
 
 import json
 import shutil
@@ -10,6 +13,7 @@ from typing import Any
 from steps.common import progress
 from steps.common.code import deciding_code
 from steps.common.errors import StepError
+from steps.common.models.contents import FEATURES_INDEX
 from steps.common.parameters import typed
 from steps.common.store import find, produce, read
 from steps.common.volumes import model_volume
@@ -21,7 +25,7 @@ _TRIED = 3  # earlier indexes that may be added to
 
 @typed
 def index(embeddings: str, parameters: Index) -> str:
-    """Make a FAISS index of embeddings, searched by inner product.
+    """Make a FAISS index of embeddings, searched by inner product, and one of features.
 
     For embeddings of length one that is the cosine of the angle, which ArcFace separates.
 
@@ -41,9 +45,10 @@ def index(embeddings: str, parameters: Index) -> str:
         import faiss
         import numpy as np
 
-        from steps.common.models import auto_index, faiss_index
+        from steps.common.models import auto_index, faiss_index, features_index
 
         source = read(model_volume(), "embeddings", embeddings).path
+        features_index.build(np.load(source / "features.npy")).save(folder / FEATURES_INDEX)
         vectors = np.load(source / "embeddings.npy")
         if factory != auto_index.AUTO:
             made = faiss_index.build(vectors, factory)

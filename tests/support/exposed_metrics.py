@@ -7,6 +7,7 @@ COUNTERS_AND_GAUGES = {
     "serving_requests_total": {"status"},
     "serving_errors_total": {"rule"},
     "serving_predictions_total": {"label"},
+    "serving_unknown_total": {"by"},
     "serving_probes_total": set(),
     "serving_model_info": {"name", "version"},
     "serving_switches_total": {"result"},

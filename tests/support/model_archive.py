@@ -20,6 +20,7 @@ from PIL import Image
 from contract.pointer import THUMBNAILS
 from serving.model.payload import Request
 from steps.deploy.archive import CODE, CONFIG, HANDLER
+from tests.support.pixels import nodes_of_distance
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["upper left", "upper right", "lower left", "lower right"]
@@ -27,6 +28,7 @@ SIZE = 8
 MAX_PIXELS = 10_000
 MAX_INSTANCES = 5
 UNKNOWN_DISTANCE = 0.3  # an evenly grey image is farther from every gallery image
+UNKNOWN_FEATURES_DISTANCE = 0.15  # likewise
 NAME = "quarters"
 VERSION = "0123abcd"
 
@@ -52,19 +54,21 @@ def instances(*files: bytes, **more: Any) -> Request:
     return Request(json.dumps({"instances": encoded, **more}).encode(), "application/json")
 
 
-def write_model(folder: Path, version: str = VERSION) -> Path:
-    """Write the files of the archive, except MAR-INF, into a folder."""
+def write_model(folder: Path, version: str = VERSION, *, with_features: bool = True) -> Path:
+    """Write the files of the archive, except MAR-INF, into a folder; an older one has no features."""
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(_network(), folder / "network.onnx")
     rows = [(quarter, bright) for quarter in range(4) for bright in (120, 160, 200)]
     gallery = np.array([np.where(np.arange(4) == quarter, bright, 10.0) for quarter, bright in rows], np.float32)
     index = faiss.IndexFlatIP(4)
     index.add(gallery / np.linalg.norm(gallery, axis=1, keepdims=True))
     faiss.write_index(index, str(folder / "index.faiss"))
+    known = np.sqrt(gallery / gallery.sum(axis=1, keepdims=True)).T
+    onnx.save(_network(known if with_features else None), folder / "network.onnx")
     labels = {"classes": CLASSES, "gallery": [quarter for quarter, _ in rows]}
     model = {"name": NAME, "version": version, "image_size": SIZE, "channels": 1, "neighbours": 3}
     model |= {"max_pixels": MAX_PIXELS, "max_instances": MAX_INSTANCES}
     model |= {"polarity": "light-on-dark", "unknown_distance": UNKNOWN_DISTANCE}
+    model |= {"unknown_features_distance": UNKNOWN_FEATURES_DISTANCE} if with_features else {}
     golden = [
         {"image": base64.b64encode(png(picture(quarter))).decode(), "expected": label, "label": label, "distance": 0.0}
         for quarter, label in enumerate(CLASSES)
@@ -86,8 +90,8 @@ def add_thumbnails(folder: Path) -> Path:
     return folder
 
 
-def _network() -> onnx.ModelProto:
-    """A network whose embedding is the brightness of the four quarters, normalised."""
+def _network(known: NDArray[np.float32] | None) -> onnx.ModelProto:
+    """A network whose features and embedding are the brightness of the four quarters, normalised."""
     value = onnx.helper.make_tensor_value_info
     images = value("images", onnx.TensorProto.UINT8, ["n", SIZE, SIZE, 1])
     embeddings = value("embeddings", onnx.TensorProto.FLOAT, ["n", 4])
@@ -98,8 +102,15 @@ def _network() -> onnx.ModelProto:
         onnx.helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=half, strides=half),
         onnx.helper.make_node("Flatten", ["pooled"], ["quarters"]),
         onnx.helper.make_node("LpNormalization", ["quarters"], ["embeddings"], axis=1, p=2),
+        onnx.helper.make_node("Sqrt", ["quarters"], ["roots"]),
+        onnx.helper.make_node("LpNormalization", ["roots"], ["features"], axis=1, p=2),
     ]
-    graph = onnx.helper.make_graph(nodes, "quarters", [images], [embeddings])
+    if known is None:
+        graph = onnx.helper.make_graph(nodes[:-2], "quarters", [images], [embeddings])
+    else:
+        more, constants = nodes_of_distance(known)
+        outputs = [embeddings, value("features_distance", onnx.TensorProto.FLOAT, ["n"])]
+        graph = onnx.helper.make_graph([*nodes, *more], "quarters", [images], outputs, constants)
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
 
 

@@ -106,12 +106,13 @@ def serve(made: Model, *, with_seen: bool = True, **settings: Any) -> Path:
     mar = deploy_volume() / "model-store/m_v1.mar"
     mar.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(mar, "w") as archive:
-        for folder in (model_volume() / "network" / made.network, model_volume() / "index" / made.index):
+        network, stored_index = model_volume() / "network" / made.network, model_volume() / "index" / made.index
+        for folder in (network, stored_index):
             for path in folder.iterdir():
                 if path.name != "manifest.json":
                     archive.write(path, path.name)
         side, channels = settings.get("image_size", 28), settings.get("channels", 1)
-        archive.writestr(ONNX, pixels_as_onnx(model_volume() / "network" / made.network, (side, side, channels)))
+        archive.writestr(ONNX, pixels_as_onnx(network, stored_index, (side, side, channels)))
         if settings:
             archive.writestr("model.json", json.dumps(settings))
         if with_seen and (had := seen.seen_by(made.network, made.index)):

@@ -176,10 +176,17 @@ async function meet(signal) {
 function tell(answer, pictures) {
   find('label').textContent = answer.label;
   find('label').classList.toggle('unknown', answer.unknown);
-  find('distance').textContent = answer.distance === null ? 'no neighbour' : answer.distance.toFixed(4);
+  find('distance').textContent = distanceText(answer, 'distance', 'no neighbour');
+  find('features-distance').textContent = distanceText(answer, 'features_distance', 'not known of this model');
   find('version').textContent = answer.model.version;
   find('neighbours').replaceChildren(...answer.neighbours.map((each) => neighbour(each, pictures)));
   find('result').hidden = false;
+}
+
+/** A distance of an answer, and whether it made the image unknown; archives from before features have none of these. */
+function distanceText(answer, name, missing) {
+  if (answer[name] == null) return missing;
+  return answer[name].toFixed(4) + (answer.unknown_by?.includes(name) ? ' (too far)' : '');
 }
 
 function neighbour({ label, distance, index }, pictures) {

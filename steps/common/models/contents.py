@@ -13,12 +13,13 @@ from steps.common.volumes import model_volume
 
 NETWORK_FILES = ("weights.safetensors", "network.json")
 INDEX_FILES = ("index.faiss", "labels.json")
+FEATURES_INDEX = "features.npz"  # beside them; an older archive has none
 ONNX = "network.onnx"  # the network as which an archive serves it
 
 
 def stored_contents(network: str, index: str) -> dict[str, str]:
     """The SHA-256 of each file of a network and an index in the store; StepError if one is missing."""
-    return {**network_contents(network), **_contents("index", index, INDEX_FILES)}
+    return {**network_contents(network), **_contents("index", index, (*INDEX_FILES, FEATURES_INDEX))}
 
 
 def network_contents(network: str) -> dict[str, str]:
@@ -36,7 +37,8 @@ def _contents(kind: str, id: str, names: Sequence[str]) -> dict[str, str]:
 def archived_contents(archive: zipfile.ZipFile) -> dict[str, str]:
     """Likewise of an archive; OSError, KeyError or BadZipFile if it is damaged."""
     found = {}
-    for name in (*NETWORK_FILES, *INDEX_FILES):
+    second = [FEATURES_INDEX] if FEATURES_INDEX in archive.namelist() else []
+    for name in (*NETWORK_FILES, *INDEX_FILES, *second):
         with archive.open(name) as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     return found

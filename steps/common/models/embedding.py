@@ -1,12 +1,12 @@
 """Loads a trained network from its folder and embeds images with it, without pickle and without code from a volume.
 
 A network's folder holds `weights.safetensors`, and in `network.json` the arguments of `Network`. The network takes
-uint8 [N, H, W, C] and returns float32 [N, D] of length one: it normalises by itself.
+uint8 [N, H, W, C] and normalises by itself; `steps/common/models/outputs.py` says what it gives.
 """
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 from steps.common.errors import StepError
 from steps.common.models import kept
 from steps.common.models.network import Network
+from steps.common.models.outputs import Outputs
 
 _MOST = 64  # images that the network takes at once
 _MOST_PIXELS = _MOST * 256 * 256  # of larger images fewer, for the sake of memory
-_KEPT_AT_ONCE = 4096  # embeddings: what a killed run loses at most
+_KEPT_AT_ONCE = 4096  # images: what is in memory at most, and what a killed run loses
 
 
 class Images(Protocol):
@@ -46,6 +47,17 @@ class Chosen:
 
     def __getitem__(self, rows: slice, /) -> Any:
         return self.images[self.rows[rows]]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a network makes of images: embeddings float32 [N, D] and rooted features float16 [N, F], of length one.
+
+    Of features half the precision is enough, and they are long.
+    """
+
+    embeddings: NDArray[np.float32]
+    features: NDArray[np.float16]
 
 
 def load_network(folder: Path) -> torch.nn.Module:
@@ -75,7 +87,7 @@ def load_network(folder: Path) -> torch.nn.Module:
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> NDArray[np.float32]:
+def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> Embedded:
     """Embed images, a batch at a time.
 
     The network always takes as many images at once, the last ones beside black ones: with another number the processor
@@ -87,10 +99,11 @@ def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> N
         batch_size: Images read at a time.
 
     Returns:
-        float32 [N, D], each of length one.
+        What the network makes of them.
     """
     device = next(network.parameters()).device
-    found = []
+    outputs = Outputs(network)
+    embeddings, features = [], []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = np.asarray(images[start : start + batch_size])
@@ -99,11 +112,13 @@ def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> N
                 part = batch[first : first + at_once]
                 full = np.zeros((at_once, *part.shape[1:]), np.uint8)
                 full[: len(part)] = part
-                found.append(network(torch.from_numpy(full).to(device))[: len(part)].cpu())
-    return torch.cat(found).numpy()
+                found = outputs(torch.from_numpy(full).to(device))
+                embeddings.append(found[0][: len(part)].cpu())
+                features.append(found[1][: len(part)].half().cpu())
+    return Embedded(torch.cat(embeddings).numpy(), torch.cat(features).numpy())
 
 
-def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: int) -> NDArray[np.float32]:
+def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: int) -> Iterator[Embedded]:
     """Embed images with a network, but for those that it has embedded before on such a processor.
 
     Some of those are embedded again, among others than before. If they are not the same to the bit, nothing that is
@@ -115,24 +130,43 @@ def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: in
         keys: The content key of each image. If there are not N, nothing is looked up and nothing kept.
         batch_size: Images read at a time.
 
-    Returns:
-        float32 [N, D], each of length one.
+    Yields:
+        What the network makes of some thousand images, then of the next ones, in their order.
     """
     network = load_network(folder)
+    every = np.arange(len(images))
+    parts = [every[start : start + _KEPT_AT_ONCE] for start in range(0, len(images), _KEPT_AT_ONCE)]
     if len(keys) != len(images):
-        return embed_images(network, images, batch_size)
+        yield from (embed_images(network, Chosen(images, rows), batch_size) for rows in parts)
+        return
     shape = np.shape(images[:1])[1:]
     with kept.opened(kept.name(folder, shape, _processor()), keys) as vectors:
-        known = _half(np.flatnonzero(vectors.known), _at_once(shape[0] * shape[1]))
-        if len(known):
-            again = embed_images(network, Chosen(images, known), batch_size)
-            if again.tobytes() != vectors.take(known).tobytes():
-                vectors.forget()
-        new = np.flatnonzero(~vectors.known)
-        for start in range(0, len(new), _KEPT_AT_ONCE):
-            rows = new[start : start + _KEPT_AT_ONCE]
-            vectors.add(rows, embed_images(network, Chosen(images, rows), batch_size))
-        return vectors.all()
+        sure = vectors.take(_half(np.flatnonzero(vectors.known), _at_once(shape[0] * shape[1])))
+        if sure and _embedded_anew(network, images, list(sure), batch_size) != sure:
+            vectors.forget()
+        for rows in parts:
+            pairs = vectors.take(rows)
+            if new := [int(row) for row in rows if row not in pairs]:
+                made = _embedded_anew(network, images, new, batch_size)
+                vectors.add(made)
+                pairs |= made
+            yield _from_bytes([pairs[int(row)] for row in rows])
+
+
+def _embedded_anew(
+    network: torch.nn.Module, images: Images, rows: Sequence[int], batch_size: int
+) -> dict[int, kept.Pair]:
+    embedded = embed_images(network, Chosen(images, np.array(rows, np.int64)), batch_size)
+    found = zip(rows, embedded.embeddings, embedded.features, strict=True)
+    return {row: (embedding.tobytes(), features.tobytes()) for row, embedding, features in found}
+
+
+def _from_bytes(pairs: Sequence[kept.Pair]) -> Embedded:
+    embeddings, features = (b"".join(parts) for parts in zip(*pairs, strict=True))
+    return Embedded(
+        np.frombuffer(embeddings, np.float32).reshape(len(pairs), -1),
+        np.frombuffer(features, np.float16).reshape(len(pairs), -1),
+    )
 
 
 def _half(rows: NDArray[np.int64], at_once: int) -> NDArray[np.int64]:

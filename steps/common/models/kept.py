@@ -1,4 +1,4 @@
-"""Embeddings that were made before: reads and writes `<model volume>/vectors/<name>.sqlite`, a file for each network.
+"""What networks made of images before: reads and writes `<model volume>/vectors/<name>.sqlite`, a file for each.
 
 It decides no result. It may be deleted at any time. SQLite's journal survives kills, its locks let two runs write at
 once, and each row has a checksum; where it cannot be read or written, everything is embedded anew.
@@ -6,12 +6,11 @@ once, and each row has a checksum; where it cannot be read or written, everythin
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contract.events import Warned, emit
 from steps.common.code import deciding_code
@@ -22,13 +21,18 @@ from steps.common.volumes import model_volume
 
 FOLDER = "vectors"
 _DECIDE = ("steps.common.models.embedding", "steps.common.images.decode", "steps.common.images.content_key")
-_TABLE = "CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL)"
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS vectors "
+    "(key TEXT PRIMARY KEY, embedding BLOB NOT NULL, features BLOB NOT NULL, checksum INTEGER NOT NULL)"
+)
 _WAIT_SECONDS = 60.0  # for another run that is writing
 _Failure = (sqlite3.Error, OSError)
 
+Pair = tuple[bytes, bytes]  # an image's embedding and its features
+
 
 class Vectors:
-    """Embeddings of the images of these content keys, in their order.
+    """Embeddings and features of the images of these content keys, as bytes.
 
     Attributes:
         known: Which of them are here, bool [N].
@@ -36,50 +40,44 @@ class Vectors:
 
     def __init__(self, keys: Sequence[str], file: sqlite3.Connection | None) -> None:
         self._keys, self._file = keys, file
-        self._vectors: NDArray[np.float32] | None = None
         self.known = np.zeros(len(keys), bool)
 
-    def load(self) -> None:
-        """Take what the file has; sqlite3.Error if it cannot be read."""
-        if self._file is None:
-            return
-        for row, key in enumerate(self._keys):
-            found = self._file.execute("SELECT vector, checksum FROM vectors WHERE key = ?", (key,)).fetchone()
-            if found and _checksum(key, found[0]) == found[1]:
-                self._put(np.array([row]), np.frombuffer(found[0], np.float32)[None])
+    def look(self) -> None:
+        """See what the file has, undamaged; sqlite3.Error if it cannot be read."""
+        for row in range(len(self._keys)):
+            self.known[row] = self._found(row) is not None
 
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The embeddings of these rows, float32 [n, D]."""
-        return self.all()[rows]
-
-    def all(self) -> NDArray[np.float32]:
-        """All embeddings float32 [N, D]; those of rows that are not known mean nothing."""
-        assert self._vectors is not None  # noqa: S101 - at least one was put
-        return self._vectors
-
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Take new embeddings float32 [n, D], and keep them for later runs."""
-        self._put(rows, vectors)
-        if self._file is None:
-            return
-        lines = ((self._keys[row], vector.tobytes()) for row, vector in zip(rows, vectors, strict=True))
+    def take(self, rows: Iterable[int]) -> dict[int, Pair]:
+        """What is here of these rows."""
         try:
-            _write(self._file, lines)
+            found = ((int(row), self._found(row)) for row in rows if self.known[row])
+            return {row: pair for row, pair in found if pair}
+        except _Failure as error:
+            _say(error)
+            return {}
+
+    def add(self, pairs: Mapping[int, Pair]) -> None:
+        """Keep what new rows have for later runs."""
+        if self._file is None:
+            return
+        try:
+            _write(self._file, ((self._keys[row], *pair) for row, pair in pairs.items()))
+            self.known[list(pairs)] = True
         except _Failure as error:
             _say(error)
             self._file = None
+            self.forget()
 
     def forget(self) -> None:
         """Regard none as known; what is added then replaces what the file has."""
-        self._vectors = None
         self.known[:] = False
 
-    def _put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        if self._vectors is None:
-            self._vectors = np.zeros((len(self._keys), vectors.shape[1]), np.float32)
-        if vectors.shape[1] == self._vectors.shape[1]:
-            self._vectors[rows] = vectors
-            self.known[rows] = True
+    def _found(self, row: int) -> Pair | None:
+        if self._file is None:
+            return None
+        key = self._keys[row]
+        found = self._file.execute("SELECT embedding, features, checksum FROM vectors WHERE key = ?", (key,)).fetchone()
+        return found[:2] if found and _checksum(key, *found[:2]) == found[2] else None
 
 
 def name(network: Path, shape: Sequence[int], processor: str) -> str:
@@ -100,7 +98,7 @@ def name(network: Path, shape: Sequence[int], processor: str) -> str:
 
 @contextmanager
 def opened(name: str, keys: Sequence[str]) -> Iterator[Vectors]:
-    """The embeddings of these content keys that are kept under a name; none if the file is damaged or out of reach."""
+    """What is kept under a name for these content keys; nothing if the file is damaged or out of reach."""
     path = model_volume() / FOLDER / f"{name}.sqlite"
     for _ in range(2):
         try:
@@ -114,7 +112,7 @@ def opened(name: str, keys: Sequence[str]) -> Iterator[Vectors]:
             try:
                 file.execute(_TABLE)
                 stamp(path)  # what is used stays, also if nothing is added
-                vectors.load()
+                vectors.look()
             except sqlite3.OperationalError as error:  # out of reach, which is no damage
                 _say(error)
                 break
@@ -128,14 +126,14 @@ def opened(name: str, keys: Sequence[str]) -> Iterator[Vectors]:
     yield Vectors(keys, None)
 
 
-def _write(file: sqlite3.Connection, lines: Iterable[tuple[str, bytes]]) -> None:
+def _write(file: sqlite3.Connection, lines: Iterable[tuple[str, bytes, bytes]]) -> None:
     with file:
-        rows = ((key, vector, _checksum(key, vector)) for key, vector in lines)
-        file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+        rows = ((*line, _checksum(*line)) for line in lines)
+        file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
 
 
-def _checksum(key: str, vector: bytes) -> int:
-    return zlib.crc32(vector, zlib.crc32(key.encode()))
+def _checksum(key: str, embedding: bytes, features: bytes) -> int:
+    return zlib.crc32(features, zlib.crc32(embedding, zlib.crc32(key.encode())))
 
 
 def _say(error: Exception) -> None:

@@ -14,7 +14,7 @@ _POOLED = 3  # the last feature map is pooled to 3 x 3, so that any image size f
 
 
 class Network(nn.Module):
-    """Convolutions that each halve the image, then a linear layer to the embedding.
+    """Convolutions that each halve the image, and are pooled to features; then a linear layer to the embedding.
 
     Args:
         channels: Of the images: 1 or 3.
@@ -36,12 +36,12 @@ class Network(nn.Module):
             stages.append([nn.Conv2d(before, width, 3, padding=1, bias=False), nn.MaxPool2d(2)])
         for stage, width in zip(stages, widths, strict=True):
             layers += [*stage, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        layers += [nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten()]
-        layers += [nn.Linear(widths[-1] * _POOLED**2, embedding_size, bias=False), nn.BatchNorm1d(embedding_size)]
-        self.layers = nn.Sequential(*layers)
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten())
+        linear = nn.Linear(widths[-1] * _POOLED**2, embedding_size, bias=False)
+        self.embedding = nn.Sequential(linear, nn.BatchNorm1d(embedding_size))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed images, after normalising them by the mean and standard deviation of the training pixels.
+        """Embed images.
 
         Args:
             images: [N, H, W, C], uint8 or float, with values from 0 to 255.
@@ -49,7 +49,23 @@ class Network(nn.Module):
         Returns:
             Embeddings float32 [N, D] of length one.
         """
+        return nn.functional.normalize(self.embed(self.features(images)).float())
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the embedding layer reads of images, which are normalised by mean and deviation of the training pixels.
+
+        Args:
+            images: [N, H, W, C], uint8 or float, with values from 0 to 255.
+
+        Returns:
+            Pooled features [N, F].
+        """
         # Channels first: ONNX Runtime vectorises along the last axis, and is slow if that has one or three values.
         pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype)
-        embeddings = self.layers((pixels - self.mean[:, None, None]) / self.std[:, None, None])
-        return nn.functional.normalize(embeddings.float())
+        features: torch.Tensor = self.body((pixels - self.mean[:, None, None]) / self.std[:, None, None])
+        return features
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """The embeddings [N, D] of features [N, F], not yet of length one."""
+        embeddings: torch.Tensor = self.embedding(features)
+        return embeddings

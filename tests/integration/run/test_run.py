@@ -71,6 +71,7 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
         "network.onnx",
         "weights.safetensors",
         "index.faiss",
+        "features.npz",
         "labels.json",
         "golden.json",
         "seen.npz",

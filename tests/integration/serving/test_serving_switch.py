@@ -109,6 +109,7 @@ def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -
     assert loaded["+Inf"] - loaded["2.0"] > after["+Inf"] - after["2.0"], "batches of more than two"
     assert server.predict(headers={"Content-Type": "text/plain"})[0] == 415, "the door refuses"
     assert server.predict(headers={"X-Polarity": "dark"})[0] == 400, "the worker refuses"
+    assert server.predict(headers={"X-Polarity": "dark-on-light"})[1]["unknown_by"], "three quarters are bright"
     server.until(lambda: "serving_http_refusals_total{" in server.metrics(), 10)
     metrics = server.metrics()
     for name, wanted in SERVED.items():

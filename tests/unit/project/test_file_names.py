@@ -25,7 +25,8 @@ PRODUCTS = {
         "looks.json",
         "copied.json",
     ),  # datasets and their validation
-    *("network.json", "history.json", "embeddings.npy", "labels.json", "index.faiss", "manifest.json"),  # models
+    *("network.json", "history.json", "embeddings.npy", "features.npy", "labels.json", "manifest.json"),
+    *("index.faiss", "features.npz"),  # models
     *(
         "answers.npz",
         "answers.json",

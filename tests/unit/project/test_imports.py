@@ -28,6 +28,7 @@ def test_indexing_needs_no_torch() -> None:
         "from steps.common.store import produce\nfrom steps.common.volumes import model_volume\n"
         "def build(folder):\n"
         "    np.save(folder / 'embeddings.npy', np.eye(4, dtype=np.float32))\n"
+        "    np.save(folder / 'features.npy', np.eye(4, dtype=np.float16))\n"
         "    (folder / 'labels.json').write_text('{}')\n    return {}\n"
         "id = produce(model_volume(), 'embeddings', 'embed', parameters={}, inputs={}, build=build).id\n"
         "from steps.index.index import index\nindex(id, {'factory': 'Flat'})"

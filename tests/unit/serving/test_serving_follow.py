@@ -15,6 +15,7 @@ import pytest
 
 from serving.__main__ import main
 from serving.follow import Follower
+from serving.golden import Golden, GoldenError, Item
 from serving.log import Log
 from serving.pointer import PointerError, check_archive, read_pointer
 from serving.server import Server
@@ -202,3 +203,19 @@ def test_an_unreadable_folder_is_named(name: str, version: str, words: str) -> N
         (volume / "versions" / f"{OLD}.json").write_text((volume / "current.json").read_text())
         with closed(volume / name), pytest.raises(PointerError, match=words):
             check_archive(read_pointer(volume, version))
+
+
+@pytest.mark.parametrize(
+    ("golden", "answered", "right"),
+    [(0.25, 0.25005, True), (0.25, 0.26, False), (0.25, None, False), (None, None, True), (None, 0.3, True)],
+)
+def test_the_distance_of_features_is_compared_unless_the_archive_is_an_older_one(
+    golden: float | None, answered: float | None, right: bool
+) -> None:
+    item = Item(b"", "7", "7", 0.1, golden)
+    answer = {"label": "7", "distance": 0.1, "features_distance": answered, "model": {"version": "1"}}
+    if right:
+        Golden("1", (item,)).compare(item, 200, answer)
+    else:
+        with pytest.raises(GoldenError, match="by features 0.25"):
+            Golden("1", (item,)).compare(item, 200, answer)

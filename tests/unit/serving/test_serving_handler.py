@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import faiss
+import numpy as np
 import pytest
 from ts.protocol import otf_message_handler
 
-from tests.support.model_archive import CLASSES, instances, picture, png, write_model
+from tests.support.model_archive import CLASSES, SIZE, instances, picture, png, write_model
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,14 @@ def test_the_polarity_reaches_the_predictor_from(handler: Any, say: str) -> None
     assert status == 200
     assert answer.get("predictions", [answer])[0]["label"] == CLASSES[2]
     assert answer.get("predictions", [answer])[0]["distance"] < 0.01
+
+
+def test_what_made_images_unknown_is_counted(handler: Any) -> None:
+    grey = png(np.full((SIZE, SIZE), 100, np.uint8))
+    handled(handler, ({"body": png(picture(1))}, {}), ({"body": grey}, {}), ({"body": grey}, {"x-probe": "1"}))
+    [counted] = handler.telemetry._unknown.collect()
+    found = {sample.labels["by"]: sample.value for sample in counted.samples if sample.name.endswith("_total")}
+    assert found == {"distance": 1, "features_distance": 1}
 
 
 def test_the_handler_uses_one_thread(handler: Any) -> None:

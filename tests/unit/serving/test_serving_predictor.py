@@ -77,10 +77,62 @@ def test_an_image_far_from_the_gallery_is_unknown_and_has_neighbours(predictor: 
         assert [near["label"] in CLASSES for near in answer["neighbours"]] == [True] * 3
 
 
+def changed(folder: Path, target: Path, **settings: Any) -> Predictor:
+    """A predictor of these files, with some settings of its model.json changed."""
+    target.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    model = json.loads((folder / "model.json").read_text())
+    (target / "model.json").write_text(json.dumps(model | settings))
+    return Predictor(target, decode, payload, deadline)
+
+
+@pytest.mark.parametrize(
+    ("limits", "by"),
+    [
+        ((0.3, 0.2), []),
+        ((0.3, 0.03), ["features_distance"]),
+        ((0.05, 0.2), ["distance"]),
+        ((0.05, 0.03), ["distance", "features_distance"]),
+        ((None, 0.03), ["features_distance"]),
+        ((0.05, None), ["distance"]),
+        ((None, None), []),
+    ],
+)
+def test_the_answer_says_which_distance_made_it_unknown(
+    folder: Path, tmp_path: Path, limits: tuple[float | None, float | None], by: list[str]
+) -> None:
+    names = ("unknown_distance", "unknown_features_distance")
+    pixels = np.where(picture(0) > 100, 200, 60).astype(np.uint8)
+    one = changed(folder, tmp_path, **dict(zip(names, limits, strict=True)))
+    [answer] = ask(one, png(pixels))
+    assert answer["unknown_by"] == by
+    assert answer["unknown"] == bool(by)
+    assert answer["label"] == ("unknown" if by else CLASSES[0])
+    query, near = np.array([200, 60, 60, 60]), np.array([120, 10, 10, 10])
+    cosine = np.sqrt(query) @ np.sqrt(near) / np.sqrt(query.sum() * near.sum())
+    assert answer["features_distance"] == pytest.approx(1 - cosine, abs=1e-5)
+    [result] = one.answer([Request(png(pixels))])
+    assert result.predictions == [(answer["label"], answer["distance"], tuple(by))]
+
+
+def test_features_without_length_are_unknown(folder: Path, tmp_path: Path) -> None:
+    one = changed(folder, tmp_path, unknown_distance=None)
+    [answer] = ask(one, png(np.zeros((8, 8), np.uint8)))
+    assert (answer["label"], answer["unknown_by"]) == ("unknown", ["features_distance"])
+
+
+def test_an_older_archive_without_features_is_judged_by_its_embedding_alone(tmp_path: Path) -> None:
+    older = Predictor(write_model(tmp_path, with_features=False), decode, payload, deadline)
+    known, grey = ask(older, png(picture(1)), png(np.full((8, 8), 100, np.uint8)))
+    assert (known["label"], known["unknown_by"], known["features_distance"]) == (CLASSES[1], [], None)
+    assert (grey["label"], grey["unknown_by"], grey["features_distance"]) == ("unknown", ["distance"], None)
+
+
 def test_without_an_unknown_distance_every_image_has_a_label(folder: Path, tmp_path: Path) -> None:
-    for change in ({"unknown_distance": None}, {}):
+    for change in ({"unknown_distance": None, "unknown_features_distance": None}, {}):
         model = json.loads((folder / "model.json").read_text())
-        del model["unknown_distance"]
+        del model["unknown_distance"], model["unknown_features_distance"]
         for path in folder.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / "model.json").write_text(json.dumps({**model, **change}))
@@ -258,10 +310,10 @@ def test_an_answer_carries_the_values_for_the_metrics(predictor: Predictor) -> N
             instances(png(picture(0)), png(picture(1))),
         ]
     )
-    assert (good.status, good.rule, good.predictions) == (200, None, [(CLASSES[1], 0.0)])
-    assert [label for label, _ in unknown.predictions] == ["unknown"]
+    assert (good.status, good.rule, good.predictions) == (200, None, [(CLASSES[1], 0.0, ())])
+    assert [(label, by) for label, _, by in unknown.predictions] == [("unknown", ("distance", "features_distance"))]
     assert bad == Answer(400, bad.json, "not-an-image", ())
-    assert [label for label, _ in many.predictions] == CLASSES[:2]
+    assert [label for label, _, _ in many.predictions] == CLASSES[:2]
 
 
 def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: Path, tmp_path: Path) -> None:
@@ -278,6 +330,7 @@ def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: 
     found, lost = ask(Predictor(tmp_path, decode, payload, deadline), png(picture(0)), png(picture(3)))
     assert [near["index"] for near in found["neighbours"]] == [1, 0]
     nothing = {"label": "unknown", "unknown": True, "distance": None, "similarity": None, "neighbours": []}
+    nothing |= {"unknown_by": ["distance"], "features_distance": 0.0}
     assert lost == {**nothing, "model": found["model"]}
 
 

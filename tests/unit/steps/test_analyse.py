@@ -22,7 +22,8 @@ from steps.common import store
 from steps.common.errors import StepError
 from steps.common.images.dataset import read_split
 from steps.common.models import seen
-from steps.common.models.contents import ONNX
+from steps.common.models.contents import FEATURES_INDEX, ONNX
+from steps.common.models.features_index import load
 from steps.deploy.export import export_network
 from steps.embed.embed import embed
 from steps.index.index import index
@@ -42,8 +43,10 @@ def test_the_evaluation_agrees_with_a_plain_search(model: dict[str, Any]) -> Non
     assert analysis.verdict.better
     gallery, test = read_split(model["gallery"]), read_split(model["test"])
     network = load_network(model["volumes"] / "model/network" / model["network"])
-    cosines = embed_images(network, test.images, 100) @ embed_images(network, gallery.images, 100).T
-    known = 1 - cosines.max(1) <= evaluation_of(model, analysis)["unknown_distance"]
+    of_test, of_gallery = (embed_images(network, split.images, 100) for split in (test, gallery))
+    cosines, found = of_test.embeddings @ of_gallery.embeddings.T, evaluation_of(model, analysis)
+    by_features = load(model["volumes"] / "model/index" / model["index"] / "features.npz").distances(of_test.features)
+    known = (1 - cosines.max(1) <= found["unknown_distance"]) & (by_features <= found["unknown_features_distance"])
     right = (gallery.labels[cosines.argmax(1)] == test.labels) & known
     assert analysis.verdict.accuracy == pytest.approx(right.mean())
     confusion = np.array(analysis.confusion)
@@ -145,13 +148,14 @@ def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -
 
 
 @cache
-def onnx_of(weights: bytes, config: str) -> bytes:
+def onnx_of(weights: bytes, config: str, features: bytes) -> bytes:
     """A network as ONNX; the export takes seconds, so that each network is exported once."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "weights.safetensors").write_bytes(weights)
         (folder / "network.json").write_text(config)
-        export_network(folder, folder / ONNX, image_size=28, channels=1)
+        (folder / FEATURES_INDEX).write_bytes(features)
+        export_network(folder, load(folder / FEATURES_INDEX), folder / ONNX, image_size=28, channels=1)
         return (folder / ONNX).read_bytes()
 
 
@@ -165,9 +169,9 @@ def serve(model: dict[str, Any], network: str, idx: str) -> None:
                 if path.name != "manifest.json":
                     mar.write(path, path.name)
         stored = model["volumes"] / "model/network" / network
-        mar.writestr(
-            ONNX, onnx_of((stored / "weights.safetensors").read_bytes(), (stored / "network.json").read_text())
-        )
+        features = (volumes / "model/index" / idx / FEATURES_INDEX).read_bytes()
+        files = (stored / "weights.safetensors").read_bytes(), (stored / "network.json").read_text(), features
+        mar.writestr(ONNX, onnx_of(*files))
         if had := seen.seen_by(network, idx):
             mar.writestr(seen.FILE, seen.to_bytes(had))
     point(model, {"name": "m", "version": "1", "mar": "m_1.mar", "network": network, "index": idx})
@@ -187,7 +191,8 @@ def crippled(model: dict[str, Any]) -> dict[str, Any]:
     said = [number ^ 1 if number < 6 else number for number in range(classes)]
 
     def build(target: Path) -> dict[str, Any]:
-        np.save(target / "embeddings.npy", np.load(source / "embeddings.npy")[rows])
+        for name in ("embeddings.npy", "features.npy"):
+            np.save(target / name, np.load(source / name)[rows])
         (target / "labels.json").write_text(json.dumps({**labels, "gallery": said}))
         return {}
 

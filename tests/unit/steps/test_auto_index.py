@@ -31,6 +31,7 @@ def embeddings(vectors: NDArray[np.float32]) -> str:
 
     def build(folder: Path) -> dict[str, Any]:
         np.save(folder / "embeddings.npy", vectors)
+        np.save(folder / "features.npy", vectors[:10].astype(np.float16))
         labels = [f"class of {vector.tobytes().hex()[:16]}" for vector in vectors]
         (folder / "labels.json").write_text(json.dumps({"classes": labels, "gallery": [*range(len(labels))]}))
         return {}

@@ -18,6 +18,9 @@ def test_embeddings_are_unit_vectors_with_their_labels(model: dict[str, Any]) ->
     folder = model["volumes"] / "model/embeddings" / model["embeddings"]
     embeddings = np.load(folder / "embeddings.npy")
     gallery = read_split(model["gallery"])
+    features = np.load(folder / "features.npy")
+    assert (features.dtype, len(features)) == (np.float16, len(gallery))
+    assert np.linalg.norm(features.astype(np.float32), axis=1) == pytest.approx(np.ones(len(gallery)), abs=1e-3)
     assert embeddings.shape == (len(gallery), PARAMS["train"]["embedding_size"])
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(gallery)), abs=1e-5)
     labels = json.loads((folder / "labels.json").read_text())

@@ -18,7 +18,7 @@ from contract.paths import ROOT
 from steps.common import store
 from steps.common.images.dataset import read_split
 from steps.common.models import embedding
-from steps.common.models.embedding import embed_images, embed_kept, load_network
+from steps.common.models.embedding import Embedded, embed_images, embed_kept, load_network
 from steps.common.volumes import model_volume
 from steps.embed.embed import embed
 from tests.support import scene
@@ -35,8 +35,8 @@ _EMBED = (
 class OfItsBatch(Pixels):
     """A network whose answer to an image depends on the others that it gets at once."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(super().forward(images) + images.float().mean() * self.scale, dim=1)
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return super().features(images) + images.float().mean() * self.scale
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,12 @@ def network_of(scale: float = 1.0, **recipe: Any) -> str:
 
 
 def bytes_of(embeddings: str) -> bytes:
-    return (model_volume() / "embeddings" / embeddings / "embeddings.npy").read_bytes()
+    folder = model_volume() / "embeddings" / embeddings
+    return (folder / "embeddings.npy").read_bytes() + (folder / "features.npy").read_bytes()
+
+
+def as_bytes(embedded: Embedded, rows: Any = slice(None)) -> bytes:
+    return embedded.embeddings[rows].tobytes() + embedded.features[rows].tobytes()
 
 
 def kept() -> Path:
@@ -109,8 +114,8 @@ def test_bits_depend_on_neither_order_nor_batches(model: dict[str, Any]) -> None
     order = np.random.default_rng(0).permutation(300)
     for batch_size in (1, 7, 64, 100):
         found = embed_images(network, images[order], batch_size)
-        assert found.tobytes() == wanted[order].tobytes()
-    assert embed_images(network, images[5:6], 500).tobytes() == wanted[5].tobytes()
+        assert as_bytes(found) == as_bytes(wanted, order)
+    assert as_bytes(embed_images(network, images[5:6], 500)) == as_bytes(wanted, slice(5, 6))
 
 
 def test_equal_contents_share_and_other_contents_under_one_id_do_not(volumes: Path, embedded: list[int]) -> None:
@@ -128,16 +133,18 @@ def test_equal_contents_share_and_other_contents_under_one_id_do_not(volumes: Pa
     assert bytes_of(other) != bytes_of(first)
 
 
-@pytest.mark.parametrize("damage", ["row", "length", "file", "cut", "none of ours"])
+@pytest.mark.parametrize("damage", ["row", "length", "features", "file", "cut", "none of ours"])
 def test_damage_is_found(volumes: Path, damage: str) -> None:
     network, gallery = network_of(), digits(20)
     wanted = bytes_of(embed(gallery, network, PARAMS["embed"]))
     path = kept()
     with sqlite3.connect(path) as file:
         if damage == "row":
-            file.execute("UPDATE vectors SET vector = zeroblob(length(vector)) WHERE rowid % 3 = 0")
+            file.execute("UPDATE vectors SET embedding = zeroblob(length(embedding)) WHERE rowid % 3 = 0")
         if damage == "length":
-            file.execute("UPDATE vectors SET vector = substr(vector, 5) WHERE rowid % 3 = 0")
+            file.execute("UPDATE vectors SET embedding = substr(embedding, 5) WHERE rowid % 3 = 0")
+        if damage == "features":
+            file.execute("UPDATE vectors SET features = zeroblob(length(features)) WHERE rowid = 4")
         if damage == "none of ours":
             file.execute("DROP TABLE vectors")
             file.execute("CREATE TABLE vectors (other TEXT)")
@@ -189,9 +196,29 @@ def test_images_of_another_size_are_not_taken_for_one_another(volumes: Path) -> 
     network = model_volume() / "network" / network_of()
     one, other = scene.digits(0, 3)[0][..., None], scene.digits(3, 3)[0][:, ::-1, :, None]
     keys = [str(row) for row in range(len(one))]
-    embed_kept(network, one.reshape(30, 14, 56, 1), keys, 500)
+    list(embed_kept(network, one.reshape(30, 14, 56, 1), keys, 500))
     wanted = embed_images(load_network(network), other, 500)
-    assert embed_kept(network, other, keys, 500).tobytes() == wanted.tobytes()
+    [found] = embed_kept(network, other, keys, 500)
+    assert as_bytes(found) == as_bytes(wanted)
+
+
+@pytest.mark.parametrize("keys", [0, 30])
+def test_images_come_some_at_a_time_in_their_order(
+    volumes: Path, embedded: list[int], monkeypatch: pytest.MonkeyPatch, keys: int
+) -> None:
+    monkeypatch.setattr(embedding, "_KEPT_AT_ONCE", 8)
+    network = model_volume() / "network" / network_of()
+    images = scene.digits(0, 3)[0][..., None]
+    named = [str(row) for row in range(keys)]
+    list(embed_kept(network, images[::2], named[::2], 500))
+    embedded.clear()
+    parts = list(embed_kept(network, images, named, 500))
+    assert [len(part.embeddings) for part in parts] == [8, 8, 8, 6]
+    assert embedded == ([8, 4, 4, 4, 3] if keys else [8, 8, 8, 6])
+    wanted = embed_images(load_network(network), images, 500)
+    assert b"".join(map(as_bytes, parts)) == b"".join(
+        as_bytes(wanted, slice(start, start + 8)) for start in range(0, 30, 8)
+    )
 
 
 @pytest.mark.slow

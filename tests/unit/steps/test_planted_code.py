@@ -105,7 +105,7 @@ def test_modules_beside_weights_and_index_are_not_run(model: dict[str, Any], mar
         build=lambda folder: (
             [
                 (folder / name).write_bytes((model_volume() / "index" / model["index"] / name).read_bytes())
-                for name in ("index.faiss", "labels.json", "network.py")
+                for name in ("index.faiss", "features.npz", "labels.json", "network.py")
             ]
             and {}
         ),
@@ -132,6 +132,9 @@ def test_arrays_of_objects_are_not_unpickled(model: dict[str, Any], marker: Path
     plant(model_volume() / "embeddings" / model["embeddings"], "embeddings.npy", objects(marker))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         index(model["embeddings"], {"factory": "HNSW8"})
+    plant(model_volume() / "embeddings" / model["embeddings"], "features.npy", objects(marker))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        index(model["embeddings"], {"factory": "HNSW4"})
     plant(data_volume() / "dataset" / model["test"], "labels.npy", objects(marker))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         analyse(model["test"], model["network"], model["index"], model["validation"], **judging())
@@ -219,7 +222,8 @@ def test_deploy_archives_its_own_modules_and_takes_no_archive_from_the_model_vol
     evaluation = model_volume() / "evaluation" / read(model_volume(), "verdict", verdict).facts["evaluation"]
     settings = deploying.Deploy(**PARAMS["deploy"])
     served = {"name": "digits", "image_size": 28, "channels": 1, **settings.deciding()}
-    served |= {"unknown_distance": json.loads((evaluation / "manifest.json").read_text())["facts"]["unknown_distance"]}
+    facts = json.loads((evaluation / "manifest.json").read_text())["facts"]
+    served |= {name: facts[name] for name in ("unknown_distance", "unknown_features_distance")}
     inputs = {"network": model["network"], "index": model["index"]}
     expected = artefact_id(deploying.STEP, deploying.decides(served, **inputs), inputs, deploying.ARCHIVE)
     finished(model_volume() / "archive" / expected, module)
@@ -252,19 +256,22 @@ def finished(folder: Path, module: bytes) -> None:
         ("labels.json", {"classes": [1], "gallery": [0]}, "classes"),
         ("golden.json", [], "golden"),
         ("golden.json", [{"image": "!", "name": "a", "expected": "a", "label": "a", "distance": 0}], "golden"),
+        ("features.npz", {}, "features.npz on the model volume is not of its form"),
     ],
 )
 def test_data_of_another_form_are_not_archived(
     model: dict[str, Any], tmp_path: Path, name: str, content: Any, says: str
 ) -> None:
-    from steps.deploy.shape import check_golden, check_index
+    from steps.deploy.shape import check_golden, check_index, read_features
 
     stored = model_volume() / "index" / model["index"]
-    for file in ("index.faiss", "labels.json"):
+    for file in ("index.faiss", "features.npz", "labels.json"):
         (tmp_path / file).write_bytes((stored / file).read_bytes())
+    read_features(tmp_path)
     check_index(tmp_path, 64)
     with pytest.raises(StepError, match="the index on the model volume is not of its form .*, not"):
         check_index(tmp_path, 32)
     (tmp_path / name).write_text(json.dumps(content))
+    checks = {"golden.json": lambda: check_golden(tmp_path / name), "features.npz": lambda: read_features(tmp_path)}
     with pytest.raises(StepError, match=says):
-        check_golden(tmp_path / name) if name == "golden.json" else check_index(tmp_path, 64)
+        checks.get(name, lambda: check_index(tmp_path, 64))()

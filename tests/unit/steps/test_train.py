@@ -104,7 +104,7 @@ def test_the_network_normalises_by_itself(small_model: dict[str, Any]) -> None:
     with np.load(ROOT / "steps/preprocess/sample.npz") as sample:
         assert weights["mean"].item() == pytest.approx(sample["images"].mean(), rel=0.03)
         assert weights["std"].item() == pytest.approx(sample["images"].std(), rel=0.03)
-        embeddings = embed_images(network, sample["images"][:7, :, :, None], batch_size=3)
+        embeddings = embed_images(network, sample["images"][:7, :, :, None], batch_size=3).embeddings
     assert embeddings.shape == (7, 64)
     assert embeddings.dtype == np.float32
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(7), abs=1e-5)
