@@ -37,10 +37,11 @@ from steps.common.volumes import data_volume, model_volume
 _PICTURED = 12  # images with a suspicious label that are shown
 _PAIRS = 5  # pictures of two classes that are confused
 _CANDIDATES = 25  # mistakes of each direction, of which the most certain are shown
+_CORE = 0.1  # of the images in a class this share is further out; what is further out is seldom mislabelled
 _SIDE = 96  # pixels of a picture at most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Looked:
     """Images that were looked at: the split's name and itself, their rows, and what their neighbours say."""
 
@@ -55,9 +56,8 @@ class _Scene:
 
     def __init__(self, test: str, network: str, index: str, batch_size: int) -> None:
         made = read(model_volume(), "network", network)
-        embeddings = read(
-            model_volume(), "embeddings", read(model_volume(), "index", index).manifest["inputs"]["embeddings"]
-        )
+        made_of = read(model_volume(), "index", index).manifest["inputs"]
+        embeddings = read(model_volume(), "embeddings", made_of["embeddings"])
         learned = made.manifest["inputs"]
         ids = {"train": learned["train"], "validation": learned["validation"], "test": test}
         ids["gallery"] = embeddings.manifest["inputs"]["gallery"]
@@ -145,7 +145,7 @@ def advise(folder: Path, test: str, network: str, index: str, batch_size: int) -
         findings.training_curve(accuracies, len(scene.splits["validation"])),
         findings.overfitting(_share(scene.right(drawn)[learned]), _share(scene.right(validated)), unseen),
         *_confused(scene, pairs, mistaken, rows, embedded),
-        _mislabelled(scene, [suspicious, validated, tested], [validated, tested]),
+        _mislabelled(scene, {suspicious: drawn, validated: validated, tested: tested}),
         *_copies(scene),
         findings.few_images(_counts(scene.splits["train"]), unseen),
     ]
@@ -206,12 +206,22 @@ def _confused(
     return [Finding("confused classes", False, text)]
 
 
-def _mislabelled(scene: _Scene, looked: Sequence[_Looked], unseen: Sequence[_Looked]) -> Finding:
-    """Images whose neighbours agree on another label. How far neighbours can be trusted, unseen images say."""
+def _mislabelled(scene: _Scene, looked: dict[_Looked, _Looked]) -> Finding:
+    """Images that lie as near to another class as its own images do.
+
+    Args:
+        scene: What they come from.
+        looked: What is looked at, and beside each an unbiased sample of such images; the first ones were learned.
+
+    Returns:
+        The finding. How far neighbours can be trusted is measured on images that were not learned.
+    """
     held = scene.splits["gallery"]
     suspects: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for each in looked:
-        for place in np.flatnonzero(each.votes.agree).tolist():
+    for each, usual in looked.items():
+        agree = usual.votes.agree & _has_label_of_neighbours(held, usual)
+        near = float(np.quantile(usual.votes.cosine[agree], _CORE)) if agree.any() else np.inf
+        for place in np.flatnonzero(each.votes.agree & (each.votes.cosine >= near)).tolist():
             row, label = int(each.rows[place]), held.classes[each.votes.label[place]]
             own = each.split.classes[each.split.labels[row]]
             if label == own:
@@ -221,13 +231,13 @@ def _mislabelled(scene: _Scene, looked: Sequence[_Looked], unseen: Sequence[_Loo
             suspects.setdefault((each.split.rows.keys[row], own), suspect)
     worst = sorted(suspects.values(), key=lambda suspect: suspect[:5])
     listed: list[dict[str, Any]] = []
-    for _, _, name, own, label, each, row, near in worst:
+    for *_, name, own, label, each, row, neighbour in worst:
         split = scene.held if each.name == "gallery" else each.name
         one: dict[str, Any] = {"name": name, "split": split, "label": own, "neighbours": label}
         if len(listed) < _PICTURED:
-            one |= {"image": _picture(each.split, row), "neighbour": _shown(held, near)}
+            one |= {"image": _picture(each.split, row), "neighbour": _shown(held, neighbour)}
         listed.append(one)
-    agreeing = np.concatenate([_has_label_of_neighbours(held, each)[each.votes.agree] for each in unseen])
+    agreeing = np.concatenate([_has_label_of_neighbours(held, each)[each.votes.agree] for each in [*looked][1:]])
     total = sum(len(split) for split in {id(each.split): each.split for each in looked}.values())
     return findings.mislabelled(listed, sum(len(each.rows) for each in looked), total, _share(agreeing))
 

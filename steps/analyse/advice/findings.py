@@ -168,7 +168,7 @@ def mislabelled(suspects: Sequence[dict[str, Any]], looked_at: int, images: int,
         The finding. With neighbours that are wrong too often nothing is said of labels.
     """
     about = "labels"
-    of = f"of {images} images" if looked_at == images else f"of {looked_at} images looked at, out of {images}"
+    of = f"{images} images" if looked_at == images else f"{looked_at} images looked at, out of {images}"
     if agreeing.images < _CLASS_IMAGES or agreeing.value < _SURE:
         text = (
             "Labels are not judged: neighbours that agree on a label must be right for "
@@ -176,11 +176,11 @@ def mislabelled(suspects: Sequence[dict[str, Any]], looked_at: int, images: int,
         )
         return Finding(about, False, text)
     if not suspects:
-        return Finding(about, False, f"No label looks wrong: {of} none has neighbours that agree on another label.")
+        return Finding(about, False, f"No label looks wrong: of {of} none lies among those of another label.")
     named = ", ".join(_suspect(each) for each in suspects[:_NAMED])
     more = f", and {len(suspects) - _NAMED} more" if len(suspects) > _NAMED else ""
     text = (
-        f"Look at the labels of {_count(len(suspects), 'image')}, {of}: their neighbours agree on another label. "
+        f"Look at the labels of {len(suspects)} of {of}: they lie among images of another label. "
         f"The worst first: {named}{more}."
     )
     return Finding(about, True, text, list(suspects[:LISTED]))
