@@ -22,6 +22,7 @@ _FEW = 20  # images of a class
 _FEW_OF_MEDIAN = 0.2
 _COPIES = 0.05  # share of near copies among training images
 _SURE = 0.9  # share of labels that agree with neighbours that agree among themselves: with less, labels are not judged
+_LONG = 60  # characters of a name in a sentence
 _NAMED = 5  # in a sentence; the page and the JSON have more
 
 
@@ -87,6 +88,23 @@ def training_curve(accuracies: Sequence[float], images: int) -> Finding:
     return Finding(about, False, f"The training curve does not rise at its end: {says}.")
 
 
+def learning_curve(points: Sequence[tuple[int, Share]]) -> Finding:
+    """Whether more images of the same kind would help: whether the last ones did.
+
+    Args:
+        points: Training images, and how many validation images are right after training on them; at least two, the
+            fewest images first.
+
+    Returns:
+        The finding.
+    """
+    about, ((fewer, before), (images, last)) = "more pictures", points[-2:]
+    says = f"from {fewer} to {images} training images the accuracy on validation goes from {before} to {last}"
+    if last.value - before.value > _DEVIATIONS * last.variance**0.5:
+        return Finding(about, True, f"More pictures would help: {says}.")
+    return Finding(about, False, f"More pictures of the same kind would change little: {says}, which may be chance.")
+
+
 def overfitting(learned: Share, validation: Share, unseen: Mapping[str, Share]) -> Finding:
     """Whether images that were learned get the right label far more often than others do.
 
@@ -108,7 +126,7 @@ def overfitting(learned: Share, validation: Share, unseen: Mapping[str, Share]) 
     mean = Share(sum(each.right for each in unseen.values()), sum(each.images for each in unseen.values()))
     below = {label: each for label, each in unseen.items() if each.images >= _CLASS_IMAGES and each.value < mean.value}
     worst = sorted(below, key=lambda label: (below[label].value, label))[:_NAMED]
-    named = ", ".join(f"{label!r} ({below[label]})" for label in worst)
+    named = ", ".join(f"{_quoted(label)} ({below[label]})" for label in worst)
     most = f" The classes that need it most, by images that were not learned: {named}." if worst else ""
     return Finding(about, True, f"More pictures, or more augmentation (`train.*`): {says}.{most}")
 
@@ -140,7 +158,7 @@ def confused_pairs(
     found = []
     for one, other in sorted(many, key=lambda pair: (-many[pair], pair))[:_PAIRS]:
         there, back = counts[one, other], counts.get((other, one), 0)
-        says = f"{there} of {_count(images.get(one, 0), 'test image')} of {one!r} are answered {other!r}"
+        says = f"{there} of {_count(images.get(one, 0), 'test image')} of {_quoted(one)} are answered {_quoted(other)}"
         if back:
             says += f", and {back} of {images.get(other, 0)} the other way"
             way = "are taken for each other"
@@ -148,7 +166,7 @@ def confused_pairs(
             says += ", none the other way"
             way = "are confused in one direction"
         text = (
-            f"More pictures that tell {one!r} from {other!r}, or a look at their labels: the two {way}. "
+            f"More pictures that tell {_quoted(one)} from {_quoted(other)}, or a look at their labels: the two {way}. "
             f"{says[0].upper()}{says[1:]}."
         )
         found.append(((one, other), Finding("confused classes", True, text)))
@@ -187,7 +205,7 @@ def mislabelled(suspects: Sequence[dict[str, Any]], looked_at: int, images: int,
 
 
 def _suspect(one: Mapping[str, Any]) -> str:
-    return f"{one['name']!r} ({one['label']!r}, neighbours {one['neighbours']!r})"
+    return f"{_quoted(one['name'])} ({_quoted(one['label'])}, neighbours {_quoted(one['neighbours'])})"
 
 
 def near_copies(images: int, copies: int, groups: int, largest: int) -> Finding:
@@ -222,7 +240,9 @@ def copies_across(suspects: Sequence[Sequence[tuple[str, str]]]) -> Finding:
     about = "labels of near copies"
     if not suspects:
         return Finding(about, False, "No near copies have different labels.")
-    named = "; ".join(", ".join(f"{name!r} ({label!r})" for name, label in group) for group in suspects[:_NAMED])
+    named = "; ".join(
+        ", ".join(f"{_quoted(name)} ({_quoted(label)})" for name, label in group) for group in suspects[:_NAMED]
+    )
     more = f"; and {len(suspects) - _NAMED} more" if len(suspects) > _NAMED else ""
     text = f"One label for near copies: {_count(len(suspects), 'group')} have several. {named}{more}."
     listed = [{"name": name, "label": label} for group in suspects[:LISTED] for name, label in group]
@@ -248,9 +268,9 @@ def few_images(counts: Mapping[str, int], unseen: Mapping[str, Share]) -> Findin
     if not few:
         least = min(counts, key=lambda label: (counts[label], label))
         return Finding(
-            about, False, f"No class has few images: the smallest, {least!r}, has {counts[least]} to train on."
+            about, False, f"No class has few images: the smallest, {_quoted(least)}, has {counts[least]} to train on."
         )
-    named = ", ".join(f"{label!r} ({counts[label]})" for label in few[:_NAMED])
+    named = ", ".join(f"{_quoted(label)} ({counts[label]})" for label in few[:_NAMED])
     more = f", and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
     text = (
         f"More pictures of classes with few: {_count(len(few), 'class')} of {len(counts)} "
@@ -265,6 +285,11 @@ def few_images(counts: Mapping[str, int], unseen: Mapping[str, Share]) -> Findin
 def _together(shares: Mapping[str, Share], labels: Any) -> Share:
     found = [shares[label] for label in labels if label in shares]
     return Share(sum(each.right for each in found), sum(each.images for each in found))
+
+
+def _quoted(text: str) -> str:
+    """A name or label in quotes, of which a long one lacks its middle."""
+    return repr(text if len(text) <= _LONG else f"{text[: _LONG // 3]}…{text[-_LONG // 3 * 2 :]}")
 
 
 def _count(number: int, noun: str) -> str:
