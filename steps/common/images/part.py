@@ -9,7 +9,7 @@ from typing import Any
 
 from steps.common.images import places
 from steps.common.images.dataset import KIND, Rows, read_split, write_split
-from steps.common.store import produce
+from steps.common.store import produce, read
 from steps.common.volumes import data_volume
 
 
@@ -36,10 +36,14 @@ def part_of(split: str, share: float) -> str:
         write_split(folder, [labels[row] for row in chosen], rows, pixels)
         return {"images": len(chosen)}
 
-    inputs = {"split": split}
-    code = ("steps.common.images.part",)
     return produce(
-        data_volume(), KIND, "preprocess", parameters={"share": share}, inputs=inputs, build=build, code=code
+        data_volume(),
+        KIND,
+        "preprocess",
+        parameters={**read(data_volume(), KIND, split).manifest["parameters"], "share": share},
+        inputs={"split": split},
+        build=build,
+        code=("steps.common.images.part",),
     ).id
 
 
