@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune runs diff serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune curve runs diff serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +35,9 @@ splits: install  ## show how the images are split, and why: make splits [VOLUMES
 
 tune: install  ## search for better parameters: make tune [TRIALS=20] [MINUTES=30]
 	@$(RUN) pipeline tune $(if $(TRIALS),--trials '$(TRIALS)') $(if $(MINUTES),--minutes '$(MINUTES)')
+
+curve: install  ## train on 25, 50 and 75 % of the images: would more help? make curve [VOLUMES=folder]
+	@$(RUN) pipeline curve
 
 runs: install  ## list the runs, and what changed from one to the next: make runs [VOLUMES=folder] [HTML=file]
 	@$(RUN) pipeline runs $(if $(HTML),--html '$(HTML)')

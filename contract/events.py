@@ -103,6 +103,7 @@ class Finished:
     classes: list[str] = field(default_factory=list)  # analyse: of the confusion matrix, as far as it can be read
     confusion: list[list[int]] = field(default_factory=list)  # analyse: a row for each true class
     confused: list[list[Any]] = field(default_factory=list)  # analyse: pairs, most first: true label, answer, images
+    advice: list[str] = field(default_factory=list)  # analyse: what would help, in sentences
     report: str = ""  # analyse: the path of the report page
     version: str = ""  # deploy
     mar: str = ""  # deploy: the path of the archive that is served

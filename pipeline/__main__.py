@@ -71,6 +71,14 @@ COMMANDS = (
         "print the best. Only the validation split is looked at. Ended at any time, the next call goes on.",
     ),
     _here(
+        "curve",
+        "train on parts of the images, to see whether more would help",
+        _VOLUMES,
+        _PARAMS,
+        description="Train on 25, 50 and 75 % of the training images and on all, and show the accuracy on validation "
+        "of each. That takes two and a half trainings at most. Ended at any time, the next call goes on.",
+    ),
+    _here(
         "runs",
         "list the runs that the volumes remember",
         _VOLUMES,

@@ -61,6 +61,16 @@ def tune(options: Namespace) -> int:
     return 0
 
 
+def curve(options: Namespace) -> int:
+    """Train on parts of the data, and show whether more would help."""
+    params = load_params(options.params)
+
+    from pipeline.local.curve import curve
+
+    curve(params, options.volumes, _console())
+    return 0
+
+
 def gc(options: Namespace) -> int:
     """Show or delete what nothing on the volumes needs any more."""
     params = load_params(options.params)

@@ -35,7 +35,7 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
 
     Returns:
         The outcome, a table of the steps, the accuracy, the confusion matrix as far as it can be read, the most
-        confused pairs, and the link.
+        confused pairs, what would help, and the link.
     """
     lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
     lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
@@ -54,6 +54,8 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
     if analysis and analysis.confused:
         lines += ["", "| true | answer | images |", "|---|---|--:|"]
         lines += [f"| {' | '.join(map(_cell, pair))} |" for pair in analysis.confused]
+    if analysis and analysis.advice:
+        lines += ["", "What would help:", "", *(f"- {_cell(text)}" for text in analysis.advice)]
     page = f"[The run]({link})" if link.startswith("http") else link
     return "\n".join([*lines, "", page, ""])
 

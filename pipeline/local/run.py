@@ -3,7 +3,7 @@
 import errno
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,7 @@ from steps.common.volumes import LOGS, data_volume, deploy_volume, model_volume
 from steps.registry import STEP_NAMES, STEPS
 
 _LOGS_KEPT = 20
+_ADVICE = 3  # sentences in the closing lines
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,21 @@ def verdict_lines(verdict: Verdict) -> list[tuple[str, str]]:
     return lines
 
 
+def advice_lines(advice: Sequence[str]) -> list[tuple[str, str]]:
+    """What the closing lines say of what would help: the first sentences, and that the report has more."""
+    lines = [("would help" if not number else "", text) for number, text in enumerate(advice[:_ADVICE])]
+    if len(advice) > _ADVICE:
+        lines.append(("", f"{len(advice) - _ADVICE} more in the report"))
+    return lines or [("would help", "nothing stands out; the report says what was looked at")]
+
+
 def _close(display: RunDisplay, console: Console, log: Path, images: Path | None) -> RunResult:
     analysis = display.finished["analyse"]
     verdict = analysis.verdict
     if verdict is None:
         raise RunError(f"analyse ended without a verdict: see its output in {log}")
     console.print(display.table())
-    lines = verdict_lines(verdict)
+    lines = [*verdict_lines(verdict), *advice_lines(analysis.advice)]
     served = read_pointer()
     if served:
         lines.append(("served model", str(deploy_volume() / MODEL_STORE / served.mar)))

@@ -31,6 +31,7 @@ class Analysis:
     """What the pipeline shows: the verdict and its id, the confusion matrix as far as it can be read, and the report.
 
     `classes` are the labels of the matrix, and `confused` the most confused pairs: true label, answer and images.
+    `advice` is what would help, in sentences.
     """
 
     verdict: Verdict
@@ -38,6 +39,7 @@ class Analysis:
     classes: list[str]
     confusion: list[list[int]]
     confused: list[list[Any]]
+    advice: list[str]
     report: Path
 
 
@@ -104,6 +106,7 @@ def analyse(
         verdict = _said(json.loads((made.path / "verdict.json").read_text()))
         details = json.loads((evaluation.path / "evaluation.json").read_text())
         shown = {name: details[name] for name in ("classes", "confusion", "confused")}
+        shown["advice"] = json.loads((made.path / "verdict.json").read_text())["advice"]
         worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,
@@ -176,11 +179,12 @@ def _evaluation(
     decides = {key: value for key, value in parameters.deciding().items() if key != _QUANTILE}
 
     def build(folder: Path) -> dict[str, Any]:
+        from steps.analyse.advice.advise import advise
         from steps.analyse.answers import Limits
         from steps.analyse.evaluate import evaluate
         from steps.common.images.dataset import read_split
 
-        return evaluate(
+        score = evaluate(
             read_split(inputs["test"]),
             *_stored(inputs["network"], inputs["index"]),
             folder,
@@ -190,6 +194,8 @@ def _evaluation(
             golden=parameters.golden,
             mistakes=parameters.mistakes,
         )
+        advise(folder, inputs["test"], inputs["network"], inputs["index"], batches.batch_size)
+        return score
 
     decides |= {**search.deciding(), **_contents(inputs["network"], inputs["index"])}
     decides |= limits

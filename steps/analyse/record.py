@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steps.analyse.advice.findings import FILE as ADVICE
 from steps.analyse.answers import UNKNOWN, read_answers, true_labels
 from steps.analyse.champion import Served
 from steps.analyse.judge import Answers, Champion, judge
@@ -50,9 +51,11 @@ def write(
         other = _champion(split, champion, of_champion, seen_by(ids["network"], ids["index"]))
     verdict = judge(_answers(split, evaluation), other, gate, is_champion=is_champion, rolled_back=rolled_back)
     version = champion.version if champion else None
+    advice = json.loads((evaluation.path / ADVICE).read_text())
     content = {**asdict(verdict), "unknown": unknown, "champion": version, **ids, "evaluation": evaluation.id}
+    content["advice"] = [finding["text"] for finding in advice if finding["helps"]]
     (folder / "verdict.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, unknown))
+    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, unknown, advice))
     return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}
 
 

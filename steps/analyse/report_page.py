@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from steps.common.lineage import lineage
 from steps.common.store import Artefact
 
 
-def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str], unknown: str) -> str:
+def render(
+    verdict: Verdict,
+    evaluation: Artefact,
+    champion: str | None,
+    ids: Mapping[str, str],
+    unknown: str,
+    advice: Sequence[Mapping[str, Any]],
+) -> str:
     """Render the page.
 
     Args:
@@ -23,6 +30,7 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
         champion: The version now served; None if there is none.
         ids: The ids of the test split, the network and the index.
         unknown: What is to be said of images called unknown.
+        advice: What would help, see `steps/analyse/advice`.
 
     Returns:
         HTML, with its pictures in it.
@@ -34,6 +42,7 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
         verdict=verdict,
         champion=champion,
         unknown=unknown,
+        advice=advice,
         evaluation=found,
         classes=_shown(found["per_class"]),
         mistakes=_load(evaluation.path / "mistakes.json"),

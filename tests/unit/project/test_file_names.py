@@ -36,6 +36,7 @@ PRODUCTS = {
         "golden.json",
         "confusion.png",
         "confusion.json",
+        "advice.json",
         "verdict.json",
         "report.html",
     ),  # verdicts
