@@ -40,7 +40,7 @@ STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shea
         (55_000, GREY, Numbers(28, 128, [32, 32, 64])),  # MNIST
         (990, ImageFormat(image_size=64, channels=3), Numbers(53, 64, [32, 64, 128, 128])),
         (10, GREY, Numbers(200, 32, [32, 32, 64])),
-        (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 32, [32, 64, 128, 128])),
+        (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 8, [32, 64, 128, 128])),
         (5000, ImageFormat(image_size=1024, channels=3), Numbers(28, 2, [32, 64, 128, 128])),
         (1_000_000, GREY, Numbers(4, 128, [32, 32, 64])),
     ],
