@@ -91,7 +91,8 @@ class _Scene:
         if not len(rows):
             return np.zeros((0, self.gallery.embeddings.shape[1]), np.float32)
         keys = [split.rows.keys[row] for row in rows]
-        return embed_kept(self.network, Chosen(split.images, rows), keys, self.batch_size)
+        parts = embed_kept(self.network, Chosen(split.images, rows), keys, self.batch_size)
+        return np.concatenate([part.embeddings for part in parts])
 
     def look(self, name: str, rows: NDArray[np.int64], embeddings: NDArray[np.float32]) -> _Looked:
         """Let the neighbours of some rows of a split vote."""
