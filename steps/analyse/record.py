@@ -27,6 +27,7 @@ def write(
     of_champion: Artefact | None,
     rolled_back: str | None,
     unknown: str,
+    lacking: str,
 ) -> dict[str, Any]:
     """Judge a model, and write the verdict.
 
@@ -39,6 +40,7 @@ def write(
         of_champion: Its evaluation; the model's own if that is served already.
         rolled_back: Why the model was taken out of service, if it was.
         unknown: What is to be said of images called unknown.
+        lacking: What the network lacks, in words.
 
     Returns:
         `better` and `reason`, and what the verdict is on.
@@ -50,9 +52,10 @@ def write(
         other = _champion(split, champion, of_champion, seen_by(ids["network"], ids["index"]))
     verdict = judge(_answers(split, evaluation), other, gate, is_champion=is_champion, rolled_back=rolled_back)
     version = champion.version if champion else None
-    content = {**asdict(verdict), "unknown": unknown, "champion": version, **ids, "evaluation": evaluation.id}
+    said = {"unknown": unknown, "lacking": lacking}
+    content = {**asdict(verdict), **said, "champion": version, **ids, "evaluation": evaluation.id}
     (folder / "verdict.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, unknown))
+    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, said))
     return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}
 
 

@@ -14,7 +14,9 @@ from steps.common.lineage import lineage
 from steps.common.store import Artefact
 
 
-def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str], unknown: str) -> str:
+def render(
+    verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Mapping[str, str], said: Mapping[str, str]
+) -> str:
     """Render the page.
 
     Args:
@@ -22,7 +24,7 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
         evaluation: Its evaluation.
         champion: The version now served; None if there is none.
         ids: The ids of the test split, the network and the index.
-        unknown: What is to be said of images called unknown.
+        said: What is to be said of images called `unknown`, and of what the network is `lacking`.
 
     Returns:
         HTML, with its pictures in it.
@@ -33,7 +35,7 @@ def render(verdict: Verdict, evaluation: Artefact, champion: str | None, ids: Ma
     return template.render(
         verdict=verdict,
         champion=champion,
-        unknown=unknown,
+        **said,
         evaluation=found,
         classes=_shown(found["per_class"]),
         mistakes=_load(evaluation.path / "mistakes.json"),
