@@ -28,7 +28,7 @@ from steps.common.images.mapped import MappedImages, read_ahead
 from steps.common.models.network import EmbeddingNetwork
 from steps.train.augment import augment
 from steps.train.learner import Learner, groups, new_learner
-from steps.train.machine import chosen_device, has_bfloat16
+from steps.train.machine import chosen_device, trains_in_bfloat16
 from steps.train.parameters import Train
 
 _PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
@@ -116,7 +116,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     optimizer = torch.optim.AdamW(groups(learner, parameters), fused=True)
     schedule = _schedule(optimizer, parameters, steps=batches * parameters.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=trains_in_bfloat16(learner.network, device))
     frozen_epochs = round(parameters.backbone_frozen * parameters.epochs)
 
     for epoch in range(len(history), parameters.epochs):

@@ -43,6 +43,7 @@ def train(train_split: str, validation_split: str, parameters: Train, weights: s
         import torch
 
         from steps.common.images.dataset import read_split
+        from steps.common.models.embedding import load_network
         from steps.train.fit import Job, launch
         from steps.train.machine import described
 
@@ -51,7 +52,7 @@ def train(train_split: str, validation_split: str, parameters: Train, weights: s
         job = Job(parameters, *data, folder, checkpoint, pretrained)
         launch(job, processes=max(torch.cuda.device_count(), 1))
         history = json.loads((folder / "history.json").read_text())
-        return {**history[-1], "seed": parameters.seed, **described()}
+        return {**history[-1], "seed": parameters.seed, **described(load_network(folder))}
 
     with progress.running(STEP):
         network = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)

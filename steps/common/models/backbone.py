@@ -22,6 +22,7 @@ declare_missing()
 import timm  # noqa: E402 - it imports torchvision
 
 _LEAST_SIDE = 96  # to which smaller images are enlarged: a backbone that halves them five times sees 3 x 3 then
+_GREATEST_SIDE = 2048
 
 
 class Backbone(EmbeddingNetwork):
@@ -36,12 +37,14 @@ class Backbone(EmbeddingNetwork):
         embedding_size: The length D of an embedding.
 
     Raises:
-        ValueError: timm has no such network.
+        ValueError: timm has no such network, or the side is none.
     """
 
     def __init__(self, channels: int, backbone: str, side: int, embedding_size: int) -> None:
         config = {"channels": channels, "backbone": backbone, "side": side, "embedding_size": embedding_size}
         super().__init__(3, config)
+        if not 0 < side <= _GREATEST_SIDE:  # the configuration may come from a damaged file
+            raise ValueError(f"side is {side!r}; it must be 1 to {_GREATEST_SIDE}")
         published = published_config(backbone)
         self.mean.copy_(torch.tensor(published["mean"]) * 255)
         self.std.copy_(torch.tensor(published["std"]) * 255)
