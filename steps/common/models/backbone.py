@@ -43,8 +43,8 @@ class Backbone(EmbeddingNetwork):
     def __init__(self, channels: int, backbone: str, side: int, embedding_size: int) -> None:
         config = {"channels": channels, "backbone": backbone, "side": side, "embedding_size": embedding_size}
         super().__init__(3, config)
-        if not 0 < side <= _GREATEST_SIDE:  # the configuration may come from a damaged file
-            raise ValueError(f"side is {side!r}; it must be 1 to {_GREATEST_SIDE}")
+        if not isinstance(backbone, str) or not 0 < side <= _GREATEST_SIDE:  # read from a file that may be damaged
+            raise ValueError(f"backbone is {backbone!r} and side {side!r}; they must be a name, and up to {_GREATEST_SIDE}")
         published = published_config(backbone)
         self.mean.copy_(torch.tensor(published["mean"]) * 255)
         self.std.copy_(torch.tensor(published["std"]) * 255)

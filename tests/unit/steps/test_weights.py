@@ -88,7 +88,10 @@ def test_auto_without_weights_trains_small_and_says_so(volumes: Path, capsys: py
 
 
 def test_small_fetches_nothing_and_lacks_nothing(volumes: Path) -> None:
-    for data, training in ((COLOUR, settings("small", NOWHERE)), ({**COLOUR, "channels": 1}, settings("auto", NOWHERE))):
+    for data, training in (
+        (COLOUR, settings("small", NOWHERE)),
+        ({**COLOUR, "channels": 1}, settings("auto", NOWHERE)),
+    ):
         _, weights = prepare(data, training)
         assert (weights.id, weights.lacking) == ("", "")
 
@@ -143,7 +146,14 @@ def test_weights_with_another_checksum_are_refused(volumes: Path, served: Served
 
 @pytest.mark.parametrize(
     "data",
-    [b"<html>Sign in</html>", b"", FILE[:-1], FILE + b"x", (2**63).to_bytes(8, "little") + b"{}", b"\3" + bytes(7) + b"[1]"],
+    [
+        b"<html>Sign in</html>",
+        b"",
+        FILE[:-1],
+        FILE + b"x",
+        (2**63).to_bytes(8, "little") + b"{}",
+        b"\3" + bytes(7) + b"[1]",
+    ],
     ids=["a page", "empty", "short", "long", "a long head", "a list"],
 )
 def test_what_is_no_safetensors_is_refused(volumes: Path, data: bytes) -> None:
