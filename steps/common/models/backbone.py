@@ -44,7 +44,7 @@ class Backbone(EmbeddingNetwork):
         config = {"channels": channels, "backbone": backbone, "side": side, "embedding_size": embedding_size}
         super().__init__(3, config)
         if not isinstance(backbone, str) or not 0 < side <= _GREATEST_SIDE:  # read from a file that may be damaged
-            raise ValueError(f"backbone is {backbone!r} and side {side!r}; they must be a name, and up to {_GREATEST_SIDE}")
+            raise ValueError(f"backbone {backbone!r} and side {side!r} must be a name, and 1 to {_GREATEST_SIDE}")
         published = published_config(backbone)
         self.mean.copy_(torch.tensor(published["mean"]) * 255)
         self.std.copy_(torch.tensor(published["std"]) * 255)
