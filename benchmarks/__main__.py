@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, index, pixels, runs, scale, serving, training, unknown, verdicts
+from benchmarks import backbone, images, index, pixels, runs, scale, serving, training, unknown, verdicts
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "index": index.measure,
     "runs": runs.measure,
     "serving": serving.measure,
+    "backbone": backbone.measure,
     "images": images.measure,
 }
 # These print tables in Markdown, one after the other as they are measured.
