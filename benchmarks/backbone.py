@@ -15,7 +15,7 @@ from benchmarks.many_images import write_classes
 from benchmarks.scale import params_file
 from benchmarks.serving import compared, in_turns
 from benchmarks.watch import run
-from steps.common.models.backbone import timm
+from steps.common.models.backbone import Backbone
 from steps.common.parameters import DEFAULT_BACKBONE
 
 _SIDE, _CLASSES, _EACH = 224, 4, 40
@@ -29,7 +29,7 @@ def measure() -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory(prefix="b-") as folder:
         volumes = Path(folder)
         write_classes(volumes / "data/images/train", _CLASSES, _EACH, side=_SIDE, colours=3)
-        save_file(timm.create_model(DEFAULT_BACKBONE, pretrained=False).state_dict(), volumes / "data" / _WEIGHTS)
+        save_file(Backbone(3, DEFAULT_BACKBONE, _SIDE, 2).body.state_dict(), volumes / "data" / _WEIGHTS)
         data = {"image_size": _SIDE, "channels": 3}
         train = {"backbone": DEFAULT_BACKBONE, "backbone_url": _WEIGHTS, "backbone_frozen": 1.0, "epochs": 1}
         run(volumes, params_file(volumes, data=data, train={**train, "batch_size": 16}))

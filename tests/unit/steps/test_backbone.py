@@ -5,6 +5,7 @@ Fast tests take one of the networks that timm has for tests; slow ones the real 
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -29,7 +30,9 @@ from steps.common.models.embedding import embed_images, load_network
 from steps.common.store import find
 from steps.deploy.export import export_network
 from steps.preprocess.preprocess import prepare
+from steps.train import fit
 from steps.train.machine import has_bfloat16, trains_in_bfloat16
+from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support import lite0
 from tests.support.examples import PARAMS, write_images
@@ -231,6 +234,7 @@ def test_real_weights_tell_few_images_apart_better_than_drawn_ones(volumes: Path
 KILLED = f"""
 import os, signal, sys
 from steps.train import fit
+from steps.train.parameters import Train
 from steps.train.train import train
 save = fit._save_checkpoint
 def save_and_die(*args):
@@ -258,3 +262,26 @@ def test_a_killed_fine_tuning_ends_like_an_uninterrupted_one(
     uninterrupted = body(volumes.parent / "uninterrupted", trained(prepared, **change))
     for name, tensor in uninterrupted.items():
         assert torch.allclose(tensor.float(), resumed[name].float(), atol=1e-3), name
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_one_network(
+    volumes: Path, prepared: tuple[dict[str, str], str], tiny: Path, tmp_path: Path
+) -> None:
+    ids, _ = prepared
+    folder, data = tmp_path / "network", volumes / "data/dataset"
+    folder.mkdir()
+    parameters = Train(**{**QUICK, "epochs": 2, "backbone_frozen": 0.5})  # so that it thaws between the epochs
+    splits = data / ids["train"], data / ids["validation"]
+    job = fit.Job(parameters, *splits, folder, tmp_path / "checkpoint.pt", tiny)
+    script = (
+        "import pickle, sys\nfrom steps.train import fit\n"
+        "if __name__ == '__main__':\n    fit.launch(pickle.loads(bytes.fromhex(sys.argv[1])), processes=2)\n"
+    )
+    (tmp_path / "two.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, tmp_path / "two.py", pickle.dumps(job).hex()], env=environment, check=True)
+    assert len(json.loads((folder / "history.json").read_text())) == 2
+    moved = load_file(folder / "weights.safetensors")["body.conv1.0.weight"]
+    assert not torch.equal(moved, load_file(tiny)["conv1.0.weight"])
+    load_network(folder)
