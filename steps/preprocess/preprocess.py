@@ -68,7 +68,7 @@ def prepare(parameters: Data, training: Pretrained) -> tuple[dict[str, str], Wei
         weights = named(training)
         made = _splits_of(parameters)
         if weights is None:
-            weights = automatic(training, parameters.source, parameters.image_size, parameters.channels)
+            weights = automatic(training, parameters.source, **made["train"].manifest["parameters"])
         return _finish(made), weights
 
 
