@@ -66,7 +66,7 @@ class Pretrained(Parameters, extra="ignore"):
     """Which network is trained, and where its pretrained weights come from; other keys of `train` are ignored."""
 
     backbone: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$", max_length=100)] = Field(
-        AUTO, description="small; or a network of timm, by its name; or auto: by the images"
+        AUTO, description="small; or a network of timm, by its name; or auto"
     )
     backbone_url: Annotated[str, NoEffect()] = Field(
         "https://huggingface.co/timm/{backbone}/resolve/main/model.safetensors",

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from steps.common.parameters import SMALL, Count, Fraction, NoEffect, Pretrained, Seed, Share, Tuned
+from steps.common.parameters import AUTO, SMALL, Count, Fraction, NoEffect, Pretrained, Seed, Share, Tuned
 
 _OF_SMALL = ("widths",)
 _OF_A_BACKBONE = ("backbone_rate", "backbone_frozen")
@@ -55,5 +55,5 @@ class Train(Pretrained, extra="forbid"):
 
     def deciding(self) -> dict[str, Any]:
         """Likewise, without those that the network that is trained does not have."""
-        others = _OF_A_BACKBONE if self.backbone == SMALL else _OF_SMALL
+        others = {SMALL: _OF_A_BACKBONE, AUTO: ()}.get(self.backbone, _OF_SMALL)
         return {name: value for name, value in super().deciding().items() if name not in others}

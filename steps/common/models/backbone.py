@@ -23,10 +23,12 @@ import timm  # noqa: E402 - it imports torchvision
 
 _LEAST_SIDE = 96  # to which smaller images are enlarged: a backbone that halves them five times sees 3 x 3 then
 _GREATEST_SIDE = 2048
+# Of the features, in training: of frozen ones of 1,372 emoji it made 0.689 of 0.663 for the nearest neighbour.
+_DROPPED = 0.3
 
 
 class Backbone(EmbeddingNetwork):
-    """A network of timm without its classifier, then a linear layer to the embedding.
+    """A network of timm without its classifier, then dropout and a linear layer to the embedding.
 
     Mean and standard deviation are those that the backbone was pretrained with.
 
@@ -52,7 +54,8 @@ class Backbone(EmbeddingNetwork):
         # Not on the device "meta", as some of timm's networks compute values when they are built.
         with torch.device("cpu"):
             body: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
-            self.embedding = embedding_layer(body.head_hidden_size, embedding_size)
+            layer = embedding_layer(body.head_hidden_size, embedding_size)
+        self.embedding = nn.Sequential(nn.Dropout(_DROPPED), *layer)
         self.body = body
 
     def features(self, images: torch.Tensor) -> torch.Tensor:

@@ -99,6 +99,6 @@ class Network(EmbeddingNetwork):
         return embeddings
 
 
-def embedding_layer(features: int, embedding_size: int) -> nn.Module:
+def embedding_layer(features: int, embedding_size: int) -> nn.Sequential:
     """A linear layer from F features to D numbers, and their normalisation over the batch."""
     return nn.Sequential(nn.Linear(features, embedding_size, bias=False), nn.BatchNorm1d(embedding_size))
