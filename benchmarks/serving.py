@@ -130,7 +130,18 @@ def _wrk(url: str, folder: Path, clients: int, seconds: int, image: Path) -> tup
     """Requests per second and the 99th percentile of latency in ms; RuntimeError if a request failed."""
     script = folder / "put.lua"
     script.write_text(_LUA.format(image=image))
-    command: list[Any] = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", script, url]
+    command: list[Any] = [
+        "wrk",
+        "-t1",
+        f"-c{clients}",
+        f"-d{seconds}s",
+        "--latency",
+        "--timeout",
+        "30s",
+        "-s",
+        script,
+        url,
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(said)
