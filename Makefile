@@ -16,7 +16,7 @@ START_subprocess = serving start
 START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune runs diff serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,14 +27,20 @@ install:  ## install into .venv: make install [PYTHON=python3.12] [TORCH=cpu or 
 	        && exec "$$python" -m install --python="$$PYTHON" --torch="$(HERE)"; \
 	done; echo "there is no Python here that runs; $(NEED)" >&2; exit 2
 
-run: install  ## run the pipeline here: make run [VOLUMES=folder] [RUNNER=docker]
-	@$(RUN) pipeline run --runner $(RUNNER)
+run: install  ## run the pipeline here: make run [IMAGES=folder] [VOLUMES=folder] [RUNNER=docker]
+	@$(RUN) pipeline run --runner $(RUNNER) $(if $(IMAGES),--images '$(IMAGES)')
 
 splits: install  ## show how the images are split, and why: make splits [VOLUMES=folder]
 	@$(RUN) pipeline splits
 
 tune: install  ## search for better parameters: make tune [TRIALS=20] [MINUTES=30]
 	@$(RUN) pipeline tune $(if $(TRIALS),--trials '$(TRIALS)') $(if $(MINUTES),--minutes '$(MINUTES)')
+
+runs: install  ## list the runs, and what changed from one to the next: make runs [VOLUMES=folder] [HTML=file]
+	@$(RUN) pipeline runs $(if $(HTML),--html '$(HTML)')
+
+diff: install  ## show two runs side by side, by default the last two: make diff [A=run] [B=run] [HTML=file]
+	@$(RUN) pipeline diff $(if $(A),--a '$(A)') $(if $(B),--b '$(B)') $(if $(HTML),--html '$(HTML)')
 
 serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # refuses an unknown runner

@@ -5,12 +5,13 @@ import itertools
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import backbone, images, index, pixels, runs, scale, serving, training, unknown, verdicts
+from benchmarks.own import measure as own
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
 from pipeline.settings import load_params
@@ -32,7 +33,11 @@ PARTS: dict[str, Callable[[list[int]], Iterator[str]]] = {
     "large": lambda _: scale.large_images(),
     "classes": lambda _: scale.many_classes(),
 }
-MARKDOWN = {"pixels": pixels.measure, "unchanged": scale.unchanged}
+MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
+    "own": lambda: own.measure(load_params(ROOT / "params.yaml")),
+    "pixels": pixels.measure,
+    "unchanged": scale.unchanged,
+}
 NAMES = (*BENCHMARKS, *MARKDOWN, "scale")
 
 

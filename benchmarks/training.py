@@ -17,10 +17,13 @@ import torch
 from benchmarks.plain.loop import train_plainly
 from pipeline.settings import Params
 from steps.common.images.dataset import KIND, Split, open_split
+from steps.common.images.format import format_of
 from steps.common.models.embedding import embed_images, load_network
 from steps.common.volumes import data_volume
 from steps.preprocess.preprocess import preprocess
+from steps.train.auto import Chosen, chosen, numbers
 from steps.train.fit import Job, fit
+from steps.train.parameters import Train
 
 SEEDS = range(5)
 
@@ -58,16 +61,23 @@ def _one_seed(params: Params, seed: int, folder: Path) -> tuple[float, float]:
     parameters = params.train.model_copy(update={"seed": seed})
     target = folder / f"network-{seed}"
     target.mkdir()
-    job = Job(parameters, splits["train"].path, splits["validation"].path, target, folder / f"{seed}.pt")
+    choice = _chosen(parameters, splits)
+    job = Job(parameters, choice, splits["train"].path, splits["validation"].path, target, folder / f"{seed}.pt")
     began = time.perf_counter()
     fit(job)
-    rate = parameters.epochs * len(splits["train"]) / (time.perf_counter() - began)
+    rate = choice.epochs * len(splits["train"]) / (time.perf_counter() - began)
     return _accuracy(load_network(target), splits), rate
+
+
+def _chosen(parameters: Train, splits: dict[str, Split]) -> Chosen:
+    image_format = format_of(splits["train"].path.name)
+    known = numbers(parameters, len(splits["train"]), image_format)
+    return chosen(parameters, known, splits["train"], splits["validation"])
 
 
 def _plain(params: Params) -> tuple[float, float]:
     splits = _splits(params, seed=0)
-    network, rate = train_plainly(splits["train"], params.train, epochs=2)
+    network, rate = train_plainly(splits["train"], params.train, _chosen(params.train, splits).widths, epochs=2)
     return rate, _accuracy(network, splits)
 
 

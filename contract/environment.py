@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contract.cluster import SERVING
+
 
 class Environment(BaseSettings):
     """The environment as it is now; a variable that is empty counts as not set."""
@@ -23,10 +25,11 @@ class Environment(BaseSettings):
     webhook_url: str | None = Field(default=None, description="Where the end of a run is reported, in Slack's format.")
     serving_namespace: str | None = Field(
         default=None,
-        description="The Kubernetes namespace of the Deployment `torchserve`, which deploy and rollback roll.",
+        description="The Kubernetes namespace of the Deployment that serves, which deploy and rollback roll.",
     )
+    serving_deployment: str = Field(default=SERVING, description="The name of that Deployment, and of its Service.")
     serving_url: str | None = Field(
-        default=None, description="The address of the Service `torchserve`, which answers after a rollout."
+        default=None, description="The address of the Service, which answers after a rollout."
     )
     serving_image: str | None = Field(
         default=None, description="The image that deploy writes into the Deployment with a new version."

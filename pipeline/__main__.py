@@ -15,6 +15,7 @@ _VOLUMES = argument(
 )
 _PROJECT = argument("--project", type=Path, default="project.yaml", help="the project (default: project.yaml)")
 _PARAMS = argument("--params", type=Path, default="params.yaml", help="the parameters (default: params.yaml)")
+_HTML = argument("--html", type=Path, help="write it to this file as a page, too")
 _IMAGE = argument("name", nargs="?", help="a step, or serving (default: all eight)")
 _SERVER = (
     argument("--host", variable="KFP_HOST", help="the server's address (default: $KFP_HOST)"),
@@ -45,6 +46,7 @@ COMMANDS = (
             default="subprocess",
             help="how the steps run: as processes of this Python (default), or in containers of their images",
         ),
+        argument("--images", type=Path, help="a folder of own images, which are copied to the data volume and used"),
         _PROJECT,
         description="Run the pipeline on this machine. Steps whose inputs have not changed are skipped. The last line "
         "begins with DEPLOYED, UNCHANGED or REJECTED.",
@@ -67,6 +69,27 @@ COMMANDS = (
         argument("--minutes", type=positive, default=30, help="no trial begins later than this (default: 30)"),
         description="Try values of the parameters of training between the ranges in steps/train/parameters.py, and "
         "print the best. Only the validation split is looked at. Ended at any time, the next call goes on.",
+    ),
+    _here(
+        "runs",
+        "list the runs that the volumes remember",
+        _VOLUMES,
+        argument("--json", action="store_true", help="print a list with all that is known of each run"),
+        _HTML,
+        description="List the runs: when each was judged, its accuracy, whether it was deployed, and what changed in "
+        "code, libraries, parameters and data since the one before. Runs that failed or found nothing to do are left "
+        "out.",
+    ),
+    _here(
+        "diff",
+        "show two runs side by side",
+        argument("--a", default="", help="the one: the first characters of its id or version (default: that before B)"),
+        argument("--b", default="", help="the other (default: the last)"),
+        _VOLUMES,
+        argument("--json", action="store_true", help="print an object with both, and the comparison"),
+        _HTML,
+        description="Show the figures of two runs and what is different: code, libraries, parameters, data, classes, "
+        "and how many test images each alone answers rightly.",
     ),
     _here(
         "gc",

@@ -20,7 +20,7 @@ def run(options: Namespace) -> int:
 
     from pipeline.local.run import run
 
-    result = run(project, params, options.volumes, _console(), docker=options.runner == "docker")
+    result = run(project, params, options.volumes, _console(), docker=options.runner == "docker", images=options.images)
     print(result.outcome)
     return 0
 
@@ -32,6 +32,22 @@ def splits(options: Namespace) -> int:
     from pipeline.local.splits import show_splits
 
     show_splits(params, options.volumes, _console(), as_json=options.json)
+    return 0
+
+
+def runs(options: Namespace) -> int:
+    """List the runs that the volumes remember."""
+    from pipeline.local.show_history import show_runs
+
+    show_runs(options.volumes, _console(), as_json=options.json, page=options.html)
+    return 0
+
+
+def diff(options: Namespace) -> int:
+    """Show two runs side by side."""
+    from pipeline.local.show_history import show_diff
+
+    show_diff(options.volumes, options.a, options.b, _console(), as_json=options.json, page=options.html)
     return 0
 
 

@@ -162,7 +162,6 @@ def deploy(
     index: str,
     verdict: str,
     reason: str,
-    data: dict,  # type: ignore[type-arg]
     deploy: dict,  # type: ignore[type-arg]
     serving: dict,  # type: ignore[type-arg]
     work: str,
@@ -171,6 +170,6 @@ def deploy(
     from steps.common.settled import remember
     from steps.deploy.deploy import deploy as step
 
-    version = step(network, index, verdict, name=name, images=data, parameters=deploy, serving=serving)
+    version = step(network, index, verdict, name=name, parameters=deploy, serving=serving)
     remember(work, f"UNCHANGED {version}: {reason}", {"verdict": verdict, "network": network, "index": index})
     return version

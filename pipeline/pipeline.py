@@ -122,7 +122,6 @@ def build_pipeline(
                         index=faiss.output,
                         verdict=analysis.outputs["verdict"],
                         reason=analysis.outputs["reason"],
-                        data=data,
                         deploy=deploy,
                         serving=serving,
                         work=splits["work"],

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from contract.cluster import SERVING
 from contract.errors import InputError
 from pipeline.kubernetes_names import Labels, Name, Namespace
 from steps.analyse.parameters import Analyse, Gate
@@ -67,7 +68,7 @@ class Kubeflow(_Section):
     retries: Annotated[int, Field(ge=0, le=10)]
     timeout_minutes: Count
     webhook_secret: Name | None
-    claim_prefix: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]*)?$", max_length=40)] = ""
+    name_prefix: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]*)?$", max_length=40)] = ""
     serving_namespace: Namespace | None
     platforms: Annotated[tuple[Platform, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (DEFAULT_PLATFORM,)
     resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
@@ -77,7 +78,17 @@ class Kubeflow(_Section):
     @property
     def claims(self) -> dict[str, str]:
         """The PersistentVolumeClaim of each volume."""
-        return {volume: f"{self.claim_prefix}{claim}" for volume, claim in CLAIMS.items()}
+        return {volume: f"{self.name_prefix}{claim}" for volume, claim in CLAIMS.items()}
+
+    @property
+    def account(self) -> str:
+        """The service account of the pods."""
+        return f"{self.name_prefix}{self.service_account}"
+
+    @property
+    def serving(self) -> str:
+        """The Deployment that serves, and its Service."""
+        return f"{self.name_prefix}{SERVING}"
 
 
 class Project(_Section):
@@ -105,7 +116,8 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _network_fits_the_images(self) -> "Params":
-        if self.data.image_size >> len(self.train.widths) < 1:
+        size, widths = self.data.image_size, self.train.widths
+        if isinstance(size, int) and isinstance(widths, list) and size >> len(widths) < 1:
             raise ValueError("train.widths has more entries than data.image_size can be halved")
         return self
 

@@ -29,19 +29,20 @@ class Images(Dataset[tuple[NDArray[np.uint8], int]]):
         return np.array(self.split.images[row]), int(self.split.labels[row])
 
 
-def train_plainly(split: Split, parameters: Train, epochs: int) -> tuple[Network, float]:
+def train_plainly(split: Split, parameters: Train, widths: list[int], epochs: int) -> tuple[Network, float]:
     """Train on a split.
 
     Args:
         split: Training images uint8 [N, height, width, channels] and their labels.
-        parameters: Sizes of the network, seed, and the scale and margin of ArcFace.
+        parameters: The size of embeddings, the seed, and the scale and margin of ArcFace.
+        widths: Channels of the network's convolutions.
         epochs: Passes over the split.
 
     Returns:
         The network in evaluation mode, and images per second over all epochs.
     """
     torch.manual_seed(parameters.seed)
-    network = Network(split.images.shape[-1], parameters.widths, parameters.embedding_size)
+    network = Network(split.images.shape[-1], widths, parameters.embedding_size)
     network.mean.fill_(float(split.images[:].mean()))
     network.std.fill_(float(split.images[:].std()))
     arcface = ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin)

@@ -15,11 +15,11 @@ KUSTOMIZATIONS = {
     "infra/gc/kustomization.yaml": "deploy",
 }
 _VOLUMES = "infra/pv-pvc/kustomization.yaml"
-_SERVING_CLAIM = "serving-model-pvc"  # of serving in its own namespace: it needs no prefix
+_SERVING_CLAIM = "serving-model-pvc"  # of serving in its own namespace, after the prefix
 
 
 def pin(project: Project, root: Path = ROOT) -> list[Path]:
-    """Write the name and tag of each image, and the names of claims and account, into the kustomizations.
+    """Write the name and tag of each image, and the names that the prefix changes, into the kustomizations.
 
     In the template's copies, where the name has a variable, only the tag is written.
 
@@ -31,7 +31,7 @@ def pin(project: Project, root: Path = ROOT) -> list[Path]:
         The files that changed.
 
     Raises:
-        SettingsError: A kustomization has no entry for its image.
+        SettingsError: A kustomization has no entry for its image, or none for the prefix.
     """
     changed = [(path, new) for path, text, new in _files(project, root) if new != text]
     for path, new in changed:
@@ -54,6 +54,7 @@ def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
             new = _with_value(text, name, "newTag", f'"{tag}"', path)
             if path == root / file:
                 new = _with_names(_with_value(new, name, "newName", repository, path), project)
+                new = _with_prefix(new, project.kubeflow.name_prefix, path)
             yield path, text, new
     path = root / _VOLUMES
     text = path.read_text(encoding="utf-8")
@@ -61,11 +62,23 @@ def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
 
 
 def _with_names(text: str, project: Project) -> str:
-    """The text with the names of the claims and of the service account, where it has them."""
-    claims = {f"{volume}-claim": claim for volume, claim in project.kubeflow.claims.items()}
-    names = {**claims, "account": project.kubeflow.service_account, "claim": claims["deploy-model-claim"]}
+    """The text with the names of claims, account and Deployment, where it has them."""
+    kubeflow = project.kubeflow
+    claims = {f"{volume}-claim": claim for volume, claim in kubeflow.claims.items()}
+    of_serving = f"{kubeflow.name_prefix}{_SERVING_CLAIM}"
+    names = {**claims, "serving-claim": of_serving, "account": kubeflow.account, "serving": kubeflow.serving}
     for key, value in names.items():
-        text = re.sub(rf"(?m)^(      - {key}=)(?!{_SERVING_CLAIM})\S*", rf"\g<1>{value}", text)
+        text = re.sub(rf"(?m)^(      - {key}=)\S*", rf"\g<1>{value}", text)
+    own = re.search(rf"(?m)^      - claim=\S*{_SERVING_CLAIM}\b", text)  # serving has its own namespace
+    text = re.sub(r"(?m)^(      - claim=)\S*", rf"\g<1>{of_serving if own else claims['deploy-model-claim']}", text)
+    return text
+
+
+def _with_prefix(text: str, prefix: str, path: Path) -> str:
+    """The text with the prefix of all names that kustomize makes."""
+    text, count = re.subn(r"(?m)^(namePrefix: )\S*", rf'\g<1>"{prefix}"', text)
+    if prefix and not count:
+        raise SettingsError(f'{path}: has no namePrefix for kubeflow.name_prefix: put namePrefix: "" below namespace')
     return text
 
 

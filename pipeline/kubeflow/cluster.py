@@ -62,7 +62,7 @@ def check_claims(namespace: str, wanted: Collection[str]) -> str:
     if foreign := [name for name in wanted if owners[name] != project]:
         raise SettingsError(
             f"{', '.join(foreign)} in namespace {namespace} belongs to the project {owners[foreign[0]]}: choose other "
-            "names with kubeflow.claim_prefix in project.yaml, then make pin and kubectl apply -k infra/pv-pvc"
+            "names with kubeflow.name_prefix in project.yaml, then make pin and kubectl apply -k infra/pv-pvc"
         )
     if going := [name for name in wanted if claims[name]["metadata"].get("deletionTimestamp")]:  # still Bound
         raise SettingsError(
@@ -88,8 +88,8 @@ def _check_reservation(claim: dict[str, Any], namespace: str) -> None:
         if each["metadata"]["name"] == volume and reserved != namespace:
             raise SettingsError(
                 f"{claim['metadata']['name']} in namespace {namespace} is never bound, since its volume {volume} is "
-                f"reserved for namespace {reserved}: set namespace={namespace} in infra/pv-pvc/kustomization.yaml, as "
-                "the `namespace:` of an overlay does not reach a volume"
+                f"reserved for namespace {reserved}: delete the volume, whose folder stays, and kubectl apply -k "
+                "infra/pv-pvc, or your overlay of it, again"
             )
 
 
@@ -181,11 +181,12 @@ def check_processors(platforms: Sequence[str], labels: Mapping[str, str]) -> str
     return f"images and nodes are {', '.join(platforms)}" if nodes else f"the images are for {', '.join(platforms)}"
 
 
-def check_serving(namespace: str) -> str:
+def check_serving(namespace: str, name: str) -> str:
     """Check that the Deployment which deploy rolls out exists.
 
     Args:
         namespace: The namespace of serving.
+        name: The name of the Deployment.
 
     Returns:
         A sentence with the Deployment.
@@ -196,17 +197,18 @@ def check_serving(namespace: str) -> str:
     """
     found = {each["metadata"]["name"]: each["metadata"] for each in _kubectl("get", "deployments", "-n", namespace)}
     project = _setting("project")
-    if (owner := found.get("torchserve", {}).get("labels", {}).get(_PROJECT, project)) != project:
+    if (owner := found.get(name, {}).get("labels", {}).get(_PROJECT, project)) != project:
         raise SettingsError(
-            f"the Deployment torchserve in namespace {namespace} serves the project {owner}, and this one's deploy "
-            "would replace its model: give serving a namespace of its own, as docs/kubeflow.md says"
+            f"the Deployment {name} in namespace {namespace} serves the project {owner}, and this one's deploy would "
+            "replace its model: choose another name with kubeflow.name_prefix in project.yaml, then make pin and "
+            "kubectl apply -k infra/torchserve"
         )
-    if "torchserve" not in found:
+    if name not in found:
         raise SettingsError(
-            f"namespace {namespace} has no Deployment torchserve, which deploy rolls to each new model: kubectl apply "
+            f"namespace {namespace} has no Deployment {name}, which deploy rolls to each new model: kubectl apply "
             "-k infra/torchserve, or kubeflow.serving_namespace: null in project.yaml to leave serving alone"
         )
-    return f"namespace {namespace} has the Deployment torchserve"
+    return f"namespace {namespace} has the Deployment {name}"
 
 
 def _kubectl(*words: str) -> list[dict[str, Any]]:

@@ -76,7 +76,8 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
         kubernetes.use_field_path_as_env(task, "RUN_ID", "metadata.labels['pipeline/runid']")
     if task.name == "deploy" and (namespace := kubeflow.serving_namespace):
         task.set_env_variable("SERVING_NAMESPACE", namespace)
-        task.set_env_variable("SERVING_URL", f"http://torchserve.{namespace}.svc:8080")
+        task.set_env_variable("SERVING_DEPLOYMENT", kubeflow.serving)
+        task.set_env_variable("SERVING_URL", f"http://{kubeflow.serving}.{namespace}.svc:8080")
         task.set_env_variable("SERVING_IMAGE", references(project)["serving"])
     # As the restricted profile of PodSecurity demands; the rest of it are Kubeflow's own settings of the pod.
     kubernetes.set_security_context(task, run_as_user=UID, run_as_group=GID, run_as_non_root=True)

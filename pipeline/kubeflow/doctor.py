@@ -72,7 +72,7 @@ def _checks(
     }
     if serving := kubeflow.serving_namespace:
         checks["manifests"] = lambda: _manifests(project)
-        checks["serving"] = lambda: check_serving(serving)
+        checks["serving"] = lambda: check_serving(serving, kubeflow.serving)
     if kubeflow.gpus:
         checks["GPU"] = lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector)
     return checks
@@ -147,7 +147,10 @@ def _manifests(project: Project) -> str:
 
     if files := stale(project):
         names = ", ".join(str(path.relative_to(ROOT)) for path in files)
-        raise SettingsError(f"{names} names other images than those of {project.registry}/{project.name}: make pin")
+        raise SettingsError(
+            f"{names} names other images than those of {project.registry}/{project.name}, or objects of another prefix "
+            "than kubeflow.name_prefix: make pin"
+        )
     return "infra/torchserve names the images of this revision"
 
 

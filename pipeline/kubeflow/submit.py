@@ -120,7 +120,7 @@ def submit(server: Kubeflow, project: Project, params: Params, revision: str) ->
         experiment_id=uploaded.experiment_id,
         pipeline_version_reference=uploaded.reference,
         runtime_config=api.V2beta1RuntimeConfig(parameters=arguments(project, params)),
-        service_account=project.kubeflow.service_account,
+        service_account=project.kubeflow.account,
     )
     return server.start(run)
 

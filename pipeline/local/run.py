@@ -17,6 +17,7 @@ from contract.pointer import MODEL_STORE, Pointer
 from pipeline.images.build import build_images, references
 from pipeline.images.platforms import here
 from pipeline.local.display import EventLog, RunDisplay
+from pipeline.local.own_images import copy_images
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments, build_pipeline
@@ -36,7 +37,15 @@ class RunResult:
     verdict: Verdict
 
 
-def run(project: Project, params: Params, volumes: Path, console: Console, *, docker: bool = False) -> RunResult:
+def run(
+    project: Project,
+    params: Params,
+    volumes: Path,
+    console: Console,
+    *,
+    docker: bool = False,
+    images: Path | None = None,
+) -> RunResult:
     """Run the pipeline, and print its progress and the closing lines.
 
     Args:
@@ -45,6 +54,7 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
         volumes: The folder of the volumes; made if it is not there.
         console: Where progress and the closing lines are printed.
         docker: Run the steps in containers of their images, built first where they are missing, and not as processes.
+        images: A folder of own images: they are copied to the data volume, and the source of this run is `folder`.
 
     Returns:
         The result. A model that the gate rejects is a result, too.
@@ -54,10 +64,15 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
         DockerMissingError: Docker is needed, and is missing.
         DockerError: An image could not be built.
         SettingsError: The containers' user cannot write the volumes.
+        InputError: The folder of images cannot be used.
     """
     if docker:
         build_images(project, STEP_NAMES, console)
     log = _prepare_volumes(volumes)
+    if images:
+        for line in copy_images(images, params.gate.allow_lost_classes):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        params = params.model_copy(update={"data": params.data.model_copy(update={"source": "folder"})})
     execute = _container_runner(project, params) if docker else run_in_subprocesses
     reason: Exception | None = None
     with _report_full_disk(log), log.open("w") as file, RunDisplay(console) as display:
@@ -73,7 +88,7 @@ def run(project: Project, params: Params, volumes: Path, console: Console, *, do
     if failed:
         failure = display.failure or f"it ended without an error message; the end of {log} may say why"
         raise RunError(f"{failed} failed: {failure}\nlog: {log}") from reason
-    return _close(display, console, log)
+    return _close(display, console, log, images)
 
 
 @contextmanager
@@ -134,7 +149,7 @@ def verdict_lines(verdict: Verdict) -> list[tuple[str, str]]:
     return lines
 
 
-def _close(display: RunDisplay, console: Console, log: Path) -> RunResult:
+def _close(display: RunDisplay, console: Console, log: Path, images: Path | None) -> RunResult:
     analysis = display.finished["analyse"]
     verdict = analysis.verdict
     if verdict is None:
@@ -150,6 +165,8 @@ def _close(display: RunDisplay, console: Console, log: Path) -> RunResult:
     # In a container the model volume has another path, so only the end of the report's path is used.
     report = model_volume().joinpath(*Path(analysis.report).parts[-3:])
     lines += [("report", str(report)), ("log", str(log))]
+    if images:
+        lines.append(("next runs", f"with IMAGES={images} again, or data.source: folder in params.yaml"))
     console.print()
     for name, text in lines:
         console.print(f"{name:<13} {text}", markup=False, highlight=False, soft_wrap=True)

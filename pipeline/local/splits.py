@@ -15,6 +15,7 @@ from pipeline.settings import Params
 from steps.preprocess.collect import Collected, collect
 from steps.preprocess.draw import LEFT_OUT, TEST, TRAIN, VALIDATION
 from steps.preprocess.plan import GALLERY
+from steps.preprocess.sources.auto_format import resolved
 
 _SPLITS = (TRAIN, VALIDATION, GALLERY, TEST, LEFT_OUT)
 _SHORT = 12  # digits of a key that a person compares
@@ -34,7 +35,8 @@ def show_splits(params: Params, volumes: Path, console: Console, *, as_json: boo
     """
     os.environ["VOLUMES"] = str(volumes.absolute())
     with contextlib.redirect_stdout(sys.stderr):  # the step's events are not the answer
-        collected = collect(params.data, params.data.chosen_source().read())
+        parts = params.data.chosen_source().read()
+        collected = collect(params.data, resolved(params.data, parts["train"], params.data.max_pixels), parts)
     rows = list(_rows(collected))
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))

@@ -6,9 +6,10 @@ Imports no library but pydantic: the command line loads `params.yaml` with these
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, ParamSpec, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, validate_call
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, field_validator, validate_call
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from steps.common.errors import StepError
 
@@ -17,10 +18,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-SMALL, AUTO = "small", "auto"  # of `backbone`, which is a name of timm's otherwise
+Auto = Literal["auto"]
+AUTO: Final = "auto"
+
+SMALL: Final = "small"  # of `backbone`, which is a name of timm's otherwise
+DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"  # what `auto` stands for where `small` is too small
 _SMALL_SOURCES = ("sample", "mnist")
 _SMALL_SIDE = 32  # pixels
-DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"  # what `auto` stands for where `small` is too small
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +44,32 @@ class Tuned:
     log: bool = False
 
 
+class OrAuto:
+    """Lets a field be `auto`, beside what its type says: then its value follows from the data.
+
+    Args:
+        kind: The type of what else it may be, with its range.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: Any, otherwise: Callable[[Any], Any]) -> Any:
+            if value == AUTO:
+                return AUTO
+            try:
+                return otherwise(value)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"]
+                raise PydanticCustomError("or_auto", "{said}, or auto", {"said": said}) from error
+
+        chosen = handler.generate_schema(self._kind)
+        return core_schema.no_info_wrap_validator_function(
+            check, chosen, serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        )
+
+
 class Parameters(BaseModel):
     """The parameters of a step: each field has a type, a range and a description, and stands nowhere else."""
 
@@ -51,15 +81,39 @@ class Parameters(BaseModel):
         return self.model_dump(exclude={name for name, field in fields if NoEffect() in field.metadata})
 
 
+Side = Annotated[int, Field(ge=8, le=1024)]
+Channels = Literal[1, 3]
+
+
 class ImageFormat(Parameters, extra="ignore"):
-    """The format of every image in a dataset; other keys of the section `data` are ignored."""
+    """The format of every image in a dataset; other keys are ignored."""
 
-    image_size: Annotated[int, Field(ge=8, le=1024)] = Field(description="pixels a side, to which each image is scaled")
-    channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
+    image_size: Side = Field(description="pixels a side, to which each image is scaled")
+    channels: Channels = Field(description="1: grey, 3: colour")
 
-    def image_format(self) -> dict[str, int]:
-        """Size and channels alone, by name."""
-        return {"image_size": self.image_size, "channels": self.channels}
+    def __str__(self) -> str:
+        """As the closing table says it."""
+        return f"{self.image_size} x {self.image_size} {'grey' if self.channels == 1 else 'colour'}"
+
+
+class WantedFormat(Parameters, extra="ignore"):
+    """The format that the section `data` asks for: numbers, or `auto` where the images decide; others are ignored."""
+
+    image_size: Annotated[Side | Auto, OrAuto(Side)] = Field(
+        AUTO, description="pixels a side, to which each image is scaled; auto: by the sizes of the images"
+    )
+    channels: Annotated[Channels | Auto, OrAuto(Channels)] = Field(
+        AUTO, description="1: grey, 3: colour; auto: by whether the images have colour"
+    )
+
+    def completed(self, found: ImageFormat) -> ImageFormat:
+        """The format with what is `auto` here as it was found."""
+        return ImageFormat(**{**found.deciding(), **self.numbers()})
+
+    def numbers(self) -> dict[str, Any]:
+        """What is not `auto` of size and channels, by name."""
+        wanted = {"image_size": self.image_size, "channels": self.channels}
+        return {name: value for name, value in wanted.items() if value != AUTO}
 
 
 class Pretrained(Parameters, extra="ignore"):
@@ -84,7 +138,7 @@ class Pretrained(Parameters, extra="ignore"):
             raise ValueError(f"is {url!r}; it must begin with https://, http:// or file://, or be a path")
         return url
 
-    def wants_backbone(self, source: str, image_size: int, channels: int) -> bool:
+    def wants_backbone(self, source: str, image_size: int | Auto, channels: int | Auto) -> bool:
         """Whether a network of timm is to be trained on such images.
 
         Args:
@@ -93,10 +147,12 @@ class Pretrained(Parameters, extra="ignore"):
             channels: 1 for grey images, 3 for colour.
 
         Returns:
-            For `auto`: unless `small` is made for that source, or the images are grey and as small as its.
+            For `auto`: unless `small` is made for that source, or the images are grey and as small as its. Where size
+            or channels are `auto`, it may be.
         """
         if self.backbone == AUTO:
-            return source not in _SMALL_SOURCES and not (channels == 1 and image_size <= _SMALL_SIDE)
+            is_little = image_size != AUTO and image_size <= _SMALL_SIDE
+            return source not in _SMALL_SOURCES and not (channels == 1 and is_little)
         return self.backbone != SMALL
 
     @property

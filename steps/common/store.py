@@ -72,10 +72,11 @@ def find(volume: Path, kind: str, id: str) -> Artefact | None:
     """
     with shared(volume):
         stamp(volume / kind / id / MANIFEST)
-        return _found(volume / kind / id)
+        return look(volume / kind / id)
 
 
-def _found(path: Path) -> Artefact | None:
+def look(path: Path) -> Artefact | None:
+    """The artefact in a folder if it is complete, as `find` gives it, but not stamped: for reports."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         sizes_agree = all((path / n).stat().st_size == f["bytes"] for n, f in manifest["files"].items())

@@ -7,7 +7,7 @@ from contract.commands import main as run_command
 
 _DESCRIPTION = (
     "Change or show the version that is served. VOLUMES is the folder of the volumes. With SERVING_NAMESPACE set, a "
-    "rollback also rolls the Deployment torchserve in that namespace, and asks its Service at SERVING_URL."
+    "rollback also rolls the Deployment SERVING_DEPLOYMENT in that namespace, and asks its Service at SERVING_URL."
 )
 COMMANDS = (
     Command(

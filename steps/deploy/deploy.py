@@ -44,7 +44,6 @@ def deploy(
     verdict: str,
     *,
     name: str,
-    images: ImageFormat,
     parameters: Deploy,
     serving: Serving = Serving(),  # noqa: B008 - it is frozen
 ) -> str:
@@ -55,7 +54,6 @@ def deploy(
         index: id of the index.
         verdict: id of the verdict on both.
         name: the model's name, which is in its URL.
-        images: the form of the images that the network takes.
         parameters: the section `deploy` of `params.yaml`.
         serving: the section `serving`; it reaches the server in the pointer, and is part of no id.
 
@@ -70,7 +68,8 @@ def deploy(
         if judged.facts["better"] is not True or (judged.facts["network"], judged.facts["index"]) != (network, index):
             raise StepError(f"verdict {verdict} does not let this model be deployed: {judged.facts['reason']}")
         evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"])
-        served = {"name": name, **images.image_format(), **parameters.deciding()}
+        images = ImageFormat(**read(model_volume(), "network", network).facts)
+        served = {"name": name, **images.deciding(), **parameters.deciding()}
         served |= {"unknown_distance": evaluation.facts["unknown_distance"]}
         archive = _archive(served, network, index, judged)
         record = Record(

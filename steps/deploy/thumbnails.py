@@ -6,6 +6,8 @@ in column i mod `columns` and row i // `columns`, of tiles of `side` pixels.
 
 import io
 import math
+from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,9 @@ IMAGE, LAYOUT = THUMBNAILS
 _SIDES = (64, 48, 28, 20, 14)  # pixels, the largest that fits; a digit of 14 can still be read
 _LARGEST = 16_383  # pixels, the largest side of a WebP image
 _QUALITY = 60
+# The size of a large sheet is estimated from so many runs of so many neighbouring images, at even distances.
+_RUNS, _RUN = 16, 32
+_DOUBT = 1.25  # how far above the limit an estimate may be for the sheet itself to be drawn
 
 
 class Thumbnails(NamedTuple):
@@ -47,22 +52,31 @@ def draw(gallery: NDArray[np.uint8] | MappedImages, limit: int) -> Thumbnails | 
     count, own = len(gallery), gallery.shape[1]
     columns = math.ceil(math.sqrt(count))
     for side in sorted({min(side, own) for side in _SIDES}, reverse=True):
-        if 0 < columns * side <= _LARGEST:
-            image = _encoded(gallery, side, columns)
+        if 0 < columns * side <= _LARGEST and _estimated(gallery, side) <= _DOUBT * limit:
+            image = _encoded(gallery, count, side, columns)
             if len(image) <= limit:
                 return Thumbnails(image, side, columns, count)
     return None
 
 
-def _encoded(gallery: NDArray[np.uint8] | MappedImages, side: int, columns: int) -> bytes:
-    channels = gallery.shape[3]
-    rows = -(-len(gallery) // columns)
-    sheet = np.zeros((rows * side, columns * side, channels), np.uint8)
-    for number, pixels in enumerate(gallery):
+def _estimated(gallery: NDArray[np.uint8] | MappedImages, side: int) -> float:
+    """About how many bytes the sheet has, without the time that a sheet too large takes; 0 if it is small."""
+    if len(gallery) <= 2 * _RUNS * _RUN:
+        return 0.0
+    starts = np.linspace(0, len(gallery) - _RUN, _RUNS, dtype=np.int64)
+    some = (gallery[row] for start in starts.tolist() for row in range(start, start + _RUN))
+    return len(_encoded(some, _RUNS * _RUN, side, _RUN)) * len(gallery) / (_RUNS * _RUN)
+
+
+def _encoded(images: Iterable[NDArray[np.uint8]], count: int, side: int, columns: int) -> bytes:
+    rows, tiles = -(-count // columns), iter(images)
+    first = next(tiles)
+    sheet = np.zeros((rows * side, columns * side, first.shape[2]), np.uint8)
+    for number, pixels in enumerate(chain([first], tiles)):
         down, right = (place * side for place in divmod(number, columns))
         sheet[down : down + side, right : right + side] = _scaled(pixels, side)
     file = io.BytesIO()
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(file, "WEBP", quality=_QUALITY)
+    Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet).save(file, "WEBP", quality=_QUALITY)
     return file.getvalue()
 
 

@@ -16,6 +16,7 @@ from steps.common.images.decode import BadImage
 from steps.common.images.facts import packed
 from steps.common.images.places import PIXELS
 from steps.common.images.shards import RECORD, Appender, Shards
+from steps.common.parameters import ImageFormat
 from steps.common.volumes import data_volume
 from steps.preprocess.cache import Cache
 from steps.preprocess.content import Contents, Keeper, Looked, contents, look, rendered
@@ -43,9 +44,9 @@ class Collected:
     warnings: Sequence[str] = ()
 
 
-def shards(parameters: Data) -> Shards:
+def shards(image_format: ImageFormat) -> Shards:
     """Where the pixels of images are kept that are decoded like this."""
-    side, channels = parameters.image_size, parameters.channels
+    side, channels = image_format.image_size, image_format.channels
     return Shards(data_volume() / PIXELS / f"{side}x{side}x{channels}-{_decoding()}", (side, side, channels))
 
 
@@ -54,11 +55,12 @@ def ledger(parameters: Data) -> Ledger:
     return Ledger(data_volume() / "splits", digest(_settings(parameters).__dict__))
 
 
-def collect(parameters: Data, parts: Parts, appender: Appender | None = None) -> Collected:
+def collect(parameters: Data, image_format: ImageFormat, parts: Parts, appender: Appender | None = None) -> Collected:
     """Look at each image of the source, and plan its split.
 
     Args:
         parameters: The section `data` of `params.yaml`.
+        image_format: The size and the channels that images are decoded to.
         parts: What the source gives.
         appender: Takes the pixels that are not kept yet, and the draw is remembered, so that it holds from now on; with
             None nothing is kept but what is known of files.
@@ -69,8 +71,8 @@ def collect(parameters: Data, parts: Parts, appender: Appender | None = None) ->
     Raises:
         StepError: if more than `max_unreadable` images cannot be decoded, or the volume has no room.
     """
-    how = Format(parameters.image_size, parameters.channels, parameters.max_pixels)
-    store = shards(parameters)
+    how = Format(image_format.image_size, image_format.channels, parameters.max_pixels)
+    store = shards(image_format)
     cache = Cache(data_volume() / "cache" / f"images-{_decoding()}.sqlite")
     keeper = Keeper(cache, appender, store.table() if appender else None)
     looked = {name: look(part, how, keeper) for name, part in parts.items()}

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from steps.common.parameters import Count, Fraction, ImageFormat, NoEffect, Seed
+from steps.common.parameters import Count, Fraction, NoEffect, Seed, WantedFormat
 from steps.preprocess.sources import SOURCES
 from steps.preprocess.sources.source import Source
 
-Kind = TypeVar("Kind", bound=ImageFormat)
+Kind = TypeVar("Kind", bound=WantedFormat)
 
 
 def _with_sources(kind: type[Kind]) -> type[Kind]:
@@ -31,7 +31,7 @@ def _with_sources(kind: type[Kind]) -> type[Kind]:
 
 
 @_with_sources
-class Data(ImageFormat, extra="forbid"):
+class Data(WantedFormat, extra="forbid"):
     """Which images there are, how they are decoded, and how they are split."""
 
     source: str = Field(description="where the images come from")

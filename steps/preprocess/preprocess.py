@@ -15,8 +15,9 @@ from contract.events import Warned, emit
 from steps.common import progress
 from steps.common.code import deciding_code
 from steps.common.digest import digest
+from steps.common.images.format import format_of
 from steps.common.images.places import KIND
-from steps.common.parameters import Pretrained, typed
+from steps.common.parameters import ImageFormat, Pretrained, typed
 from steps.common.store import Artefact, find, holds_only_older, produce
 from steps.common.volumes import data_volume
 from steps.preprocess.parameters import Data
@@ -91,9 +92,10 @@ def _splits_of(parameters: Data) -> dict[str, Artefact]:
 def _finish(made: dict[str, Artefact]) -> dict[str, str]:
     """Say what was made, and return the ids."""
     ids = {split: artefact.id for split, artefact in made.items()}
+    counts = ", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items())
     progress.finished(
         STEP,
-        made=", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items()),
+        made=f"{counts}, of {format_of(ids['train'])}",
         unchanged=all(artefact.unchanged for artefact in made.values()),
         ids=ids,
     )
@@ -130,15 +132,17 @@ def _stamps(paths: "dict[str, Any] | list[Path]") -> dict[str, Any]:
 def _make(parameters: Data, parts: "Parts", remembered: Unchanged, known: str | None) -> dict[str, Artefact]:
     """Make the splits that are not there, and remember what the source led to."""
     from steps.preprocess.collect import collect, ledger, shards
+    from steps.preprocess.sources.auto_format import resolved
 
     if holds_only_older(data_volume(), KIND):
         emit(Warned(_ANEW, STEP))
-    store = shards(parameters)
+    image_format = resolved(parameters, parts["train"], parameters.max_pixels)
+    store = shards(image_format)
     with store.appending() as appender:  # until the splits are there: what they share is in use from then on
-        collected = collect(parameters, parts, appender)
+        collected = collect(parameters, image_format, parts, appender)
         for line in collected.warnings:
             emit(Warned(line, STEP))
-        made = _splits(parameters, collected, store.folder.name)
+        made = _splits(image_format, collected, store.folder.name)
         if known:
             paths = [ledger(parameters).path, *store.files()]
             stamps = _stamps([path.relative_to(data_volume()) for path in paths])
@@ -147,7 +151,7 @@ def _make(parameters: Data, parts: "Parts", remembered: Unchanged, known: str | 
     return made
 
 
-def _splits(parameters: Data, collected: "Collected", pixels: str) -> dict[str, Artefact]:
+def _splits(image_format: ImageFormat, collected: "Collected", pixels: str) -> dict[str, Artefact]:
     from steps.common.images.dataset import Rows, write_split
     from steps.preprocess.plan import Planned, rows
 
@@ -167,7 +171,7 @@ def _splits(parameters: Data, collected: "Collected", pixels: str) -> dict[str, 
             originals=[
                 below[one.item.part] + one.item.name
                 if one.item.part in below
-                else original(collected.parts[one.item.part], one.item.row, parameters.image_format())
+                else original(collected.parts[one.item.part], one.item.row, image_format)
                 for one in planned
             ],
         )
@@ -181,7 +185,7 @@ def _splits(parameters: Data, collected: "Collected", pixels: str) -> dict[str, 
             data_volume(),
             KIND,
             STEP,
-            parameters=parameters.image_format(),
+            parameters=image_format.deciding(),
             inputs={"images": digest([[one.item.key, one.item.label] for one in planned])},
             code=PIXELS,
             build=partial(build, planned),

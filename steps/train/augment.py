@@ -5,6 +5,8 @@ import math
 import torch
 from torch.nn import functional
 
+_MIRRORED = 0.5
+
 
 def augment(
     images: torch.Tensor,
@@ -14,6 +16,7 @@ def augment(
     translation: float,
     zoom: float,
     shear: float,
+    flip: bool,
 ) -> torch.Tensor:
     """Apply a random affine map to each image.
 
@@ -27,6 +30,7 @@ def augment(
         translation: A fraction of the side.
         zoom: A fraction of the size.
         shear: A fraction of the side.
+        flip: Whether every second image, by chance, is mirrored from left to right.
 
     Returns:
         Images float32 [N, H, W, C].
@@ -39,6 +43,8 @@ def augment(
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
     right = torch.stack([cos, slant * cos - sin, 2 * draw(translation)], dim=1)
     down = torch.stack([sin, slant * sin + cos, 2 * draw(translation)], dim=1)
+    if flip:
+        right *= torch.where(torch.rand(len(images), generator=generator) < _MIRRORED, -1, 1)[:, None]
     maps = torch.stack([right, down], dim=1).to(images.device)
     pixels = images.permute(0, 3, 1, 2).float()
     grid = functional.affine_grid(maps, list(pixels.shape), align_corners=False)

@@ -27,18 +27,24 @@ from steps.common.images.dataset import Split, open_split
 from steps.common.images.mapped import MappedImages, read_ahead
 from steps.common.models.network import EmbeddingNetwork
 from steps.train.augment import augment
+from steps.train.auto import Chosen
 from steps.train.learner import Learner, groups, new_learner
 from steps.train.machine import chosen_device, trains_in_bfloat16
 from steps.train.parameters import Train
+from steps.train.sampling import epoch_rows
 
 _PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: its parameters, the folders of its splits, where the network and the checkpoint are written."""
+    """One training run: its parameters, the folders of its splits, where the network and the checkpoint are written.
+
+    What may be `auto` in its parameters is as it was chosen.
+    """
 
     parameters: Train
+    chosen: Chosen
     train: Path
     validation: Path
     folder: Path
@@ -56,10 +62,8 @@ def launch(job: Job, processes: int) -> None:
     Raises:
         StepError: if a batch is too small for the processes, or training diverges.
     """
-    if job.parameters.batch_size < 2 * processes:
-        raise StepError(
-            f"train.batch_size is {job.parameters.batch_size}: {processes} GPUs need {2 * processes} or more"
-        )
+    if job.chosen.batch_size < 2 * processes:
+        raise StepError(f"train.batch_size is {job.chosen.batch_size}: {processes} GPUs need {2 * processes} or more")
     if processes == 1:
         fit(job)
         return
@@ -104,31 +108,31 @@ def fit(job: Job) -> None:
 
 
 def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
-    parameters = job.parameters
+    parameters, chosen = job.parameters, job.chosen
     split, validation = open_split(job.train), open_split(job.validation)
     batches_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
-    learner = new_learner(split, parameters, job.pretrained).to(device)
+    learner = new_learner(split, parameters, chosen.widths, job.pretrained).to(device)
     learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
 
-    batch_size = min(parameters.batch_size, len(split))
+    batch_size = min(chosen.batch_size, len(split))
     batches = len(split) // batch_size
-    optimizer = torch.optim.AdamW(groups(learner, parameters), fused=True)
-    schedule = _schedule(optimizer, parameters, steps=batches * parameters.epochs)
+    optimizer = torch.optim.AdamW(groups(learner, parameters, chosen.rate(parameters.learning_rate)), fused=True)
+    schedule = _schedule(optimizer, parameters, steps=batches * chosen.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=trains_in_bfloat16(learner.network, device))
-    frozen_epochs = round(parameters.backbone_frozen * parameters.epochs)
+    frozen_epochs = round(parameters.backbone_frozen * chosen.epochs)
 
-    for epoch in range(len(history), parameters.epochs):
+    for epoch in range(len(history), chosen.epochs):
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
-        shuffled = torch.randperm(len(split), generator=_generator(parameters.seed, epoch))
+        order = epoch_rows(torch.from_numpy(split.labels), chosen.class_power, _generator(parameters.seed, epoch))
         generator = _generator(parameters.seed, epoch, rank + 1)
         total = torch.zeros((), device=device)
         learner.train()
         learner.freeze(epoch < frozen_epochs)
         if epoch in (len(history), frozen_epochs):  # it looks once which parameters have a gradient
             module = DistributedDataParallel(learner) if world > 1 else learner
-        own = (shuffled[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
+        own = (order[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
         for rows, images in batches_of(own):
             augmented = augment(
                 images,
@@ -137,6 +141,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
                 translation=parameters.translation,
                 zoom=parameters.zoom,
                 shear=parameters.shear,
+                flip=chosen.flip,
             )
             with precision:
                 loss = module(augmented, labels[rows.to(device)])
@@ -152,7 +157,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             accuracy = _validation_accuracy(learner, split, validation, device, batch_size)
             history.append({"loss": mean_loss, "validation_accuracy": accuracy})
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
-            emit(Epoch(epoch + 1, parameters.epochs, mean_loss, accuracy, "train"))
+            emit(Epoch(epoch + 1, chosen.epochs, mean_loss, accuracy, "train"))
     if rank == 0:
         _save(learner.network, history, job.folder)
 

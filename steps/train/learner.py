@@ -46,12 +46,13 @@ class Learner(nn.Module):
         return loss
 
 
-def new_learner(split: Split, parameters: Train, weights: Path | None) -> Learner:
+def new_learner(split: Split, parameters: Train, widths: list[int], weights: Path | None) -> Learner:
     """The network before its first epoch.
 
     Args:
         split: What it is trained on.
         parameters: The section `train` of `params.yaml`.
+        widths: The channels of the convolutions of `small`.
         weights: The file of its backbone's pretrained weights; None for `small`.
 
     Returns:
@@ -67,7 +68,7 @@ def new_learner(split: Split, parameters: Train, weights: Path | None) -> Learne
     if weights:
         network, pretrained = _on_a_backbone(parameters, channels, height, weights)
     else:
-        network, pretrained = Network(channels, parameters.widths, size), None
+        network, pretrained = Network(channels, widths, size), None
         mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
         network.mean.copy_(torch.from_numpy(mean))
         network.std.copy_(torch.from_numpy(deviation).clamp(min=1))
@@ -87,7 +88,7 @@ def _on_a_backbone(parameters: Train, channels: int, side: int, weights: Path) -
     return network, network.body
 
 
-def groups(learner: Learner, parameters: Train) -> list[dict[str, Any]]:
+def groups(learner: Learner, parameters: Train, rate: float) -> list[dict[str, Any]]:
     """The parameters in groups, for AdamW.
 
     Matrices alone decay: decay of gains and biases costs accuracy. What was trained before learns at a lower rate.
@@ -95,12 +96,13 @@ def groups(learner: Learner, parameters: Train) -> list[dict[str, Any]]:
     Args:
         learner: Network and loss.
         parameters: The section `train` of `params.yaml`.
+        rate: The highest learning rate.
 
     Returns:
         Groups with `params`, `lr` and `weight_decay`.
     """
     slow = learner.pretrained
-    rates = {False: parameters.learning_rate, True: parameters.learning_rate * parameters.backbone_rate}
+    rates = {False: rate, True: rate * parameters.backbone_rate}
     found = []
     for is_slow in (False, True):
         tensors = [tensor for tensor in learner.parameters() if (tensor in slow) == is_slow]

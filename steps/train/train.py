@@ -4,14 +4,17 @@ A killed run leaves `<model volume>/checkpoints/<id>.pt`; the next run resumes f
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from steps.common import progress
+from steps.common.images.format import format_of, images_of
 from steps.common.models.pretrained import FILE, KIND
 from steps.common.parameters import SMALL, typed
-from steps.common.store import artefact_id, produce, read
+from steps.common.store import Artefact, artefact_id, produce, read
 from steps.common.volumes import data_volume, model_volume
+from steps.train.auto import Chosen, numbers
 from steps.train.parameters import Train
 
 STEP = "train"
@@ -35,8 +38,20 @@ def train(train_split: str, validation_split: str, parameters: Train, weights: s
     """
     parameters = parameters.resolved(weights)
     is_small = parameters.backbone == SMALL
-    recipe = parameters.deciding()
     inputs = {"train": train_split, "validation": validation_split, **({} if is_small else {"weights": weights})}
+    with progress.running(STEP):
+        network = _network(parameters, inputs)
+        choice = Chosen(**{name: network.facts[name] for name in Chosen.__dataclass_fields__})
+        what = choice if is_small else f"{parameters.backbone}, {choice}"
+        made = f"{what}, {network.facts['validation_accuracy']:.2%} on validation"
+        progress.finished(STEP, made=made, unchanged=network.unchanged, id=network.id)
+        return network.id
+
+
+def _network(parameters: Train, inputs: dict[str, str]) -> Artefact:
+    image_format = format_of(inputs["train"])
+    known = numbers(parameters, images_of(inputs["train"]), image_format)
+    recipe = parameters.model_copy(update=known.deciding()).deciding()
     checkpoint = model_volume() / "checkpoints" / f"{artefact_id(STEP, recipe, inputs)}.pt"
 
     def build(folder: Path) -> dict[str, Any]:
@@ -44,21 +59,21 @@ def train(train_split: str, validation_split: str, parameters: Train, weights: s
 
         from steps.common.images.dataset import read_split
         from steps.common.models.embedding import load_network
+        from steps.train.auto import chosen
         from steps.train.fit import Job, launch
         from steps.train.machine import described
 
-        data = read_split(train_split).path, read_split(validation_split).path
-        pretrained = None if is_small else read(data_volume(), KIND, weights).path / FILE
-        job = Job(parameters, *data, folder, checkpoint, pretrained)
-        launch(job, processes=max(torch.cuda.device_count(), 1))
+        images, held_out = (read_split(inputs[name]) for name in ("train", "validation"))
+        pretrained = read(data_volume(), KIND, inputs["weights"]).path / FILE if "weights" in inputs else None
+        choice = chosen(parameters, known, images, held_out)
+        launch(
+            Job(parameters, choice, images.path, held_out.path, folder, checkpoint, pretrained),
+            processes=max(torch.cuda.device_count(), 1),
+        )
         history = json.loads((folder / "history.json").read_text())
-        return {**history[-1], "seed": parameters.seed, **described(load_network(folder))}
+        facts = {**history[-1], "seed": parameters.seed, **described(load_network(folder))}
+        return {**facts, **asdict(choice), **image_format.deciding()}
 
-    with progress.running(STEP):
-        network = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)
-        checkpoint.unlink(missing_ok=True)
-        facts = network.facts
-        network_of = "" if is_small else f"{parameters.backbone}, "
-        made = f"{network_of}{parameters.epochs} epochs, {facts['validation_accuracy']:.2%} on validation"
-        progress.finished(STEP, made=made, unchanged=network.unchanged, id=network.id)
-        return network.id
+    made = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)
+    checkpoint.unlink(missing_ok=True)
+    return made

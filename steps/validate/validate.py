@@ -8,7 +8,8 @@ from typing import Any
 from contract.events import Warned, emit
 from steps.common import progress
 from steps.common.errors import StepError
-from steps.common.parameters import ImageFormat, typed
+from steps.common.images.format import format_of
+from steps.common.parameters import WantedFormat, typed
 from steps.common.store import produce
 from steps.common.volumes import data_volume
 from steps.validate import changes
@@ -20,7 +21,7 @@ STEP = "validate"
 @typed
 def validate(
     splits: Mapping[str, str],
-    images: ImageFormat,
+    images: WantedFormat,
     parameters: Validate,
     *,
     source: str,
@@ -32,7 +33,7 @@ def validate(
 
     Args:
         splits: The ids of the splits `train`, `validation`, `gallery` and `test`, by these names.
-        images: The format that their images must have.
+        images: The format that their images must have; where it is `auto`, that of the split `train`.
         parameters: The section `validate` of `params.yaml`.
         source: Where the images come from: counts are compared with the last ones of the same source.
         factory: FAISS's factory string of the index that is to be made of the gallery.
@@ -53,7 +54,7 @@ def validate(
 
         data = {name: read_split(id) for name, id in splits.items()}
         broken = [
-            *rules.check_shapes(data, images.image_size, images.channels),
+            *rules.check_shapes(data, wanted.image_size, wanted.channels),
             *rules.check_labels(data, parameters.min_images_per_class, parameters.max_class_ratio),
         ]
         if not broken:  # the other rules read pixels and labels of the right shape
@@ -71,12 +72,13 @@ def validate(
         return {**facts, "per_class": rules.per_class(data)}
 
     with progress.running(STEP):
+        wanted = images.completed(format_of(splits["train"]))
         report = produce(
             data_volume(),
             "validation",
             STEP,
             parameters={
-                **images.image_format(),
+                **wanted.deciding(),
                 **parameters.deciding(),
                 "factory": factory,
                 "embedding_size": embedding_size,

@@ -17,10 +17,13 @@ from steps.common.models import faiss_index
 
 AUTO = "auto"
 FLAT, GRAPH = "Flat", "HNSW32"
+# HNSW's efConstruction: how many neighbours are kept in mind for each vector that is added. With FAISS's own, 40, a
+# graph of many alike vectors misses some nearest ones at any effort of the search.
+_CONSTRUCTION = 200
 # Vectors times their length. Up to so many numbers `Flat` answers 32 queries in about a millisecond on one core: see
 # `python -m benchmarks index`.
 MOST_FLAT = 400_000
-# To build a graph of so many numbers anew takes a few seconds, and then it does not depend on earlier galleries.
+# To build a graph of so many numbers anew takes some seconds, and then it does not depend on earlier galleries.
 CHEAP = 2_000_000
 RECALL = 0.99
 _MOST_ADDED = 0.2  # of what a graph holds: its upper layers are drawn for as many as it was built of
@@ -71,7 +74,7 @@ def build(vectors: NDArray[np.float32], earlier: Iterable[tuple[str, faiss.Index
         if order is not None and (tuned := _tune(graph, queries, nearest))["recall_at_1"] >= RECALL:
             return Made(graph, order, {**tuned, "added_to": id})
     with _one_thread():
-        graph = faiss_index.build(vectors, GRAPH)
+        graph = faiss_index.build(vectors, GRAPH, _CONSTRUCTION)
     tuned = _tune(graph, queries, nearest)
     if tuned["recall_at_1"] < RECALL:
         return Made(exact, rows, {"factory": FLAT, "recall_at_1": tuned["recall_at_1"]})

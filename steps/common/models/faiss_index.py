@@ -1,6 +1,7 @@
 """FAISS indexes whose similarities are cosines: builds one by its factory string, and tries a factory beforehand."""
 
 import re
+from typing import Any
 
 import faiss
 import numpy as np
@@ -16,13 +17,14 @@ _CHANGES_LENGTH = re.compile(r"^(PCA|PCAR|PCAW|PCAWR|OPQ|RR|ITQ|Pad)\d")
 _NORMALISE = "L2norm"
 
 
-def build(vectors: NDArray[np.float32], factory: str) -> faiss.Index:
+def build(vectors: NDArray[np.float32], factory: str, construction: int = 0) -> faiss.Index:
     """The index of these vectors, searched by inner product.
 
     Args:
         vectors: float32 [N, D] of length one, so that an inner product is a cosine.
         factory: A FAISS factory string, such as `Flat` or `IVF64,Flat`. After a transform that changes the length of
             vectors, such as PCA, they are normalised, and the cosines are those of the transformed vectors.
+        construction: HNSW's efConstruction, for a factory that is a graph and nothing else; 0: FAISS's own.
 
     Returns:
         The trained index that holds all vectors.
@@ -32,6 +34,9 @@ def build(vectors: NDArray[np.float32], factory: str) -> faiss.Index:
     """
     try:
         index = faiss.index_factory(vectors.shape[1], normalised(factory), faiss.METRIC_INNER_PRODUCT)
+        if construction:
+            graph: Any = faiss.downcast_index(index)
+            graph.hnsw.efConstruction = construction
         index.train(vectors)
         index.add(vectors)
     except RuntimeError as error:

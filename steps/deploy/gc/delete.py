@@ -51,9 +51,8 @@ def delete(keep_days: int) -> Plan:
         sync(folder)  # else a power failure could bring a name back, and what is deleted below it not
     for path in moved:
         shutil.rmtree(path, ignore_errors=True)
-    for item in deleted:
-        if item.remove:
-            item.remove()
+    for remove in dict.fromkeys(item.remove for item in deleted if item.remove):  # items may share one
+        remove()
     return Plan(tuple(deleted), (*decided.keep, *kept))
 
 

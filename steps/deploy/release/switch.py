@@ -201,14 +201,14 @@ def _point_back(journal: Journal, reason: str, template: Template | None) -> Non
 def _deployment() -> "Rollout | None":
     """The Deployment that serves, if the environment names one."""
     environment = Environment()
-    namespace, url = environment.serving_namespace, environment.serving_url
+    namespace, name, url = environment.serving_namespace, environment.serving_deployment, environment.serving_url
     if not namespace:
         return None
     if not url:
         raise StepError(
             f"SERVING_NAMESPACE is {namespace}, and SERVING_URL is not set: set it to where the Service answers, which "
-            f"within the cluster is http://torchserve.{namespace}.svc:8080"
+            f"within the cluster is http://{name}.{namespace}.svc:8080"
         )
     from steps.deploy.release.cluster.rollout import Rollout  # imports the Kubernetes client
 
-    return Rollout(namespace, url)
+    return Rollout(namespace, name, url)

@@ -66,6 +66,24 @@ def scan(root: Path, warn: Callable[[str], None]) -> dict[str, Found]:
     return parts
 
 
+def scan_classes(folder: Path, warn: Callable[[str], None]) -> Found:
+    """List `<folder>/<label>/<image>` likewise.
+
+    Args:
+        folder: A folder of folders of classes.
+        warn: As for `scan`.
+
+    Returns:
+        Its files, whose names begin with the folder's own.
+
+    Raises:
+        StepError: As `scan`.
+    """
+    found = _part(folder.parent, folder.name, warn)
+    _check_labels(folder.parent, {folder.name: found})
+    return found
+
+
 def now_on(volume: Path) -> int:
     """The time in nanoseconds by the clock that stamps files on this volume, which may be another machine's."""
     try:

@@ -90,6 +90,7 @@ def test_the_types_of_the_code_are_right(project: Path) -> None:
     python(project, "-m", "mypy")
 
 
+@pytest.mark.slow
 def test_a_new_step_has_its_image_its_pod_and_its_job(project: Path, tmp_path: Path) -> None:
     names = "import json; from pipeline.images.tag import NAMES; print(json.dumps(NAMES))"
     assert "census" in json.loads(python(project, "-c", names))

@@ -35,15 +35,14 @@ from tests.support.switching import log
 
 
 def deploy_model(model: dict[str, Any], verdict: str) -> str:
-    return deploy(
-        model["network"], model["index"], verdict, name="digits", images=PARAMS["data"], parameters=PARAMS["deploy"]
-    )
+    return deploy(model["network"], model["index"], verdict, name="digits", parameters=PARAMS["deploy"])
 
 
 def judged(model: dict[str, Any], **gate: Any) -> str:
     return analyse(model["test"], model["network"], model["index"], model["validation"], **judging(**gate)).id
 
 
+@pytest.mark.slow
 def test_a_model_is_proven_with_every_golden_prediction(model: dict[str, Any]) -> None:
     version = deploy_model(model, judged(model))
     pointer = read_pointer()

@@ -82,6 +82,6 @@ def test_each_step_uses_the_volumes_that_it_mounts_and_no_other(
         settings = judging()
         verdict = analyse(ids["test"], network, faiss, ids["validation"], **settings)
     with mounted("deploy", volumes, monkeypatch):
-        version = deploy(network, faiss, verdict.id, name="digits", images=data, parameters=PARAMS["deploy"])
+        version = deploy(network, faiss, verdict.id, name="digits", parameters=PARAMS["deploy"])
     with mounted("report", volumes, monkeypatch):
         assert f"SUCCESS {version}" in report("digits", "SUCCEEDED", "")

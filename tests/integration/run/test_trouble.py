@@ -127,6 +127,7 @@ def run_on_mount(volumes: Path, options: str) -> subprocess.CompletedProcess[str
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
 def test_a_full_disk_stops_the_run_by_name_and_leaves_the_pointer(tmp_path: Path) -> None:
     done = run_on_mount(tmp_path / "volumes", "rw")

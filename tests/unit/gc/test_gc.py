@@ -19,6 +19,7 @@ from steps.common.errors import StepError
 from steps.common.images.content_key import key_of_pixels
 from steps.common.images.dataset import Rows, open_split, write_split
 from steps.common.images.facts import packed
+from steps.common.images.unused import remove_unused
 from steps.common.models.kept import opened
 from steps.common.store import produce
 from steps.deploy.__main__ import main
@@ -353,6 +354,21 @@ def test_the_pixels_that_no_split_names_any_more_go(volumes: Path) -> None:
     assert not (volumes / "data/dataset" / old).exists()
     assert sum(path.stat().st_size for path in volumes.glob("data/pixels/*/*.pixels")) == 4 * 64
     assert told()["delete"] == []
+
+
+def test_the_pixels_of_all_folders_are_removed_at_once(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads every split, so it is done once, however many folders there are."""
+    for size in (8, 9, 10):
+        images = np.full((2, size, size, 1), size, np.uint8)
+        store_images(
+            f"{size}x{size}x1-test", [key_of_pixels(image[:, :, 0] + row) for row, image in enumerate(images)], images
+        )
+    called = list[int]()
+    monkeypatch.setattr("steps.deploy.gc.plan.remove_unused", lambda *words: called.append(remove_unused(*words)))
+    deleted = delete(30).delete
+    assert [(item.kind, item.count) for item in deleted] == [("pixels", 2)] * 3
+    assert len(called) == 1
+    assert not list(volumes.glob("data/pixels/*/*.pixels"))
 
 
 def test_embeddings_that_no_run_has_asked_for_go(volumes: Path) -> None:

@@ -97,6 +97,7 @@ def _steps(volumes: Path, ended: Any) -> None:
         os.utime(volumes / "model/network" / id / MANIFEST, (0, 0))
 
 
+@pytest.mark.slow
 def test_a_step_reads_what_the_one_before_found_however_often_gc_runs(volumes: Path) -> None:
     ended = _FORK.Event()
     run = _FORK.Process(target=_steps, args=(volumes, ended))
@@ -148,6 +149,7 @@ def test_what_is_being_built_and_what_was_used_before_that_stays_until_the_build
     assert not recent.path("gallery").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_gc_leaves_nothing_half_and_the_next_one_goes_on(volumes: Path, tmp_path: Path) -> None:
     old_runs(volumes)
     current = small_run(data="c", keep=1)

@@ -22,6 +22,7 @@ from pipeline.images.registry import Registry, RegistryError
 from pipeline.images.tag import tag
 from pipeline.settings import SettingsError, load_project
 from tests.support.fake_engine import engine
+from tests.support.named_files import repository_files
 from tests.support.settings import PROJECT_FILE
 from tests.support.web import LOGIN_PAGE, Asked, Said, Web
 
@@ -272,8 +273,20 @@ def test_several_platforms_need_buildx(bin: Path, console: Console, monkeypatch:
 
 def test_a_checkout_under_core_autocrlf_has_plain_line_endings(tmp_path: Path) -> None:
     """It is the default of Git for Windows; other bytes are other tags, and no shell reads such a script."""
-    command = ["/usr/bin/git", "clone", "-q", "-c", "core.autocrlf=true", str(ROOT), str(tmp_path / "clone")]
-    subprocess.run(command, check=True, capture_output=True)
-    texts = {path: path.read_bytes() for path in (tmp_path / "clone").rglob("*") if path.is_file()}
+    for name in repository_files(ROOT):
+        copy = tmp_path / "repository" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((ROOT / name).read_bytes())
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (
+        ["-C", "repository", "init", "-q"],
+        ["-C", "repository", "add", "--all", "--force"],
+        ["-C", "repository", *author, "commit", "-q", "-m", "all"],
+        ["clone", "-q", "-c", "core.autocrlf=true", "repository", "clone"],
+    ):
+        subprocess.run(["/usr/bin/git", *words], cwd=tmp_path, check=True, capture_output=True)
+    clone = tmp_path / "clone"
+    texts = {path.relative_to(clone): path.read_bytes() for path in clone.rglob("*") if path.is_file()}
     converted = [path for path, data in texts.items() if b"\0" not in data and b"\r\n" in data]
-    assert [path for path in converted if ".git" not in path.parts] == []
+    assert (clone / "Makefile").is_file()
+    assert [path for path in converted if path.parts[0] != ".git"] == []

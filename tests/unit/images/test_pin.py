@@ -12,7 +12,7 @@ from pipeline.__main__ import main
 from pipeline.images.build import references
 from pipeline.images.kustomization import KUSTOMIZATIONS, pin
 from pipeline.images.tag import tag
-from pipeline.settings import SettingsError, load_project
+from pipeline.settings import Project, SettingsError, load_project
 from tests.support.settings import PROJECT_FILE
 
 PROJECT = load_project(PROJECT_FILE)
@@ -57,21 +57,21 @@ def test_pinning_changes_the_image_and_nothing_else(tree: Path) -> None:
     assert changed == [("newName:", "newName:")]
 
 
-def test_pinning_writes_the_names_of_claims_and_account(tree: Path) -> None:
+def test_pinning_writes_the_names_of_all_that_infra_makes(tree: Path) -> None:
     """They are chosen in project.yaml alone."""
     pin(PROJECT, tree)
     before = (tree / VOLUMES).read_text()
-    kubeflow = PROJECT.kubeflow.model_copy(update={"claim_prefix": "digits-", "service_account": "digits-pipeline"})
-    digits = PROJECT.model_copy(update={"kubeflow": kubeflow})
+    digits = prefixed()
     rollback = "infra/torchserve/rollback/kustomization.yaml"
     gc = "infra/gc/kustomization.yaml"
     assert set(pin(digits, tree)) == {tree / file for file in (SERVING, rollback, gc, VOLUMES)}
-    wanted = {"data-claim=digits-data-pvc", "model-claim=digits-train-model-pvc", "account=digits-pipeline"}
+    wanted = {"data-claim=digits-data-pvc", "model-claim=digits-train-model-pvc", "account=digits-train-pipeline"}
     wanted |= {"deploy-model-claim=digits-deploy-model-pvc"}
-    assert wanted <= literals(tree / VOLUMES)
-    assert wanted - {"account=digits-pipeline"} <= literals(tree / gc)
-    assert wanted - {"data-claim=digits-data-pvc"} <= literals(tree / rollback)
-    assert {"claim=digits-deploy-model-pvc", "account=digits-pipeline"} <= literals(tree / SERVING)
+    assert wanted | {"serving-claim=digits-serving-model-pvc"} <= literals(tree / VOLUMES)
+    assert wanted - {"account=digits-train-pipeline"} <= literals(tree / gc)
+    assert wanted - {"data-claim=digits-data-pvc"} | {"serving=digits-torchserve"} <= literals(tree / rollback)
+    assert {yaml.safe_load((tree / file).read_text())["namePrefix"] for file in (SERVING, rollback, gc)} == {"digits-"}
+    assert {"claim=digits-deploy-model-pvc", "account=digits-train-pipeline"} <= literals(tree / SERVING)
     assert pin(digits, tree) == []
     pin(PROJECT, tree)
     assert (tree / VOLUMES).read_text() == before
@@ -82,6 +82,24 @@ def test_the_claim_of_serving_in_its_own_namespace_stays(tree: Path) -> None:
     path.write_text(path.read_text().replace("- claim=deploy-model-pvc", "- claim=serving-model-pvc"))
     pin(PROJECT, tree)
     assert "claim=serving-model-pvc" in literals(path)
+    pin(prefixed(), tree)
+    assert "claim=digits-serving-model-pvc" in literals(path)
+    pin(PROJECT, tree)
+    assert "claim=serving-model-pvc" in literals(path)
+
+
+def test_a_kustomization_that_has_no_place_for_the_prefix_is_refused(tree: Path) -> None:
+    path = tree / SERVING
+    path.write_text(path.read_text().replace("namePrefix: ", "# namePrefix: "))
+    with pytest.raises(SettingsError, match=r'no namePrefix for kubeflow.name_prefix: put namePrefix: "" below'):
+        pin(prefixed(), tree)
+    pin(PROJECT, tree)  # which needs none
+
+
+def prefixed() -> Project:
+    """The project beside another one in its namespace."""
+    kubeflow = PROJECT.kubeflow.model_copy(update={"name_prefix": "digits-"})
+    return PROJECT.model_copy(update={"kubeflow": kubeflow})
 
 
 def literals(path: Path) -> set[str]:

@@ -24,7 +24,7 @@ TEST = Path(__file__).parent / "alerts.yaml"
 METRICS = {**SERVED, **KUBERNETES}
 
 _WORDS = {"and", "or", "unless", "bool"}
-_DASHBOARD_WORDS = {"namespace": "kubeflow", "__rate_interval": "5m"}
+_DASHBOARD_WORDS = {"namespace": "kubeflow", "deployment": "torchserve", "__rate_interval": "5m"}
 
 
 def plain(expression: str) -> str:
@@ -94,7 +94,25 @@ def test_panels_are_unique_and_do_not_overlap() -> None:
         cells |= own
     assert max(x for x, _ in cells) < 24
     assert all(panel["datasource"]["uid"] == "${datasource}" for panel in DASHBOARD["panels"])
-    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "namespace"}
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == [
+        "datasource",
+        "namespace",
+        "deployment",
+    ]
+
+
+def test_the_projects_of_one_namespace_are_told_apart() -> None:
+    """By the label job, which ServiceMonitor and Service set to the name of the Deployment."""
+    monitor, service = (
+        yaml.safe_load((FOLDER / file).read_text()) for file in ("service-monitor.yaml", "service.yaml")
+    )
+    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "torchserve"
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            for name, labels in asked(target["expr"]):
+                assert labels >= {"namespace", "deployment" if name in KUBERNETES else "job"}, target["expr"]
+    for rule in ALERTS:
+        assert grouped(rule["expr"]) == set() or grouped(rule["expr"]) >= {"namespace", "job"}, rule["alert"]
 
 
 def test_every_alert_has_a_severity_and_a_description() -> None:

@@ -79,6 +79,26 @@ def test_the_namespace_setting_is_used_everywhere(tmp_path: Path) -> None:
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "train-pipeline", "namespace": "elsewhere"}]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_the_namespace_of_an_overlay_reaches_the_volumes_too(tmp_path: Path, own: bool) -> None:
+    """Else a volume stays reserved for a claim of the old namespace, and no claim is ever bound."""
+    target = Path(shutil.copytree(FOLDER, tmp_path / "pv-pvc")) / "kustomization.yaml"
+    target.write_text(target.read_text().replace("# - ", "- ") if own else target.read_text())
+    (tmp_path / "overlay").mkdir()
+    overlay = {"namespace": "elsewhere", "resources": ["../pv-pvc"]}
+    (tmp_path / "overlay/kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    made = built(tmp_path / "overlay")
+    volumes = [one for (kind, _), one in made.items() if kind == "PersistentVolume"]
+    assert len(volumes) == (4 if own else 3)
+    for volume in volumes:
+        reserved = volume["spec"]["claimRef"]
+        claim = made["PersistentVolumeClaim", reserved["name"]]
+        assert reserved["namespace"] == claim["metadata"]["namespace"] == "elsewhere"
+        assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    binding = next(one for (kind, _), one in made.items() if kind == "RoleBinding")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "train-pipeline", "namespace": "elsewhere"}]
+
+
 def test_the_names_of_claims_and_account_are_used_everywhere(tmp_path: Path) -> None:
     """As `make pin` writes them where projects share a namespace."""
     shutil.copytree(FOLDER, tmp_path / "pv-pvc")
@@ -117,6 +137,10 @@ def test_serving_reads_the_deploy_volume_from_its_own_namespace(tmp_path: Path) 
     path.write_text(path.read_text().replace("# - ", "- "))
     made = built(path.parent)
     assert made.items() >= built(FOLDER).items()
+    path.write_text(path.read_text().replace("serving-claim=serving", "serving-claim=digits-serving"))
+    prefixed = built(path.parent)
+    assert ("PersistentVolumeClaim", "digits-serving-model-pvc") in prefixed
+    assert prefixed["PersistentVolume", f"{project_name()}-serving"]["spec"]["claimRef"]["name"].startswith("digits-")
     pv = made["PersistentVolume", f"{project_name()}-serving"]["spec"]
     pvc = made["PersistentVolumeClaim", "serving-model-pvc"]
     assert pvc["metadata"]["namespace"] == pv["claimRef"]["namespace"] == "serving"

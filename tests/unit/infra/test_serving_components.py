@@ -108,7 +108,8 @@ def test_the_rollback_job_runs_in_the_pipelines_namespace(tmp_path: Path) -> Non
         assert only["command"] == ["python3", "-m", "steps.deploy", "rollback", f"--version={version}"]
         assert {one["name"]: one["value"] for one in only["env"]} == {
             "SERVING_NAMESPACE": namespace,
-            "SERVING_URL": f"http://torchserve.{namespace}.svc:8080",
+            "SERVING_DEPLOYMENT": "torchserve",
+            "SERVING_URL": "http://$(SERVING_DEPLOYMENT).$(SERVING_NAMESPACE).svc:8080",
         }
         mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in only["volumeMounts"]}
         assert mounts == {"/deploy-model": False, "/model": True, "/tmp": False}

@@ -203,6 +203,54 @@ def test_serving_in_its_own_namespace(tmp_path: Path) -> None:
     assert set(re.findall(r'namespace="(\w+)"', alert)) == {"serving"}
 
 
+def test_a_prefix_parts_two_projects_of_one_namespace(tmp_path: Path, everything: Objects) -> None:
+    """No name is the other's, no selector finds the other's pods, and what refers to an object names its own."""
+    ours = changed(tmp_path, COMPONENTS, namePrefix='"digits-"')
+    assert set(ours) == {(kind, f"digits-{name}") for kind, name in everything}
+    labels = ours["Deployment", "digits-torchserve"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "digits-torchserve"
+    text = {key: yaml.safe_dump(one, width=10_000) for key, one in ours.items() if key[0] != "ConfigMap"}
+    of_selectors = "app.kubernetes.io/name: "
+    for key, one in text.items():
+        assert set(re.findall(rf"{of_selectors}(\S+)", one)) <= {"digits-torchserve"}, key
+        assert not re.findall(r'(?:deployment|job)="torchserve"', one), key
+    for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget"):
+        assert all(of_selectors in one for (found, _), one in text.items() if found == kind)
+    assert ours["Role", "digits-rollout"]["rules"][0]["resourceNames"] == ["digits-torchserve"]
+    assert ours["RoleBinding", "digits-rollout"]["roleRef"]["name"] == "digits-rollout"
+    spec = ours["Deployment", "digits-torchserve"]["spec"]
+    assert spec["selector"]["matchLabels"] == {"app.kubernetes.io/name": "digits-torchserve"}
+    assert spec["template"]["spec"]["serviceAccountName"] == "digits-torchserve"
+    assert all(
+        one["labelSelector"] == spec["selector"] for one in spec["template"]["spec"]["topologySpreadConstraints"]
+    )
+    assert [one["name"] for one in spec["template"]["spec"]["containers"]] == ["torchserve"]
+    assert ours["HorizontalPodAutoscaler", "digits-torchserve"]["spec"]["scaleTargetRef"]["name"] == "digits-torchserve"
+    path = ours["Ingress", "digits-torchserve"]["spec"]["rules"][0]["http"]["paths"][0]
+    assert path["backend"]["service"]["name"] == "digits-torchserve"
+    alerts = {
+        rule["alert"]: rule["expr"]
+        for rule in ours["PrometheusRule", "digits-torchserve"]["spec"]["groups"][0]["rules"]
+    }
+    assert len(re.findall(r'(?:job|deployment)="digits-torchserve"', alerts["ServingNoModel"])) == 2
+    assert len(re.findall(r'deployment="digits-torchserve"', alerts["ServingReplicaMissing"])) == 2
+    for (kind, _), one in ours.items():
+        if kind not in CUSTOM:
+            kubernetes_validate.validate(one, "1.33", strict=True)
+
+
+def test_the_jobs_take_the_prefix(tmp_path: Path) -> None:
+    for folder, kind, name in ((FOLDER / "rollback", "Job", "rollback"), (ROOT / "infra/gc", "CronJob", "gc")):
+        path = Path(shutil.copytree(folder, tmp_path / name)) / "kustomization.yaml"
+        text = path.read_text().replace('namePrefix: ""', 'namePrefix: "digits-"')
+        path.write_text(text.replace("serving=torchserve", "serving=digits-torchserve"))
+        made = built(path.parent)
+        assert list(made) == [(kind, f"digits-{name}")]
+        assert kind == "CronJob" or "digits-torchserve" in {
+            one["value"] for one in made[kind, f"digits-{name}"]["spec"]["template"]["spec"]["containers"][0]["env"]
+        }
+
+
 def test_account_and_claims_are_those_that_the_project_names(tmp_path: Path) -> None:
     """`make pin` writes them where projects share a namespace."""
     made = changed(tmp_path, account="digits-pipeline", claim="digits-deploy-model-pvc")

@@ -40,7 +40,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Spec]:
     """With settings that are off by default."""
     return package(
         tmp_path_factory.mktemp("chosen") / "pipeline.yaml",
-        claim_prefix="digits-",
+        name_prefix="digits-",
         webhook_secret="slack",
         image_pull_policy="Always",
         image_pull_secret="login",
@@ -220,12 +220,16 @@ def test_only_deploy_gets_the_serving_variables(tmp_path: Path, compiled: tuple[
     told = environment(compiled[0])
     assert told.pop("exec-deploy") == {
         "SERVING_NAMESPACE": "kubeflow",
+        "SERVING_DEPLOYMENT": "torchserve",
         "SERVING_URL": "http://torchserve.kubeflow.svc:8080",
         "SERVING_IMAGE": references(PROJECT)["serving"],
     }
     assert not any(told.values())
     other = environment(package(tmp_path / "p.yaml", serving_namespace="models")[0])["exec-deploy"]
     assert (other["SERVING_NAMESPACE"], other["SERVING_URL"]) == ("models", "http://torchserve.models.svc:8080")
+    other = environment(package(tmp_path / "p.yaml", name_prefix="digits-")[0])["exec-deploy"]
+    assert other["SERVING_DEPLOYMENT"] == "digits-torchserve"
+    assert other["SERVING_URL"] == "http://digits-torchserve.kubeflow.svc:8080"
     assert not any(environment(package(tmp_path / "p.yaml", serving_namespace=None)[0]).values())
 
 

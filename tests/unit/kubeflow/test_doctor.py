@@ -108,18 +108,22 @@ def test_the_claims_of_another_project_are_a_clash(tmp_path: Path, here: Forked)
     label = {"app.kubernetes.io/part-of": "letters"}
     theirs = [{"metadata": {"name": name, "labels": label}, "status": {"phase": "Bound"}} for name in THERE]
     said = doctor(tmp_path, here, Kfp(), {"items": theirs})
-    assert "belongs to the project letters: choose other names with kubeflow.claim_prefix" in said["claims"]
-    assert "serves the project letters, and this one's deploy would replace its model" in said["serving"]
-    ours = [{"metadata": {"name": f"digits-{name}"}, "status": {"phase": "Bound"}} for name in CLAIMS]
-    said = doctor(tmp_path / "other", here, Kfp(), {"items": [*theirs, *ours]}, claim_prefix="digits-")
+    assert "belongs to the project letters: choose other names with kubeflow.name_prefix" in said["claims"]
+    assert "serves the project letters, and this one's deploy would replace its model: choose ano" in said["serving"]
+    ours = [{"metadata": {"name": f"digits-{name}"}, "status": {"phase": "Bound"}} for name in THERE]
+    said = doctor(tmp_path / "other", here, Kfp(), {"items": [*theirs, *ours]}, name_prefix="digits-")
     assert said["claims"].startswith("ok      claims: digits-data-pvc, digits-train-model-pvc, digits-deploy-model-pvc")
+    assert said["serving"] == "ok      serving: namespace kubeflow has the Deployment digits-torchserve"
 
 
-def test_a_volume_that_an_overlay_left_in_another_namespace_is_named(tmp_path: Path, here: Forked) -> None:
+def test_a_volume_that_is_reserved_for_another_namespace_is_named(tmp_path: Path, here: Forked) -> None:
     pending = {"metadata": {"name": CLAIMS[0]}, "spec": {"volumeName": "digits-data"}, "status": {"phase": "Pending"}}
     volume = {"metadata": {"name": "digits-data"}, "spec": {"claimRef": {"namespace": "elsewhere"}}}
     said = doctor(tmp_path, here, Kfp(), {"items": [pending, *BOUND["items"][1:], volume]})
-    assert "since its volume digits-data is reserved for namespace elsewhere: set namespace=" in said["claims"]
+    assert (
+        "since its volume digits-data is reserved for namespace elsewhere: delete the volume, whose folder"
+        in said["claims"]
+    )
 
 
 @pytest.mark.parametrize(("there", "well"), [("2", True), ("1", False), (None, False)])

@@ -117,6 +117,7 @@ def test_user_and_password_of_the_address_are_sent_and_not_shown() -> None:
     assert web.asked[0].headers["Authorization"].startswith("Basic ")
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_any_message_log_or_traceback(
     login_page: Web, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

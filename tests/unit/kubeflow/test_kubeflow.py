@@ -156,6 +156,7 @@ def test_a_changed_schedule_leaves_the_run_of_the_former_one_alone(server: Serve
     assert [one["status"] for one in kfp.recurring] == ["ENABLED"]
 
 
+@pytest.mark.slow
 def test_schedule_and_unschedule_are_commands(run: Run, kfp: Kfp) -> None:
     assert run("schedule", "--cron", "0 3 * * *").stdout.startswith("schedule created: ")
     assert [one["trigger"]["cron_schedule"]["cron"] for one in kfp.recurring] == ["0 0 3 * * *"]

@@ -171,6 +171,7 @@ def test_a_pod_that_fits_no_node_ends_the_wait_with_its_cause(
     assert f"get pods -n kubeflow -l pipeline/runid={kfp.runs[0]['run_id']} " in asked
 
 
+@pytest.mark.slow
 def test_a_pod_that_is_always_refused_ends_the_wait_before_the_deadline(run: Run, kfp: Kfp, tmp_path: Path) -> None:
     """Argo retries each level of the workflow: after the step's own retries, the step as a whole."""
     refused_once = look("RUNNING", train="RUNNING/FAILED/FAILED/FAILED")

@@ -46,6 +46,7 @@ def wrong(tmp_path: Path, key: str, value: Any) -> str:
         ("train.epochz", 3, "train.epochz: there is no such key"),
         ("trian", {}, "trian: there is no such key"),
         ("train.epochs", "ten", "train.epochs: is 'ten'; input should be a valid integer"),
+        ("train.epochs", None, "train.epochs: is None; input should be a valid integer, or auto"),
         ("train.epochs", 2.5, "train.epochs: is 2.5; input should be a valid integer"),
         ("train.epochs", 22.0, "train.epochs: is 22.0; input should be a valid integer"),
         ("train.epochs", True, "train.epochs: is True; input should be a valid integer"),
@@ -56,12 +57,23 @@ def wrong(tmp_path: Path, key: str, value: Any) -> str:
         ("data.source", "imagenet", "data.source: is 'imagenet'; input should be 'folder', 'mnist' or 'sample'"),
         ("data.channels", 2, "data.channels: is 2; input should be 1 or 3"),
         ("data.test_fraction", 0.95, "data: validation_fraction and test_fraction together must be less than 1"),
-        ("train.widths", [8] * 6, "the file: train.widths has more entries than data.image_size can be halved"),
+        ("data.image_size", 7, "data.image_size: is 7; input should be greater than or equal to 8, or auto"),
+        ("data.channels", "Auto", "data.channels: is 'Auto'; input should be 1 or 3, or auto"),
+        ("train.flip", "yes", "train.flip: is 'yes'; input should be a valid boolean, or auto"),
         ("deploy.keep", 0, "deploy.keep: is 0; input should be greater than or equal to 1"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
     assert message in wrong(tmp_path, key, value)
+
+
+def test_widths_fit_a_size_that_is_a_number(tmp_path: Path) -> None:
+    params: dict[str, Any] = yaml.safe_load(PARAMS_FILE.read_text())
+    params["train"]["widths"], params["data"]["image_size"] = [8] * 6, 28
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(SettingsError, match="the file: train.widths has more entries than data.image_size can"):
+        load_params(path)
 
 
 def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:

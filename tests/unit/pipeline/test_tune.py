@@ -106,7 +106,7 @@ def test_a_later_call_goes_on(volumes: Path, tried: Tried) -> None:
 
 def test_other_data_or_fixed_parameters_are_another_search(volumes: Path, tried: Tried) -> None:
     search(volumes, 2)
-    search(volumes, 2, epochs=PARAMS["train"]["epochs"] + 1)
+    search(volumes, 2, epochs=29)
     assert len(tried) == 4
     search(volumes, 2, in_memory_mb=1)  # has no effect on a result
     assert len(tried) == 4

@@ -22,6 +22,7 @@ PRODUCTS = {
         "report.json",
         "last-data.json",
         "unchanged.json",
+        "looks.json",
     ),  # datasets and their validation
     *("network.json", "history.json", "embeddings.npy", "labels.json", "index.faiss", "manifest.json"),  # models
     *(

@@ -153,6 +153,27 @@ def test_a_service_without_an_address_is_said_with_an_example(
     assert said.endswith("http://torchserve.kubeflow.svc:8080\n")
 
 
+def test_a_deployment_of_another_name_is_rolled(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside another project in the namespace: only the name differs, not that of the container."""
+    cluster.deployment["metadata"]["name"] = "digits-torchserve"
+    cluster.rules = [
+        {**rule, **({"resourceNames": ["digits-torchserve"]} if "resourceNames" in rule else {})} for rule in ALL
+    ]
+    monkeypatch.setenv("SERVING_DEPLOYMENT", "digits-torchserve")
+    serve("v1")
+    serve("v2")
+    assert main(["rollback", "--version", "v1"]) == 0
+    assert {name for group, _, name, _ in cluster.used if group == "apps"} == {"digits-torchserve"}
+    cluster.exists = False
+    with pytest.raises(StepError, match="has no Deployment digits-torchserve: kubectl apply -k infra/torchserve"):
+        serve("v3")
+    monkeypatch.delenv("SERVING_URL")
+    assert main(["rollback", "--version", "v1"]) == 2
+    assert capsys.readouterr().err.endswith("http://digits-torchserve.kubeflow.svc:8080\n")
+
+
 def test_where_serving_is_left_alone_the_client_is_not_even_imported(volumes: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "SERVING_NAMESPACE"}
     code = (

@@ -203,6 +203,7 @@ def crippled(model: dict[str, Any]) -> dict[str, Any]:
     return {**model, "index": index(few.id, {"factory": "Flat"})}
 
 
+@pytest.mark.slow
 def test_a_worse_challenger_is_rejected_and_a_better_one_is_not(model: dict[str, Any]) -> None:
     worse = crippled(model)
     serve(model, model["network"], model["index"])

@@ -75,6 +75,7 @@ def test_a_large_gallery_gets_a_graph_whose_recall_stands_in_the_manifest(
     assert (facts["vectors"], facts["factory"]) == (3_000, "HNSW32")
     assert facts["recall_at_1"] >= RECALL
     assert (type(made), made.hnsw.efSearch) == (faiss.IndexHNSWFlat, facts["ef_search"])
+    assert made.hnsw.efConstruction > 40, "FAISS's own finds too few neighbours among many alike vectors"
     new = classes(3_500)[3_000:]
     exact = (new @ vectors.T).max(1)
     assert (made.search(new, 1)[0][:, 0] >= exact - 1e-5).mean() > 0.95
@@ -107,9 +108,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch, volumes: Path) -> list[int]:
     built: list[int] = []
     build = faiss_index.build
 
-    def counted(vectors: NDArray[np.float32], factory: str) -> Any:
+    def counted(vectors: NDArray[np.float32], factory: str, *words: int) -> Any:
         built.extend([len(vectors)] if factory != "Flat" else [])
-        return build(vectors, factory)
+        return build(vectors, factory, *words)
 
     monkeypatch.setattr(faiss_index, "build", counted)
     return built
@@ -125,6 +126,7 @@ def test_what_is_new_is_added_to_a_large_graph(graphs: list[int]) -> None:
     assert facts["recall_at_1"] >= RECALL
     assert labels_agree(first)
     assert labels_agree(grown)
+    assert faiss.downcast_index(made).hnsw.efConstruction == faiss.downcast_index(stored(first)[1]).hnsw.efConstruction
     assert made.search(vectors[:100], 1)[0][:, 0] == pytest.approx(np.ones(100), abs=1e-5)
 
 

@@ -31,6 +31,7 @@ from steps.common.store import find
 from steps.deploy.export import export_network
 from steps.preprocess.preprocess import prepare
 from steps.train import fit
+from steps.train.auto import Chosen
 from steps.train.machine import has_bfloat16, trains_in_bfloat16
 from steps.train.parameters import Train
 from steps.train.train import train
@@ -273,7 +274,8 @@ def test_two_processes_fine_tune_one_network(
     folder.mkdir()
     parameters = Train(**{**QUICK, "epochs": 2, "backbone_frozen": 0.5})  # so that it thaws between the epochs
     splits = data / ids["train"], data / ids["validation"]
-    job = fit.Job(parameters, *splits, folder, tmp_path / "checkpoint.pt", tiny)
+    chosen = Chosen(epochs=2, batch_size=8, widths=[8], class_power=1.0, flip=False)
+    job = fit.Job(parameters, chosen, *splits, folder, tmp_path / "checkpoint.pt", tiny)
     script = (
         "import pickle, sys\nfrom steps.train import fit\n"
         "if __name__ == '__main__':\n    fit.launch(pickle.loads(bytes.fromhex(sys.argv[1])), processes=2)\n"

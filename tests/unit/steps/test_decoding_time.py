@@ -36,6 +36,7 @@ MEBIBYTES = 1_000
 DECODE = """
 import json, resource, sys, time
 from steps.common.images.decode import BadImage, decode
+from tests.support.peak_memory import peak_mebibytes
 data, began = sys.stdin.buffer.read(), time.process_time()
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 rule = None
@@ -44,9 +45,7 @@ for _ in range(int(sys.argv[2])):
         decode(data, size=28, channels=1, max_pixels=int(sys.argv[1]))
     except BadImage as error:
         rule = error.rule
-peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")] if sys.platform == "linux" else []
-used = int(peak[0].split()[1]) >> 10 if peak else 0
-print(json.dumps({"seconds": time.process_time() - began, "mebibytes": used, "rule": rule}))
+print(json.dumps({"seconds": time.process_time() - began, "mebibytes": peak_mebibytes(), "rule": rule}))
 """
 
 

@@ -224,9 +224,7 @@ def test_deploy_archives_its_own_modules_and_takes_no_archive_from_the_model_vol
     expected = artefact_id(deploying.STEP, deploying.decides(served, **inputs), inputs, deploying.ARCHIVE)
     finished(model_volume() / "archive" / expected, module)
 
-    version = deploying.deploy(
-        *inputs.values(), verdict, name="digits", images=PARAMS["data"], parameters=PARAMS["deploy"]
-    )
+    version = deploying.deploy(*inputs.values(), verdict, name="digits", parameters=PARAMS["deploy"])
     assert version == expected, "the plant has the very id that deploy looks for"
     with zipfile.ZipFile(model["volumes"] / f"deploy-model/model-store/digits_{version}.mar") as archive:
         assert "network.py" not in archive.namelist()

@@ -1,11 +1,14 @@
 """Thumbnails: each neighbour's picture is where its index says, and they fit the limit or are left out."""
 
 import io
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from steps.deploy import thumbnails
 from steps.deploy.thumbnails import draw
 from steps.preprocess.sources.sample import SAMPLE
 
@@ -44,6 +47,31 @@ def test_the_largest_tiles_that_fit_are_drawn() -> None:
         assert drawn is None or len(drawn.image) <= limit
     again = draw(noise, 10**7)
     assert again == sizes[0], "equal images give equal bytes"
+
+
+def test_a_large_gallery_costs_no_sheets_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The side is the one that trying each gives, and of the sheets that cannot fit none is drawn."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1_100, 28, 28, 1), np.uint8)
+    images[::3] = 0  # neighbours differ
+    encoded, tiles = thumbnails._encoded, list[tuple[int, int]]()
+
+    def spied(some: Iterable[Any], count: int, side: int, columns: int) -> bytes:
+        tiles.append((count, side))
+        return encoded(some, count, side, columns)
+
+    sizes = {side: len(encoded(images, len(images), side, 34)) for side in (28, 20, 14)}
+    monkeypatch.setattr(thumbnails, "_encoded", spied)
+    for side, larger in ((28, ()), (20, (28,)), (14, (28, 20))):
+        tiles.clear()
+        drawn = draw(images, sizes[side])
+        assert drawn is not None
+        assert (drawn.side, len(drawn.image)) == (side, sizes[side])
+        assert [each for count, each in tiles if count == len(images)] == [side]
+        assert [each for count, each in tiles if count < len(images)] == [*larger, side]
+    tiles.clear()
+    assert draw(images, sizes[14] // 2) is None
+    assert {count for count, _ in tiles} == {512}
 
 
 def test_without_images_there_are_no_thumbnails() -> None:

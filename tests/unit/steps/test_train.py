@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from steps.preprocess.preprocess import preprocess
 from steps.train import fit
 from steps.train.arcface import ArcFace
 from steps.train.augment import augment
+from steps.train.auto import Chosen
 from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support.examples import PARAMS
 
-QUICK = {**PARAMS["train"], "epochs": 2, "widths": [8, 8, 16]}
-STILL = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shear": 0.0}
+QUICK = {**PARAMS["train"], "epochs": 2, "batch_size": 128, "widths": [8, 8, 16], "flip": False}
+CHOSEN = Chosen(epochs=2, batch_size=128, widths=[8, 8, 16], class_power=1.0, flip=False)
+STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shear": 0.0, "flip": False}
 
 
 def arcface(scale: float, margin: float, angles: list[float]) -> ArcFace:
@@ -247,15 +250,15 @@ def test_training_starts_anew_from_a_damaged_checkpoint(
 
 
 def test_too_small_a_batch_for_several_processes_is_refused(tmp_path: Path) -> None:
-    parameters = Train(**{**QUICK, "batch_size": 7})
+    chosen = replace(CHOSEN, batch_size=7)
     with pytest.raises(StepError, match="train.batch_size is 7: 4 GPUs need 8 or more"):
-        fit.launch(fit.Job(parameters, tmp_path, tmp_path, tmp_path, tmp_path), processes=4)
+        fit.launch(fit.Job(Train(**QUICK), chosen, tmp_path, tmp_path, tmp_path, tmp_path), processes=4)
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_network(volumes: Path, splits: tuple[str, str], tmp_path: Path) -> None:
     data = volumes / "data/dataset"
-    job = fit.Job(Train(**QUICK), data / splits[0], data / splits[1], tmp_path, tmp_path / "checkpoint.pt")
+    job = fit.Job(Train(**QUICK), CHOSEN, data / splits[0], data / splits[1], tmp_path, tmp_path / "checkpoint.pt")
     script = (
         "import pickle, sys\nfrom steps.train import fit\n"
         "if __name__ == '__main__':\n    fit.launch(pickle.loads(bytes.fromhex(sys.argv[1])), processes=2)\n"

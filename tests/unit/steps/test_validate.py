@@ -48,7 +48,9 @@ def check(volumes: Path) -> Callable[..., str]:
                 return {}
 
             digest = {"images": store.digest([name, str(split)])}
-            ids[name] = produce(volumes / "data", "dataset", "preprocess", parameters={}, inputs=digest, build=build).id
+            ids[name] = produce(
+                volumes / "data", "dataset", "preprocess", parameters=IMAGES, inputs=digest, build=build
+            ).id
         return validate(
             ids,
             {key: rules.get(key, value) for key, value in IMAGES.items()},
@@ -106,7 +108,7 @@ def test_one_class_is_not_enough(check: Callable[..., str]) -> None:
 
 
 def test_a_class_too_small_is_named(check: Callable[..., str]) -> None:
-    message = broken(check, lambda s: s["train"].update(labels=["x"] * 5 + ["y"]))
+    message = broken(check, lambda s: s["train"].update(labels=["x"] * 5 + ["y"]), min_images_per_class=2)
     assert "train: at least 2 images in a class (validate.min_images_per_class); found 1 of 'y'" in message
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
+from contract.cluster import SERVING
 from contract.environment import Environment
 from contract.journal import Template
 from steps.common.errors import StepError
 from steps.deploy.release.cluster.pods import reason
 
-NAME = "torchserve"  # of the Deployment, its container and its Service, in infra/torchserve
 STAMP = "continuous-training/model-version"
 BACKOFF_SECONDS = 0.5
 _REQUEST_SECONDS = 30
@@ -35,18 +35,19 @@ class UnreachableError(RolloutError):
 
 
 class Deployment:
-    """The Deployment of one namespace."""
+    """One Deployment."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, name: str) -> None:
         """Connect to the cluster of this pod, or else of kubectl's settings.
 
         Args:
             namespace: the Deployment's.
+            name: the Deployment's.
 
         Raises:
             RolloutError: neither names a cluster.
         """
-        self.namespace = namespace
+        self.namespace, self.name = namespace, name
         settings = client.Configuration()
         try:
             config.load_incluster_config(settings)
@@ -80,20 +81,22 @@ class Deployment:
             RolloutError: the Deployment has no container of the name that it needs.
         """
         template = self.read().spec.template
-        image = next((one.image for one in template.spec.containers if one.name == NAME), None)
+        image = next((one.image for one in template.spec.containers if one.name == SERVING), None)
         if image is None:
-            raise RolloutError(f"Deployment {NAME} in namespace {self.namespace} has no container {NAME}: {_APPLY}")
+            raise RolloutError(
+                f"Deployment {self.name} in namespace {self.namespace} has no container {SERVING}: {_APPLY}"
+            )
         return Template((template.metadata.annotations or {}).get(STAMP), image)
 
     def patch(self, template: Template) -> None:
         """Write version and image into the pod template; RolloutError if the Deployment cannot be changed."""
         pod = {
             "metadata": {"annotations": {STAMP: template.version}},
-            "spec": {"containers": [{"name": NAME, "image": template.image}]},
+            "spec": {"containers": [{"name": SERVING, "image": template.image}]},
         }
         with self._explained("patch", "deployments"):
             self._apps.patch_namespaced_deployment(
-                NAME, self.namespace, {"spec": {"template": pod}}, _request_timeout=_REQUEST_SECONDS
+                self.name, self.namespace, {"spec": {"template": pod}}, _request_timeout=_REQUEST_SECONDS
             )
 
     def reasons(self, version: str | None, labels: Mapping[str, str]) -> str:
@@ -114,7 +117,7 @@ class Deployment:
     def read(self) -> Any:
         """The Deployment, as the client gives it; RolloutError if there is none, or the API refuses or is away."""
         with self._explained("get", "deployments"):
-            return self._apps.read_namespaced_deployment(NAME, self.namespace, _request_timeout=_REQUEST_SECONDS)
+            return self._apps.read_namespaced_deployment(self.name, self.namespace, _request_timeout=_REQUEST_SECONDS)
 
     @contextmanager
     def _explained(self, verb: str, resource: str) -> Iterator[None]:
@@ -133,7 +136,7 @@ class Deployment:
         match error.status:
             case HTTPStatus.NOT_FOUND:
                 return (
-                    f"{place} has no Deployment {NAME}: {_APPLY}, or kubeflow.serving_namespace: null in "
+                    f"{place} has no Deployment {self.name}: {_APPLY}, or kubeflow.serving_namespace: null in "
                     "project.yaml to leave serving alone"
                 )
             case HTTPStatus.FORBIDDEN:

@@ -10,7 +10,7 @@ from contract.events import Progress, emit
 from contract.journal import Template
 from contract.pointer import Pointer
 from serving.golden import Golden, GoldenError, read_golden
-from steps.deploy.release.cluster.deployment import NAME, Deployment, RolloutError, UnreachableError
+from steps.deploy.release.cluster.deployment import Deployment, RolloutError, UnreachableError
 from steps.deploy.release.cluster.pods import deadline_exceeded, refusal
 from steps.deploy.release.cluster.service import ask, until_shadowed
 
@@ -22,16 +22,17 @@ _DEFAULT_DEADLINE_SECONDS = 600  # Kubernetes' own
 
 
 class Rollout:
-    """The rollouts of the Deployment of one namespace."""
+    """The rollouts of one Deployment."""
 
-    def __init__(self, namespace: str, url: str) -> None:
+    def __init__(self, namespace: str, name: str, url: str) -> None:
         """Connect to the cluster; RolloutError if there is none.
 
         Args:
             namespace: the Deployment's.
+            name: the Deployment's.
             url: where its Service answers.
         """
-        self._deployment, self._url = Deployment(namespace), url.rstrip("/")
+        self._deployment, self._url = Deployment(namespace, name), url.rstrip("/")
 
     def template(self) -> Template:
         """What the Deployment's pod template names; errors are those of `Deployment.template`."""
@@ -110,9 +111,8 @@ class Rollout:
             wanted, status = deployment.spec.replicas, deployment.status
             if deployment.spec.paused or not wanted:
                 state = "paused" if deployment.spec.paused else "scaled to no pods"
-                raise RolloutError(
-                    f"Deployment {NAME} in namespace {self._deployment.namespace} is {state}: undo that, and run again"
-                )
+                place = f"Deployment {self._deployment.name} in namespace {self._deployment.namespace}"
+                raise RolloutError(f"{place} is {state}: undo that, and run again")
             seen = (status.observed_generation or 0) >= deployment.metadata.generation
             updated = (status.updated_replicas or 0) if seen else 0
             left = (status.replicas or 0) - updated  # of the template before; they serve until they are gone

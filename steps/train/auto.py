@@ -1,0 +1,140 @@
+"""The parameters of train that are `auto`, as they follow from the data; reads some images of two splits."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from steps.common.errors import StepError
+from steps.common.parameters import AUTO, SMALL, ImageFormat
+from steps.train.parameters import Train
+
+if TYPE_CHECKING:
+    from steps.common.images.dataset import Split
+
+# Epochs: with fewer images than these, more, by the square root; with very many, as many as there is time for.
+_EPOCHS, _MOST_EPOCHS, _FEWEST_EPOCHS = 28, 200, 4
+_IMAGES, _MANY_IMAGES = 3600, 60_000
+# A pretrained backbone needs fewer, and each takes longer.
+_BACKBONE_EPOCHS, _BACKBONE_IMAGES, _MOST_BACKBONE_EPOCHS = 12, 1000, 40
+# A batch: a power of two; so many batches in an epoch, and this much memory for what the gradient needs.
+_LARGEST_BATCH, _SMALLEST_BATCH = 128, 16
+_BATCHES = 15
+_BATCH_BYTES = 400 << 20
+# The convolutions: one more for images that can be halved once more.
+_SMALL_SIDE = 32
+_WIDTHS, _WIDTHS_OF_LARGE = [32, 32, 64], [32, 64, 128, 128]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What follows from the number of images and their format alone, and so is known before any is read."""
+
+    epochs: int
+    batch_size: int
+    widths: list[int]
+
+    def deciding(self) -> dict[str, Any]:
+        """The three, by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Chosen(Numbers):
+    """And what follows from the images and their labels.
+
+    Attributes:
+        class_power: The power of a class's size in proportion to which it is drawn.
+        flip: Whether every second image is mirrored.
+    """
+
+    class_power: float
+    flip: bool
+
+    def rate(self, of_large_batches: float) -> float:
+        """The learning rate: that of batches of 128 or more, less for smaller ones, in proportion to their size."""
+        return of_large_batches * min(self.batch_size / _LARGEST_BATCH, 1)
+
+    def __str__(self) -> str:
+        """As the closing table says it."""
+        more = [f"{self.epochs} epochs of batches of {self.batch_size}"]
+        more += ["mirrored"] if self.flip else []
+        more += ["rare classes more often"] if self.class_power < 1 else []
+        return ", ".join(more)
+
+
+def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Numbers:
+    """Choose by the number of training images and their format.
+
+    Args:
+        parameters: The section `train` of `params.yaml`, whose numbers win.
+        images: The training images.
+        image_format: Their size and channels.
+
+    Returns:
+        The choice.
+
+    Raises:
+        StepError: The images cannot be halved as often as there are widths.
+    """
+    widths = _WIDTHS if image_format.image_size <= _SMALL_SIDE else _WIDTHS_OF_LARGE
+    widths = widths if parameters.widths == AUTO else list(parameters.widths)
+    if image_format.image_size >> len(widths) < 1:
+        raise StepError(
+            f"train.widths has {len(widths)} entries, and images of {image_format} cannot be halved as often: name "
+            "fewer, or a larger data.image_size"
+        )
+    own = _epochs(images) if parameters.backbone == SMALL else _epochs_of_a_backbone(images)
+    epochs = own if parameters.epochs == AUTO else parameters.epochs
+    size = _batch_size(images, image_format, widths) if parameters.batch_size == AUTO else parameters.batch_size
+    return Numbers(epochs, size, widths)
+
+
+def chosen(parameters: Train, known: Numbers, train: "Split", validation: "Split") -> Chosen:
+    """Choose by the images and their labels.
+
+    Args:
+        parameters: The section `train` of `params.yaml`, whose values win.
+        known: What was chosen before.
+        train: The training images.
+        validation: The validation images.
+
+    Returns:
+        All that was chosen.
+    """
+    import torch
+
+    from steps.train.mirroring import look
+    from steps.train.sampling import power_for
+
+    power, flip = parameters.class_power, parameters.flip
+    return Chosen(
+        **known.deciding(),
+        class_power=power_for(torch.from_numpy(train.labels).bincount()) if power == AUTO else power,
+        flip=look(train, validation).survive if flip == AUTO else flip,
+    )
+
+
+def _epochs(images: int) -> int:
+    if images <= _MANY_IMAGES:
+        return min(max(round(_EPOCHS * math.sqrt(_IMAGES / images)), _EPOCHS), _MOST_EPOCHS)
+    return max(_EPOCHS * _MANY_IMAGES // images, _FEWEST_EPOCHS)
+
+
+def _epochs_of_a_backbone(images: int) -> int:
+    most = round(_BACKBONE_EPOCHS * math.sqrt(_BACKBONE_IMAGES / images))
+    return min(max(most, _FEWEST_EPOCHS), _MOST_BACKBONE_EPOCHS)
+
+
+def _batch_size(images: int, image_format: ImageFormat, widths: list[int]) -> int:
+    most = min(_LARGEST_BATCH, images // _BATCHES, _BATCH_BYTES // _bytes_of_an_image(image_format.image_size, widths))
+    return max(1 << max(most, 1).bit_length() - 1, _SMALLEST_BATCH)
+
+
+def _bytes_of_an_image(side: int, widths: list[int]) -> int:
+    """About what an image of a batch takes: its feature maps as float32, and their gradients."""
+    rest = side // 2
+    numbers = 2 * widths[0] * rest**2
+    for width in widths[1:]:
+        numbers += width * rest**2 + 4 * width * (rest // 2) ** 2  # before it is halved, and after
+        rest //= 2
+    return 2 * 4 * numbers
