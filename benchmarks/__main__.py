@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, index, pixels, runs, scale, serving, training, unknown, verdicts
+from benchmarks import backbone, images, index, pixels, runs, scale, serving, training, unknown, verdicts
 from benchmarks.own import measure as own
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "index": index.measure,
     "runs": runs.measure,
     "serving": serving.measure,
+    "backbone": backbone.measure,
     "images": images.measure,
 }
 # These print tables in Markdown, one after the other as they are measured.

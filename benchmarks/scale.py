@@ -103,8 +103,8 @@ def large_images() -> Iterator[str]:
     with _volumes() as volumes:
         write_classes(volumes / "data/images/train", 4, _LARGE // 4, side=224, colours=3)
         for seed, limit in enumerate((4096, _IN_MEMORY_MB)):  # another seed is another network, which is trained anew
-            train = {"epochs": 3, "batch_size": _LARGE_BATCH, "in_memory_mb": limit, "seed": seed}
-            params = _params(volumes, data={"image_size": 224, "channels": 3}, train=train)
+            train = {"backbone": "small", "epochs": 3, "batch_size": _LARGE_BATCH, "in_memory_mb": limit, "seed": seed}
+            params = params_file(volumes, data={"image_size": 224, "channels": 3}, train=train)
             found[limit] = run(volumes, params)
     rows = [
         [
@@ -132,7 +132,7 @@ def many_classes(counts: Sequence[int] = CLASSES) -> Iterator[str]:
     for count in counts:
         with _volumes() as volumes:
             write_classes(volumes / "data/images/train", count, 6)
-            one = run(volumes, _params(volumes))
+            one = run(volumes, params_file(volumes))
             log = one.log.stat().st_size
             report = max(path.stat().st_size for path in (volumes / "model/verdict").glob("*/report.html"))
         peaks = [_mib(one.steps[step].peak) for step in ("train", "analyse")]
@@ -150,7 +150,7 @@ def unchanged(times: int = 5) -> Iterator[str]:
         Lines of Markdown.
     """
     with _volumes() as volumes:
-        params = _params(volumes, data={"source": "sample"})
+        params = params_file(volumes, data={"source": "sample"})
         for _ in range(2):
             run(volumes, params)
         runs = [run(volumes, params, every=0.01) for _ in range(times)]
@@ -191,7 +191,7 @@ def _runs(size: int) -> dict[str, Watched]:
         print(f"{_count(size)}: {what}, {found[what].seconds:.1f} s: {found[what].last}", file=sys.stderr, flush=True)
 
     with _volumes() as volumes:
-        train, params = volumes / "data/images/train", _params(volumes)
+        train, params = volumes / "data/images/train", params_file(volumes)
         write_digits(train, 0, size)
         time.sleep(_SETTLED_SECONDS)
         measured("first run", volumes, params)
@@ -201,7 +201,7 @@ def _runs(size: int) -> dict[str, Watched]:
         write_classes(train, 1, max(20, size // 100), prefix="new-")
         measured("one class added to `train/`", volumes, params)
     with _volumes() as volumes:
-        gallery, params = volumes / "data/images/gallery", _params(volumes)
+        gallery, params = volumes / "data/images/gallery", params_file(volumes)
         write_digits(volumes / "data/images/train", 0, _LEARNED)
         write_digits(gallery, _LEARNED, size)
         time.sleep(_SETTLED_SECONDS)
@@ -244,7 +244,7 @@ def _bare_rate(volumes: Path) -> float:
 
 def _own_rate(volumes: Path) -> float:
     """Images a second of preprocess, from the first to the last that it tells of."""
-    data = load_params(_params(volumes)).data.model_dump()
+    data = load_params(params_file(volumes)).data.model_dump()
     environment = {**os.environ, "VOLUMES": str(volumes)}
     command = [sys.executable, "-c", _PREPROCESS, json.dumps(data)]
     told: list[tuple[float, int]] = []
@@ -268,7 +268,7 @@ def _volumes() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _params(volumes: Path, **change: Mapping[str, Any]) -> Path:
+def params_file(volumes: Path, **change: Mapping[str, Any]) -> Path:
     """The project's parameters with few epochs and an open gate, so that each model is deployed that can be."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     opened = {

@@ -48,6 +48,8 @@ _LUA = """
 local file = io.open("{image}", "rb")
 wrk.method, wrk.body = "PUT", file:read("*a")
 """
+# For each number of clients the requests per second and the 99th percentile in ms, of each round.
+Rates = dict[int, list[tuple[float, float]]]
 _PLAIN = """
 inference_address=http://127.0.0.1:{port}
 management_address=http://127.0.0.1:{management}
@@ -68,28 +70,14 @@ def measure() -> list[tuple[str, str]]:
         unpacked = volumes / "unpacked"
         with zipfile.ZipFile(volumes / "deploy-model/model-store" / pointer["mar"]) as mar:
             mar.extractall(unpacked)
-        plain: dict[int, list[tuple[float, float]]] = {count: [] for count in CLIENTS}
-        ours: dict[int, list[tuple[float, float]]] = {count: [] for count in CLIENTS}
-        starts = []
-        for _ in range(_ROUNDS):  # in turns: other load then affects both
-            with _plain(volumes, unpacked) as url:
-                _ask(url, volumes, plain)
-            with _ours(volumes) as (url, start, _):
-                starts.append(start)
-                _ask(url, volumes, ours)
+        plain, ours, starts = in_turns(volumes, unpacked, IMAGE)
         bound = _loop_without_server(unpacked)
         switch = _switch(volumes, pointer)
         crowd = _crowd(volumes)
         network = volumes / "model/network" / pointer["network"]
         model = json.loads((unpacked / "model.json").read_text())
         formats = measure_formats(network, model["image_size"], model["channels"])
-    rows = []
-    for count in CLIENTS:
-        (slow, slow_p99), (fast, fast_p99) = _median(plain[count]), _median(ours[count])
-        many = f"{count} client" + "s" * (count > 1)
-        rows.append((f"plain, {many}: requests/s, p99 ms", f"{slow:.0f} {slow_p99:.1f}"))
-        rows.append((f"this, {many}: requests/s, p99 ms", f"{fast:.0f} {fast_p99:.1f}"))
-        rows.append((f"ratio, {many}: requests/s, p99", f"{fast / slow:.1f} {slow_p99 / fast_p99:.1f}"))
+    rows = compared(plain, ours)
     rows.append((f"loop without a server, batches of {_BATCH}: images/s", f"{bound:.0f}"))
     rows.append(("this, 32 clients, of the loop without a server", f"{_median(ours[32])[0] / bound:.2f}"))
     rows.append(("cold start to the first answer, s", f"{statistics.median(starts):.1f}"))
@@ -97,17 +85,63 @@ def measure() -> list[tuple[str, str]]:
     return [*rows, *formats]
 
 
-def _ask(url: str, folder: Path, into: dict[int, list[tuple[float, float]]]) -> None:
+def in_turns(volumes: Path, unpacked: Path, image: Path) -> tuple[Rates, Rates, list[float]]:
+    """Measure both servers in turns, so that other load affects both.
+
+    Args:
+        volumes: The volumes with the deployed model.
+        unpacked: Its archive, unpacked.
+        image: What clients send.
+
+    Returns:
+        The figures of the plain server and of this one, and the seconds to the first answer of each start of this one.
+    """
+    plain: Rates = {count: [] for count in CLIENTS}
+    ours: Rates = {count: [] for count in CLIENTS}
+    starts = []
+    for _ in range(_ROUNDS):
+        with _plain(volumes, unpacked) as url:
+            _ask(url, volumes, plain, image)
+        with _ours(volumes) as (url, start, _):
+            starts.append(start)
+            _ask(url, volumes, ours, image)
+    return plain, ours, starts
+
+
+def compared(plain: Rates, ours: Rates) -> list[tuple[str, str]]:
+    """Rows of the medians of both servers, and of their ratios."""
+    rows = []
     for count in CLIENTS:
-        _wrk(url, folder, count, 2)  # warms up: Java compiles hot code
-        into[count].append(_wrk(url, folder, count, _SECONDS))
+        (slow, slow_p99), (fast, fast_p99) = _median(plain[count]), _median(ours[count])
+        many = f"{count} client" + "s" * (count > 1)
+        rows.append((f"plain, {many}: requests/s, p99 ms", f"{slow:.0f} {slow_p99:.1f}"))
+        rows.append((f"this, {many}: requests/s, p99 ms", f"{fast:.0f} {fast_p99:.1f}"))
+        rows.append((f"ratio, {many}: requests/s, p99", f"{fast / slow:.1f} {slow_p99 / fast_p99:.1f}"))
+    return rows
 
 
-def _wrk(url: str, folder: Path, clients: int, seconds: int) -> tuple[float, float]:
+def _ask(url: str, folder: Path, into: Rates, image: Path) -> None:
+    for count in CLIENTS:
+        _wrk(url, folder, count, 2, image)  # warms up: Java compiles hot code
+        into[count].append(_wrk(url, folder, count, _SECONDS, image))
+
+
+def _wrk(url: str, folder: Path, clients: int, seconds: int, image: Path) -> tuple[float, float]:
     """Requests per second and the 99th percentile of latency in ms; RuntimeError if a request failed."""
     script = folder / "put.lua"
-    script.write_text(_LUA.format(image=IMAGE))
-    command: list[Any] = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", script, url]
+    script.write_text(_LUA.format(image=image))
+    command: list[Any] = [
+        "wrk",
+        "-t1",
+        f"-c{clients}",
+        f"-d{seconds}s",
+        "--latency",
+        "--timeout",
+        "30s",
+        "-s",
+        script,
+        url,
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(said)
@@ -124,7 +158,11 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
     store = volumes / "plain"
     if not store.exists():
         store.mkdir()
-        script(load_network(unpacked).cpu(), torch.zeros(1, 28, 28, 1, dtype=torch.uint8), store / "network.pt")
+        model = json.loads((unpacked / "model.json").read_text())
+        side, channels = model["image_size"], model["channels"]
+        script(
+            load_network(unpacked).cpu(), torch.zeros(1, side, side, channels, dtype=torch.uint8), store / "network.pt"
+        )
         command: list[Any] = [
             sys.executable,
             "-m",
@@ -135,7 +173,8 @@ def _plain(volumes: Path, unpacked: Path) -> Iterator[str]:
             "1",
         ]
         command += ["--serialized-file", store / "network.pt", "--handler", ROOT / "benchmarks/plain/handler.py"]
-        command += ["--extra-files", f"{unpacked / 'index.faiss'},{unpacked / 'labels.json'}", "--export-path", store]
+        extra = ",".join(str(unpacked / name) for name in ("index.faiss", "labels.json", "model.json"))
+        command += ["--extra-files", extra, "--export-path", store]
         subprocess.run(command, check=True)
     port, management, metrics, *grpc = launch.free_ports()
     config = store / "config.properties"

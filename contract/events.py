@@ -88,6 +88,7 @@ class Verdict:
     interval: list[float] = field(default_factory=list)  # 95 % confidence, of the accuracy: from and to
     rules: Mapping[str, bool] = field(default_factory=dict)  # whether each is kept, by name
     unknown: str = ""  # which images are called unknown, in words
+    lacking: str = ""  # what the network lacks, in words
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,27 @@ def preprocess(
     code: str,
 ) -> NamedTuple(
     "Splits",
-    [("train", str), ("validation", str), ("gallery", str), ("test", str), ("work", str), ("settled", bool)],
+    [
+        ("train", str),
+        ("validation", str),
+        ("gallery", str),
+        ("test", str),
+        ("weights", str),
+        ("lacking", str),
+        ("work", str),
+        ("settled", bool),
+    ],
 ):
     """Collect and preprocess data, and see whether an earlier run has done all work."""
     from steps.common.settled import recall, work_of
-    from steps.preprocess.preprocess import preprocess as step
+    from steps.preprocess.preprocess import prepare as step
 
-    ids = step(data)
+    ids, weights = step(data, train)
     parameters = [name, data, validate, train, embed, index, baseline, gate, analyse, deploy]
-    work = work_of(code, parameters, ids)
-    return ids["train"], ids["validation"], ids["gallery"], ids["test"], work, recall(work, "preprocess")
+    work = work_of(code, parameters, {**ids, "weights": weights.id})
+    settled = recall(work, "preprocess")
+    splits = ids["train"], ids["validation"], ids["gallery"], ids["test"]
+    return *splits, weights.id, weights.lacking, work, settled
 
 
 def validate(
@@ -67,12 +78,13 @@ def validate(
 def train(
     train_split: str,
     validation_split: str,
+    weights: str,
     train: dict,  # type: ignore[type-arg]
 ) -> str:
     """Train the network."""
     from steps.train.train import train as step
 
-    return step(train_split, validation_split, train)
+    return step(train_split, validation_split, train, weights)
 
 
 def embed(
@@ -106,6 +118,7 @@ def analyse(
     embed: dict,  # type: ignore[type-arg]
     analyse: dict,  # type: ignore[type-arg]
     deploy: dict,  # type: ignore[type-arg]
+    lacking: str,
     work: str,
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
@@ -118,7 +131,9 @@ def analyse(
     from steps.common.settled import remember
 
     gate = {"baseline": baseline, **gate}
-    analysis = step(test, network, index, validation, gate=gate, batches=embed, search=deploy, parameters=analyse)
+    analysis = step(
+        test, network, index, validation, gate=gate, batches=embed, search=deploy, parameters=analyse, lacking=lacking
+    )
     verdict = analysis.verdict
     metrics.log_metric("accuracy", verdict.accuracy)
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)

@@ -92,7 +92,12 @@ def build_pipeline(
                     index=index,
                     gate=gate,
                 )
-                network = step.train(train_split=splits["train"], validation_split=splits["validation"], train=train)
+                network = step.train(
+                    train_split=splits["train"],
+                    validation_split=splits["validation"],
+                    weights=splits["weights"],
+                    train=train,
+                )
                 network.after(sound)
                 embeddings = step.embed(gallery=splits["gallery"], network=network.output, embed=embed)
                 faiss = step.index(embeddings=embeddings.output, index=index)
@@ -106,6 +111,7 @@ def build_pipeline(
                     embed=embed,
                     analyse=analyse,
                     deploy=deploy,
+                    lacking=splits["lacking"],
                     work=splits["work"],
                 )
                 # Of a model that breaks any other rule, the accepted accuracy is 0.

@@ -121,6 +121,11 @@ class Params(_Section):
             raise ValueError("train.widths has more entries than data.image_size can be halved")
         return self
 
+    def fetches_weights(self) -> bool:
+        """Whether pretrained weights may have to be downloaded."""
+        data = self.data
+        return self.train.is_remote and self.train.wants_backbone(data.source, data.image_size, data.channels)
+
 
 def load_project(path: Path) -> Project:
     """Read `project.yaml`.

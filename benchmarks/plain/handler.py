@@ -19,18 +19,21 @@ class PlainHandler(BaseHandler):  # type: ignore[misc]  # TorchServe has no type
     """Returns the labels and distances of each image's nearest neighbours."""
 
     def initialize(self, context: Any) -> None:
-        """Load TorchScript, index and labels."""
+        """Load TorchScript, index and labels, and the form of the images."""
         super().initialize(context)
         folder = Path(context.system_properties["model_dir"])
         self.index = faiss.read_index(str(folder / "index.faiss"))
         labels = json.loads((folder / "labels.json").read_text())
         self.labels = [labels["classes"][number] for number in labels["gallery"]]
+        model = json.loads((folder / "model.json").read_text())
+        self.size, self.channels = model["image_size"], model["channels"]
 
     def preprocess(self, data: list[dict[str, Any]]) -> torch.Tensor:
-        """Decode the request bodies to images uint8 [N, 28, 28, 1]."""
+        """Decode the request bodies to images uint8 [N, S, S, C]."""
         files = [row.get("data") or row["body"] for row in data]
-        opened = [Image.open(io.BytesIO(file)).convert("L").resize((28, 28)) for file in files]
-        return torch.stack([torch.from_numpy(np.array(image)).unsqueeze(-1) for image in opened])
+        mode, shape = "L" if self.channels == 1 else "RGB", (self.size, self.size, self.channels)
+        opened = [Image.open(io.BytesIO(file)).convert(mode).resize(shape[:2]) for file in files]
+        return torch.stack([torch.from_numpy(np.array(image)).reshape(shape) for image in opened])
 
     def postprocess(self, embeddings: torch.Tensor) -> list[dict[str, Any]]:
         """Label, distance and five neighbours for each of the embeddings float32 [N, size]."""

@@ -145,6 +145,8 @@ def verdict_lines(verdict: Verdict) -> list[tuple[str, str]]:
             lines.append((name, rules))
     if verdict.unknown:
         lines.append(("unknown", verdict.unknown))
+    if verdict.lacking:
+        lines.append(("lacking", verdict.lacking))
     return lines
 
 

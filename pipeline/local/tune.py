@@ -32,7 +32,7 @@ from steps.common.images.dataset import KIND, open_split
 from steps.common.parameters import Tuned
 from steps.common.store import find
 from steps.common.volumes import data_volume, model_volume
-from steps.preprocess.preprocess import preprocess
+from steps.preprocess.preprocess import prepare
 from steps.train.parameters import Train
 from steps.train.train import train
 
@@ -49,13 +49,14 @@ class Search:
     train: str
     validation: str
     base: Train
+    weights: str
 
     @property
     def id(self) -> str:
         """The digest of what decides which trials belong together."""
         fixed = {name: value for name, value in self.base.deciding().items() if name not in tuned_fields()}
         ranges = {name: [field.low, field.high, field.log] for name, field in tuned_fields().items()}
-        return digest([self.train, self.validation, fixed, ranges])
+        return digest([self.train, self.validation, self.weights, fixed, ranges])
 
 
 def tuned_fields() -> dict[str, Tuned]:
@@ -85,8 +86,8 @@ def tune(params: Params, volumes: Path, console: Console, *, trials: int, minute
     with RunDisplay(console) as display, open(os.devnull, "w") as nowhere:
         output = EventLog(nowhere, display.on_event)
         with contextlib.redirect_stdout(output):
-            splits = preprocess(params.data)
-        search = Search(splits["train"], splits["validation"], params.train)
+            splits, weights = prepare(params.data, params.train)
+        search = Search(splits["train"], splits["validation"], params.train.resolved(weights.id), weights.id)
         folder = model_volume() / "tune" / search.id
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
@@ -141,7 +142,7 @@ def _accuracy(trial: Trial, search: Search, console: Console) -> float:
     values = {name: _suggest(trial, name, field, search.base) for name, field in tuned_fields().items()}
     console.print(f"trial {trial.number}: {_text(values)}", markup=False, highlight=False, soft_wrap=True)
     try:
-        network = train(search.train, search.validation, search.base.model_copy(update=values))
+        network = train(search.train, search.validation, search.base.model_copy(update=values), search.weights)
     except DivergedError:
         trial.set_user_attr(_DIVERGED, True)
         raise

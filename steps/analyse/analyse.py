@@ -54,6 +54,7 @@ def analyse(
     batches: Batches,
     search: Neighbours,
     parameters: Analyse,
+    lacking: str = "",
 ) -> Analysis:
     """Judge a network and its index by what the server would answer, and compare them with the model now served.
 
@@ -68,6 +69,7 @@ def analyse(
         batches: How images are embedded.
         search: How the server searches.
         parameters: The section `analyse` of `params.yaml`.
+        lacking: What the network lacks, in words, if it lacks something.
 
     Returns:
         The verdict, and what the pipeline shows of the evaluation.
@@ -93,13 +95,13 @@ def analyse(
         def build(folder: Path) -> dict[str, Any]:
             from steps.analyse.record import write
 
-            return write(folder, gate, inputs, evaluation, champion, of_champion, taken_out, unknown)
+            return write(folder, gate, inputs, evaluation, champion, of_champion, taken_out, unknown, lacking)
 
         made = produce(
             model_volume(),
             "verdict",
             STEP,
-            parameters={**gate.deciding(), "rolled_back": taken_out, "unknown": unknown},
+            parameters={**gate.deciding(), "rolled_back": taken_out, "unknown": unknown, "lacking": lacking},
             inputs={"evaluation": evaluation.id, "champion": of_champion.id if of_champion else None},
             build=build,
         )
@@ -236,4 +238,5 @@ def _said(verdict: Mapping[str, Any]) -> Verdict:
         interval=[verdict["interval"]["low"], verdict["interval"]["high"]],
         rules={rule["name"]: rule["passed"] for rule in verdict["rules"]},
         unknown=verdict["unknown"],
+        lacking=verdict["lacking"],
     )

@@ -28,6 +28,7 @@ def write(
     of_champion: Artefact | None,
     rolled_back: str | None,
     unknown: str,
+    lacking: str,
 ) -> dict[str, Any]:
     """Judge a model, and write the verdict.
 
@@ -40,6 +41,7 @@ def write(
         of_champion: Its evaluation; the model's own if that is served already.
         rolled_back: Why the model was taken out of service, if it was.
         unknown: What is to be said of images called unknown.
+        lacking: What the network lacks, in words.
 
     Returns:
         `better` and `reason`, and what the verdict is on.
@@ -52,10 +54,11 @@ def write(
     verdict = judge(_answers(split, evaluation), other, gate, is_champion=is_champion, rolled_back=rolled_back)
     version = champion.version if champion else None
     advice = json.loads((evaluation.path / ADVICE).read_text())
-    content = {**asdict(verdict), "unknown": unknown, "champion": version, **ids, "evaluation": evaluation.id}
+    said = {"unknown": unknown, "lacking": lacking}
+    content = {**asdict(verdict), **said, "champion": version, **ids, "evaluation": evaluation.id}
     content["advice"] = [finding["text"] for finding in advice if finding["helps"]]
     (folder / "verdict.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, unknown, advice))
+    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, said, advice))
     return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}
 
 

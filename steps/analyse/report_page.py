@@ -19,7 +19,7 @@ def render(
     evaluation: Artefact,
     champion: str | None,
     ids: Mapping[str, str],
-    unknown: str,
+    said: Mapping[str, str],
     advice: Sequence[Mapping[str, Any]],
 ) -> str:
     """Render the page.
@@ -29,7 +29,7 @@ def render(
         evaluation: Its evaluation.
         champion: The version now served; None if there is none.
         ids: The ids of the test split, the network and the index.
-        unknown: What is to be said of images called unknown.
+        said: What is to be said of images called `unknown`, and of what the network is `lacking`.
         advice: What would help, see `steps/analyse/advice`.
 
     Returns:
@@ -41,7 +41,7 @@ def render(
     return template.render(
         verdict=verdict,
         champion=champion,
-        unknown=unknown,
+        **said,
         advice=advice,
         evaluation=found,
         classes=_shown(found["per_class"]),

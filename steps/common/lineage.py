@@ -6,7 +6,8 @@ from typing import Any
 from steps.common.store import find
 from steps.common.volumes import data_volume, model_volume
 
-_KINDS = ("dataset", "network", "embeddings", "index")
+_ON_DATA = ("dataset", "weights")
+_KINDS = (*_ON_DATA, "network", "embeddings", "index")
 _KEPT = ("step", "code", "libraries", "parameters", "inputs", "created")
 
 
@@ -25,7 +26,7 @@ def lineage(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     while waiting:
         id = waiting.pop(0)
         for kind in _KINDS if id not in found else ():
-            if artefact := find(data_volume() if kind == "dataset" else model_volume(), kind, id):
+            if artefact := find(data_volume() if kind in _ON_DATA else model_volume(), kind, id):
                 found[id] = {"kind": kind, **{key: artefact.manifest.get(key) for key in _KEPT}}
                 waiting += [value for value in artefact.manifest["inputs"].values() if value]
     return found

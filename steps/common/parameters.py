@@ -6,9 +6,9 @@ Imports no library but pydantic: the command line loads `params.yaml` with these
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, Literal, ParamSpec, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, validate_call
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, field_validator, validate_call
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from steps.common.errors import StepError
@@ -20,6 +20,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 Auto = Literal["auto"]
 AUTO: Final = "auto"
+
+SMALL: Final = "small"  # of `backbone`, which is a name of timm's otherwise
+DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"  # what `auto` stands for where `small` is too small
+_SMALL_SOURCES = ("sample", "mnist")
+_SMALL_SIDE = 32  # pixels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -109,6 +114,63 @@ class WantedFormat(Parameters, extra="ignore"):
         """What is not `auto` of size and channels, by name."""
         wanted = {"image_size": self.image_size, "channels": self.channels}
         return {name: value for name, value in wanted.items() if value != AUTO}
+
+
+class Pretrained(Parameters, extra="ignore"):
+    """Which network is trained, and where its pretrained weights come from; other keys of `train` are ignored."""
+
+    backbone: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$", max_length=100)] = Field(
+        AUTO, description="small; or a network of timm, by its name; or auto"
+    )
+    backbone_url: Annotated[str, NoEffect()] = Field(
+        "https://huggingface.co/timm/{backbone}/resolve/main/model.safetensors",
+        description="of its pretrained weights: https://, file://, or a path on the data volume",
+    )
+    backbone_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$"), NoEffect()] = Field(
+        "", description="of these weights; empty: the one that their server names, if it does"
+    )
+
+    @field_validator("backbone_url")
+    @classmethod
+    def _is_a_place(cls, url: str) -> str:
+        scheme, found, _ = url.partition("://")
+        if not url or (found and scheme not in ("http", "https", "file")):
+            raise ValueError(f"is {url!r}; it must begin with https://, http:// or file://, or be a path")
+        return url
+
+    def wants_backbone(self, source: str, image_size: int | Auto, channels: int | Auto) -> bool:
+        """Whether a network of timm is to be trained on such images.
+
+        Args:
+            source: The name of their source.
+            image_size: Pixels a side.
+            channels: 1 for grey images, 3 for colour.
+
+        Returns:
+            For `auto`: unless `small` is made for that source, or the images are grey and as small as its. Where size
+            or channels are `auto`, it may be.
+        """
+        if self.backbone == AUTO:
+            is_little = image_size != AUTO and image_size <= _SMALL_SIDE
+            return source not in _SMALL_SOURCES and not (channels == 1 and is_little)
+        return self.backbone != SMALL
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether pretrained weights are fetched from a server."""
+        return self.backbone_url.startswith(("http://", "https://"))
+
+    def resolved(self, weights: str) -> Self:
+        """With the network that `auto` stands for.
+
+        Args:
+            weights: The id of its pretrained weights; empty if there are none.
+
+        Returns:
+            These parameters, with `small` or the name of a backbone.
+        """
+        meant = (DEFAULT_BACKBONE if weights else SMALL) if self.backbone == AUTO else self.backbone
+        return self.model_copy(update={"backbone": meant})
 
 
 class Batches(Parameters, extra="ignore"):

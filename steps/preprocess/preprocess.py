@@ -16,10 +16,11 @@ from steps.common import progress
 from steps.common.code import deciding_code
 from steps.common.digest import digest
 from steps.common.images.places import KIND
-from steps.common.parameters import ImageFormat, typed
+from steps.common.parameters import ImageFormat, Pretrained, typed
 from steps.common.store import Artefact, find, holds_only_older, produce
 from steps.common.volumes import data_volume
 from steps.preprocess.parameters import Data
+from steps.preprocess.sources.weights import Weights, automatic, named
 from steps.preprocess.unchanged import Outcome, Unchanged, fingerprint
 
 if TYPE_CHECKING:
@@ -46,27 +47,57 @@ def preprocess(parameters: Data) -> dict[str, str]:
         StepError: if the source cannot be read, or more than `max_unreadable` images cannot be decoded.
     """
     with progress.running(STEP):
-        source = parameters.chosen_source()
-        code = deciding_code(*PIXELS)
-        remembered = Unchanged(
-            data_volume() / "cache/unchanged.json", [parameters.model_dump(), code.digest, code.libraries]
-        )
-        parts = None
-        known = source.fingerprint()
-        if known is None:
-            parts = source.read()
-            known = fingerprint(parts)
-        made = _as_before(remembered, known) if known else None
-        if made is None:
-            made = _make(parameters, parts or source.read(), remembered, known)
-        ids = {split: artefact.id for split, artefact in made.items()}
-        progress.finished(
-            STEP,
-            made=", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items()),
-            unchanged=all(artefact.unchanged for artefact in made.values()),
-            ids=ids,
-        )
-        return ids
+        return _finish(_splits_of(parameters))
+
+
+@typed
+def prepare(parameters: Data, training: Pretrained) -> tuple[dict[str, str], Weights]:
+    """Likewise, and fetch the pretrained weights that train needs: first, if a backbone is named.
+
+    Args:
+        parameters: The section `data` of `params.yaml`.
+        training: The section `train`.
+
+    Returns:
+        The ids of the splits, and the weights.
+
+    Raises:
+        StepError: As `preprocess` does; or the weights of a backbone that is named cannot be had.
+    """
+    with progress.running(STEP):
+        weights = named(training)
+        made = _splits_of(parameters)
+        if weights is None:
+            weights = automatic(training, parameters.source, **made["train"].manifest["parameters"])
+        return _finish(made), weights
+
+
+def _splits_of(parameters: Data) -> dict[str, Artefact]:
+    """The splits of the source, made or found."""
+    source = parameters.chosen_source()
+    code = deciding_code(*PIXELS)
+    remembered = Unchanged(
+        data_volume() / "cache/unchanged.json", [parameters.model_dump(), code.digest, code.libraries]
+    )
+    parts = None
+    known = source.fingerprint()
+    if known is None:
+        parts = source.read()
+        known = fingerprint(parts)
+    made = _as_before(remembered, known) if known else None
+    return _make(parameters, parts or source.read(), remembered, known) if made is None else made
+
+
+def _finish(made: dict[str, Artefact]) -> dict[str, str]:
+    """Say what was made, and return the ids."""
+    ids = {split: artefact.id for split, artefact in made.items()}
+    progress.finished(
+        STEP,
+        made=", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items()),
+        unchanged=all(artefact.unchanged for artefact in made.values()),
+        ids=ids,
+    )
+    return ids
 
 
 def _as_before(remembered: Unchanged, known: str) -> dict[str, Artefact] | None:

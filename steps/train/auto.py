@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from steps.common.errors import StepError
-from steps.common.parameters import AUTO, ImageFormat
+from steps.common.parameters import AUTO, SMALL, ImageFormat
 from steps.train.parameters import Train
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # Epochs: with fewer images than these, more, by the square root; with very many, as many as there is time for.
 _EPOCHS, _MOST_EPOCHS, _FEWEST_EPOCHS = 28, 200, 4
 _IMAGES, _MANY_IMAGES = 3600, 60_000
+# A pretrained backbone needs fewer, and each takes longer.
+_BACKBONE_EPOCHS, _BACKBONE_IMAGES, _MOST_BACKBONE_EPOCHS = 12, 1000, 40
 # A batch: a power of two; so many batches in an epoch, and this much memory for what the gradient needs.
 _LARGEST_BATCH, _SMALLEST_BATCH = 128, 32
 _BATCHES = 15
@@ -81,7 +83,8 @@ def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Number
             f"train.widths has {len(widths)} entries, and images of {image_format} cannot be halved as often: name "
             "fewer, or a larger data.image_size"
         )
-    epochs = _epochs(images) if parameters.epochs == AUTO else parameters.epochs
+    own = _epochs(images) if parameters.backbone == SMALL else _epochs_of_a_backbone(images)
+    epochs = own if parameters.epochs == AUTO else parameters.epochs
     size = _batch_size(images, image_format, widths) if parameters.batch_size == AUTO else parameters.batch_size
     return Numbers(epochs, size, widths)
 
@@ -115,6 +118,11 @@ def _epochs(images: int) -> int:
     if images <= _MANY_IMAGES:
         return min(max(round(_EPOCHS * math.sqrt(_IMAGES / images)), _EPOCHS), _MOST_EPOCHS)
     return max(_EPOCHS * _MANY_IMAGES // images, _FEWEST_EPOCHS)
+
+
+def _epochs_of_a_backbone(images: int) -> int:
+    most = round(_BACKBONE_EPOCHS * math.sqrt(_BACKBONE_IMAGES / images))
+    return min(max(most, _FEWEST_EPOCHS), _MOST_BACKBONE_EPOCHS)
 
 
 def _batch_size(images: int, image_format: ImageFormat, widths: list[int]) -> int:

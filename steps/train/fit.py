@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
@@ -26,13 +24,12 @@ from contract.events import Epoch, Resumed, Warned, emit
 from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
-from steps.common.images.facts import mean_and_deviation
 from steps.common.images.mapped import MappedImages, read_ahead
-from steps.common.models.network import Network
-from steps.train.arcface import ArcFace
+from steps.common.models.network import EmbeddingNetwork
 from steps.train.augment import augment
 from steps.train.auto import Chosen
-from steps.train.machine import chosen_device, has_bfloat16
+from steps.train.learner import Learner, groups, new_learner
+from steps.train.machine import chosen_device, trains_in_bfloat16
 from steps.train.parameters import Train
 from steps.train.sampling import epoch_rows
 
@@ -52,20 +49,7 @@ class Job:
     validation: Path
     folder: Path
     checkpoint: Path
-
-
-class Learner(nn.Module):
-    """Network and loss as one module, since DistributedDataParallel wraps one module."""
-
-    def __init__(self, network: Network, arcface: ArcFace) -> None:
-        super().__init__()
-        self.network = network
-        self.arcface = arcface
-
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of images float32 [N, H, W, C] with labels int64 [N]."""
-        loss: torch.Tensor = self.arcface(self.network(images), labels)
-        return loss
+    pretrained: Path | None = None  # weights of the backbone
 
 
 def launch(job: Job, processes: int) -> None:
@@ -128,17 +112,16 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     split, validation = open_split(job.train), open_split(job.validation)
     batches_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
-    learner = _new_learner(split, parameters, chosen.widths).to(device)
+    learner = new_learner(split, parameters, chosen.widths, job.pretrained).to(device)
     learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    module = DistributedDataParallel(learner) if world > 1 else learner
 
     batch_size = min(chosen.batch_size, len(split))
     batches = len(split) // batch_size
-    rate = chosen.rate(parameters.learning_rate)
-    optimizer = _optimizer(learner, parameters, rate)
-    schedule = _schedule(optimizer, parameters, rate, steps=batches * chosen.epochs)
+    optimizer = torch.optim.AdamW(groups(learner, parameters, chosen.rate(parameters.learning_rate)), fused=True)
+    schedule = _schedule(optimizer, parameters, steps=batches * chosen.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=trains_in_bfloat16(learner.network, device))
+    frozen_epochs = round(parameters.backbone_frozen * chosen.epochs)
 
     for epoch in range(len(history), chosen.epochs):
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
@@ -146,6 +129,9 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
         generator = _generator(parameters.seed, epoch, rank + 1)
         total = torch.zeros((), device=device)
         learner.train()
+        learner.freeze(epoch < frozen_epochs)
+        if epoch in (len(history), frozen_epochs):  # it looks once which parameters have a gradient
+            module = DistributedDataParallel(learner) if world > 1 else learner
         own = (order[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
         for rows, images in batches_of(own):
             augmented = augment(
@@ -173,9 +159,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
             _save_checkpoint(job.checkpoint, learner, optimizer, schedule, history)
             emit(Epoch(epoch + 1, chosen.epochs, mean_loss, accuracy, "train"))
     if rank == 0:
-        config = {"channels": split.images.shape[-1], "widths": chosen.widths}
-        config |= {"embedding_size": parameters.embedding_size}
-        _save(learner.network, config, history, job.folder)
+        _save(learner.network, history, job.folder)
 
 
 def _reader(
@@ -208,34 +192,12 @@ def _reader(
     return read
 
 
-def _new_learner(split: Split, parameters: Train, widths: list[int]) -> Learner:
-    torch.manual_seed(parameters.seed)
-    channels = split.images.shape[-1]
-    network = Network(channels, widths, parameters.embedding_size)
-    height, width = split.images.shape[1:3]
-    mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
-    network.mean.copy_(torch.from_numpy(mean))
-    network.std.copy_(torch.from_numpy(deviation).clamp(min=1))
-    return Learner(network, ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin))
-
-
-def _optimizer(learner: Learner, parameters: Train, rate: float) -> torch.optim.Optimizer:
-    """Return AdamW with weight decay of matrices alone: decay of gains and biases costs accuracy."""
-    tensors = list(learner.parameters())
-    groups = [
-        {"params": [tensor for tensor in tensors if tensor.ndim > 1], "weight_decay": parameters.weight_decay},
-        {"params": [tensor for tensor in tensors if tensor.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, rate, fused=True)
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, parameters: Train, rate: float, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     warmup = parameters.warmup_fraction
     if math.isclose(warmup * steps, 1):  # torch would divide by zero steps of warm-up
         warmup *= 0.99
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warmup)
+    highest = [group["lr"] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps, pct_start=warmup)
 
 
 def _validation_accuracy(learner: Learner, split: Split, validation: Split, device: torch.device, step: int) -> float:
@@ -288,10 +250,10 @@ def _resume(
     return history
 
 
-def _save(network: Network, config: dict[str, Any], history: list[dict[str, float]], folder: Path) -> None:
+def _save(network: EmbeddingNetwork, history: list[dict[str, float]], folder: Path) -> None:
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
-    (folder / "network.json").write_text(json.dumps(config) + "\n")
+    (folder / "network.json").write_text(json.dumps(network.config) + "\n")
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n")
 
 

@@ -4,6 +4,7 @@ import platform
 from pathlib import Path
 
 import torch
+from torch import nn
 
 
 def chosen_device(rank: int = 0) -> torch.device:
@@ -18,8 +19,15 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def described() -> dict[str, str | int]:
-    """Device, processor and its instructions, threads, version of torch, and the precision of training."""
+def trains_in_bfloat16(network: nn.Module, device: torch.device) -> bool:
+    """Whether a network trains with bfloat16: if the device computes with it, and it gains by it."""
+    # The gradients of depthwise convolutions take a processor longer in bfloat16: 38 images/s against 57 in float32.
+    is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
+    return has_bfloat16(device) and not (device.type == "cpu" and is_depthwise)
+
+
+def described(network: nn.Module) -> dict[str, str | int]:
+    """Device, processor and its instructions, threads, version of torch, and precision of a network's training."""
     device = chosen_device()
     return {
         "device": device.type,
@@ -27,7 +35,7 @@ def described() -> dict[str, str | int]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
-        "precision": "bfloat16" if has_bfloat16(device) else "float32",
+        "precision": "bfloat16" if trains_in_bfloat16(network, device) else "float32",
     }
 
 

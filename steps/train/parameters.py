@@ -1,16 +1,30 @@
 """The parameters of train: the section `train` of `params.yaml`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from steps.common.parameters import AUTO, Auto, Count, Fraction, NoEffect, OrAuto, Parameters, Seed, Share, Tuned
+from steps.common.parameters import (
+    AUTO,
+    SMALL,
+    Auto,
+    Count,
+    Fraction,
+    NoEffect,
+    OrAuto,
+    Pretrained,
+    Seed,
+    Share,
+    Tuned,
+)
 
 BatchSize = Annotated[int, Field(ge=2)]
 Widths = Annotated[list[Count], Field(min_length=1, max_length=8)]
+_OF_SMALL = ("widths",)
+_OF_A_BACKBONE = ("backbone_rate", "backbone_frozen")
 
 
-class Train(Parameters):
+class Train(Pretrained, extra="forbid"):
     """The network, its loss, its schedule and its augmentation."""
 
     epochs: Annotated[Count | Auto, OrAuto(Count)] = Field(
@@ -33,8 +47,15 @@ class Train(Parameters):
     warmup_fraction: Annotated[Fraction, Tuned(0.05, 0.5)] = Field(
         description="of the batches, during which the learning rate rises"
     )
+    backbone_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="of the learning rate, for a pretrained backbone"
+    )
+    backbone_frozen: Share = Field(
+        0.2, description="of the epochs, the first ones, in which a pretrained backbone stays as it is"
+    )
     widths: Annotated[Widths | Auto, OrAuto(Widths)] = Field(
-        AUTO, description="channels of the convolutions; each halves the image; auto: by the size of the images"
+        AUTO,
+        description="channels of the convolutions of small; each halves the image; auto: by the size of the images",
     )
     embedding_size: Annotated[int, Field(ge=2)] = Field(description="numbers in an embedding")
     scale: Annotated[float, Field(gt=0), Tuned(12.0, 64.0, log=True)] = Field(description="ArcFace's s")
@@ -59,3 +80,8 @@ class Train(Parameters):
     in_memory_mb: Annotated[int, Field(ge=0), NoEffect()] = Field(
         description="a larger training split is read from disk, batch by batch; does not change the result"
     )
+
+    def deciding(self) -> dict[str, Any]:
+        """Likewise, without those that the network that is trained does not have."""
+        others = {SMALL: _OF_A_BACKBONE, AUTO: ()}.get(self.backbone, _OF_SMALL)
+        return {name: value for name, value in super().deciding().items() if name not in others}

@@ -1,4 +1,4 @@
-"""Train model: reads the splits `train` and `validation`, writes `<model volume>/network/<id>/`.
+"""Train model: reads the training and validation splits and pretrained weights, writes `<model volume>/network/<id>/`.
 
 A killed run leaves `<model volume>/checkpoints/<id>.pt`; the next run resumes from it.
 """
@@ -10,9 +10,10 @@ from typing import Any
 
 from steps.common import progress
 from steps.common.images.format import format_of, images_of
-from steps.common.parameters import typed
-from steps.common.store import Artefact, artefact_id, produce
-from steps.common.volumes import model_volume
+from steps.common.models.pretrained import FILE, KIND
+from steps.common.parameters import SMALL, typed
+from steps.common.store import Artefact, artefact_id, produce, read
+from steps.common.volumes import data_volume, model_volume
 from steps.train.auto import Chosen, numbers
 from steps.train.parameters import Train
 
@@ -20,25 +21,29 @@ STEP = "train"
 
 
 @typed
-def train(train_split: str, validation_split: str, parameters: Train) -> str:
+def train(train_split: str, validation_split: str, parameters: Train, weights: str = "") -> str:
     """Train a network, on the GPUs if there are any.
 
     Args:
         train_split: The id of the split to train on.
         validation_split: The id of the split on which accuracy is measured after each epoch.
         parameters: The section `train` of `params.yaml`.
+        weights: The id of the backbone's pretrained weights; empty for `small`, which has none.
 
     Returns:
         The id of the network.
 
     Raises:
-        StepError: Training diverges, or a batch is too small for the GPUs.
+        StepError: Training diverges, or a batch is too small for the GPUs; or the weights are not the backbone's.
     """
-    inputs = {"train": train_split, "validation": validation_split}
+    parameters = parameters.resolved(weights)
+    is_small = parameters.backbone == SMALL
+    inputs = {"train": train_split, "validation": validation_split, **({} if is_small else {"weights": weights})}
     with progress.running(STEP):
         network = _network(parameters, inputs)
         choice = Chosen(**{name: network.facts[name] for name in Chosen.__dataclass_fields__})
-        made = f"{choice}, {network.facts['validation_accuracy']:.2%} on validation"
+        what = choice if is_small else f"{parameters.backbone}, {choice}"
+        made = f"{what}, {network.facts['validation_accuracy']:.2%} on validation"
         progress.finished(STEP, made=made, unchanged=network.unchanged, id=network.id)
         return network.id
 
@@ -53,18 +58,20 @@ def _network(parameters: Train, inputs: dict[str, str]) -> Artefact:
         import torch
 
         from steps.common.images.dataset import read_split
+        from steps.common.models.embedding import load_network
         from steps.train.auto import chosen
         from steps.train.fit import Job, launch
         from steps.train.machine import described
 
         images, held_out = (read_split(inputs[name]) for name in ("train", "validation"))
+        pretrained = read(data_volume(), KIND, inputs["weights"]).path / FILE if "weights" in inputs else None
         choice = chosen(parameters, known, images, held_out)
         launch(
-            Job(parameters, choice, images.path, held_out.path, folder, checkpoint),
+            Job(parameters, choice, images.path, held_out.path, folder, checkpoint, pretrained),
             processes=max(torch.cuda.device_count(), 1),
         )
         history = json.loads((folder / "history.json").read_text())
-        facts = {**history[-1], "seed": parameters.seed, **described()}
+        facts = {**history[-1], "seed": parameters.seed, **described(load_network(folder))}
         return {**facts, **asdict(choice), **image_format.deciding()}
 
     made = produce(model_volume(), "network", STEP, parameters=recipe, inputs=inputs, build=build)

@@ -1,6 +1,6 @@
 """Loads a trained network from its folder and embeds images with it, without pickle and without code from a volume.
 
-A network's folder holds `weights.safetensors`, and in `network.json` the arguments of `Network`. The network takes
+A network's folder holds `weights.safetensors`, and in `network.json` its configuration. The network takes
 uint8 [N, H, W, C] and normalises by itself; `steps/common/models/outputs.py` says what it gives.
 """
 
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from steps.common.errors import StepError
 from steps.common.models import kept
-from steps.common.models.network import Network
+from steps.common.models.network import EmbeddingNetwork, Network
 from steps.common.models.outputs import Outputs
 
 _MOST = 64  # images that the network takes at once
@@ -70,11 +70,11 @@ def load_network(folder: Path) -> torch.nn.Module:
         The network in evaluation mode, on CUDA where there is one.
 
     Raises:
-        StepError: The configuration or the weights are not those of `Network`.
+        StepError: The configuration or the weights are those of no network here.
     """
     try:
         with torch.device("meta"):  # takes no memory for sizes that the weights do not have
-            network: torch.nn.Module = Network(**json.loads((folder / "network.json").read_text()))
+            network: torch.nn.Module = _build(json.loads((folder / "network.json").read_text()))
         kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
         weights = load_file(folder / "weights.safetensors")
         weights = {name: tensor.to(kinds.get(name, tensor.dtype)) for name, tensor in weights.items()}
@@ -85,6 +85,14 @@ def load_network(folder: Path) -> torch.nn.Module:
             f"{folder} holds no network of steps/common/models/network.py ({reason}): delete it and run again"
         ) from error
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _build(config: Any) -> EmbeddingNetwork:
+    if "backbone" in config:
+        from steps.common.models.backbone import Backbone  # imported late, since timm takes a second
+
+        return Backbone(**config)
+    return Network(**config)
 
 
 def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> Embedded:

@@ -2,56 +2,84 @@
 
 import gzip
 import os
+import re
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.events import Progress, Waiting, emit
+from steps.common.digest import file_sha256
 from steps.common.errors import StepError
+from steps.common.locks import acquire
+
+if TYPE_CHECKING:
+    from requests import Response
 
 _CHUNK_BYTES = 1 << 16  # at most lost when a transfer breaks
 _TIMEOUT_SECONDS = 30
+_SOON_SECONDS = 10
 # Seconds before the next tries of a transfer that broke: Kubeflow does not try a failed step again.
 PAUSES = (1.0, 5.0, 20.0)
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-def fetch(name: str, sha256: str, base_url: str, folder: Path) -> Path:
-    """Download a file, unless the folder has it already.
+class NotFetchedError(StepError):
+    """A file could not be fetched, and nothing is wrong with what is there."""
+
+
+def fetch(url: str, path: Path, sha256: str, remedy: str, *, patient: bool = True) -> Path:
+    """Download a file, unless it is there already.
 
     Args:
-        name: The file's name, in the folder and at the end of its URL.
-        sha256: Its SHA-256, in hexadecimal.
-        base_url: The URL of the folder that it is downloaded from.
-        folder: Where it is kept. An unfinished download stays there as `<name>.part`.
+        url: Where it is downloaded from.
+        path: Where it is kept. An unfinished download stays beside it as `<name>.part`.
+        sha256: Its SHA-256, in hexadecimal; if this is empty, the one that the server names, if it does.
+        remedy: What to do if it cannot be had.
+        patient: Whether to try again a server that was not reached; a transfer that broke goes on in any case.
 
     Returns:
         The file's path.
 
     Raises:
-        StepError: if the download fails, or the file has another SHA-256.
+        NotFetchedError: The download fails.
+        StepError: The file has another SHA-256.
     """
     import pooch
     import requests
+    from filelock import FileLock
 
-    url = base_url.rstrip("/") + "/" + name
+    known = f"sha256:{sha256}" if sha256 else None
     pauses = iter(PAUSES)
-    while True:
-        try:
-            return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=_resume))
-        except (requests.RequestException, ValueError) as error:
-            pause = next(pauses, None) if _may_pass(error) else None
-            if pause is None:
-                raise StepError(
-                    f"{url} could not be fetched ({error}): run again to go on where it broke off, name another mirror "
-                    f"in data.mnist_url, or put the file into {folder}"
-                ) from error
-            emit(Waiting(f"{url} could not be fetched ({error}): once more in {pause:g} s", "preprocess"))
-            time.sleep(pause)
+    part = path.with_name(f"{path.name}.part")
+    timeout = (_TIMEOUT_SECONDS if patient else _SOON_SECONDS, _TIMEOUT_SECONDS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with suppress(OSError):  # without locks two runs at once may spoil each other's part, which the checksum shows
+        acquire(lock, f"another run is fetching {path.name}")
+    try:
+        while True:
+            try:
+                downloader = partial(_resume, part, timeout)
+                return Path(pooch.retrieve(url, known, fname=path.name, path=path.parent, downloader=downloader))
+            except (requests.RequestException, ValueError) as error:
+                may_pass = _may_pass(error) and (patient or part.exists())
+                pause = next(pauses, None) if may_pass else None
+                if pause is None:
+                    failed = NotFetchedError if isinstance(error, requests.RequestException) else StepError
+                    raise failed(
+                        f"{url} could not be fetched ({error}): run again to go on where it broke off, {remedy}"
+                    ) from error
+                emit(Waiting(f"{url} could not be fetched ({error}): once more in {pause:g} s", "preprocess"))
+                time.sleep(pause)
+    finally:
+        lock.release()
 
 
 def _may_pass(error: Exception) -> bool:
@@ -65,15 +93,14 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
 
 
-def _resume(url: str, output_file: str, _: Any) -> None:
-    """Download for pooch: keep what arrives in `<file>.part`, and ask for the rest of it alone."""
+def _resume(part: Path, timeout: tuple[float, float], url: str, output_file: str, _: Any) -> None:
+    """Download for pooch: keep what arrives in a partial file, and ask for the rest of it alone."""
     import requests
 
-    name = url.rsplit("/", 1)[-1]
-    part = Path(output_file).parent / f"{name}.part"
+    name = part.name.removesuffix(".part")
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+    with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()  # it is complete or damaged; the checksum is not known here
             raise requests.ConnectionError(f"the partial file of {have} bytes did not fit and was removed")
@@ -85,9 +112,19 @@ def _resume(url: str, output_file: str, _: Any) -> None:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 done += file.write(chunk)
                 emit(Progress(f"fetch {name}", done, total, "bytes", "preprocess"))
+        named = _named_sha256([*response.history, response])
     if done < total:
         raise requests.ConnectionError(f"{done} of {total} bytes arrived")
+    if named and (found := file_sha256(part)) != named:
+        part.unlink()
+        raise ValueError(f"its SHA-256 is {found}, and the server names {named}")
     os.replace(part, output_file)
+
+
+def _named_sha256(answers: "Sequence[Response]") -> str | None:
+    """The SHA-256 that a server names for a file it keeps elsewhere, as Hugging Face does before it redirects."""
+    found = (answer.headers.get("X-Linked-ETag", "").strip('"') for answer in answers)
+    return next((tag for tag in found if re.fullmatch(r"[0-9a-f]{64}", tag)), None)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

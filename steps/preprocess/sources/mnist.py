@@ -42,7 +42,11 @@ class Mnist(Source):
         from steps.preprocess.sources.download import fetch, read_idx
 
         folder = data_volume() / "downloads"
-        files = {name: read_idx(fetch(name, sha256, self.mnist_url, folder)) for name, sha256 in SHA256.items()}
+        base = self.mnist_url.rstrip("/")
+        remedy = f"name another mirror in data.mnist_url, or put the file into {folder}"
+        files = {
+            name: read_idx(fetch(f"{base}/{name}", folder / name, sha256, remedy)) for name, sha256 in SHA256.items()
+        }
         return {
             part: array_part(prefix, files[f"{prefix}-images-idx3-ubyte.gz"], files[f"{prefix}-labels-idx1-ubyte.gz"])
             for part, prefix in (("train", "train"), ("test", "t10k"))

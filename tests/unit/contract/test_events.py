@@ -29,7 +29,7 @@ BEFORE: dict[str, Any] = {
     "better": False,
     "reason": "too few",
 }
-SINCE: dict[str, Any] = {"interval": [0.8, 0.95], "rules": {"baseline": True}, "unknown": "none"}
+SINCE: dict[str, Any] = {"interval": [0.8, 0.95], "rules": {"baseline": True}, "unknown": "none", "lacking": "weights"}
 VERDICT = Verdict(**BEFORE, **SINCE)
 ANALYSED = Finished(
     "analyse", "accuracy", id="v1", verdict=VERDICT, classes=["a", "b"], confusion=[[1, 0], [0, 2]], report="/r.html"

@@ -20,6 +20,7 @@ from steps.common.images.dataset import KIND, Rows, write_split
 from steps.common.store import produce
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import preprocess
+from steps.preprocess.sources.weights import Weights
 from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support.examples import PARAMS
@@ -40,7 +41,7 @@ def tried(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Tried:
     """The parameters that were trained with; a network is the better, the nearer its margin is to 0.3."""
     found = Tried()
 
-    def split(parameters: object) -> dict[str, str]:
+    def split(parameters: object, training: object) -> tuple[dict[str, str], Weights]:
         def build(folder: Path) -> dict[str, Any]:
             keys = [f"{row:032x}" for row in range(100)]
             store_images("8x8x1-test", keys, np.zeros((100, 8, 8, 1), np.uint8))
@@ -48,9 +49,9 @@ def tried(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Tried:
             return {}
 
         made = produce(data_volume(), KIND, "preprocess", parameters={}, inputs={}, build=build)
-        return {"train": made.id, "validation": made.id}
+        return {"train": made.id, "validation": made.id}, Weights()
 
-    def train(train_split: str, validation_split: str, parameters: Train) -> str:
+    def train(train_split: str, validation_split: str, parameters: Train, weights: str) -> str:
         found.append(parameters)
         if error := found.fail_at.get(len(found)):
             raise error
@@ -59,7 +60,7 @@ def tried(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> Tried:
             model_volume(), "network", "train", parameters=parameters.deciding(), inputs={}, build=lambda _: facts
         ).id
 
-    monkeypatch.setattr(tuning, "preprocess", split)
+    monkeypatch.setattr(tuning, "prepare", split)
     monkeypatch.setattr(tuning, "train", train)
     monkeypatch.setattr(tuning, "_draw", lambda trials, path: path.touch())
     return found
@@ -77,11 +78,11 @@ def search(volumes: Path, trials: int, minutes: float = 30, **values: float) -> 
 
 def test_it_begins_with_the_own_values_and_ends_with_the_best(volumes: Path, tried: Tried) -> None:
     text = search(volumes, 15, margin=0.6)
-    assert tried[0] == Train(**{**PARAMS["train"], "margin": 0.6})
+    assert tried[0] == Train(**{**PARAMS["train"], "margin": 0.6}).resolved("")
     assert len(tried) == 15
     best = min(tried, key=lambda parameters: abs(parameters.margin - 0.3))
     lines = yaml.safe_load(text.partition("for params.yaml:")[2])["train"]
-    assert Train(**{**PARAMS["train"], "margin": 0.6, **lines}) == best
+    assert Train(**{**PARAMS["train"], "margin": 0.6, **lines}).resolved("") == best
 
 
 def test_what_is_tried_stays_in_its_range(volumes: Path, tried: Tried) -> None:

@@ -17,6 +17,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from contract.paths import ROOT
+from pipeline.local.run import verdict_lines
 from steps.analyse.analyse import Analysis, analyse
 from steps.common import store
 from steps.common.errors import StepError
@@ -295,3 +296,13 @@ def test_the_served_model_judged_again_is_the_champion_itself(model: dict[str, A
     again = run(model)
     assert again.verdict.better
     assert again.verdict.accuracy == first.verdict.accuracy
+
+
+def test_what_the_network_lacks_is_in_the_report_and_in_the_closing_lines(model: dict[str, Any]) -> None:
+    ids = model["test"], model["network"], model["index"], model["validation"]
+    lacking = analyse(*ids, **judging(), lacking="no <pretrained> weights")
+    assert "no &lt;pretrained&gt; weights." in lacking.report.read_text()
+    assert ("lacking", "no <pretrained> weights") in verdict_lines(lacking.verdict)
+    whole = analyse(*ids, **judging())
+    assert "lacking" not in dict(verdict_lines(whole.verdict))
+    assert "pretrained" not in whole.report.read_text()

@@ -226,8 +226,8 @@ def test_a_diverging_training_says_what_to_do(volumes: Path, splits: tuple[str, 
 @pytest.mark.parametrize(("steps", "warmup"), [(4, 0.25), (2, 0.5), (10, 0.1), (1, 0.25), (616, 0.25)])
 def test_the_schedule_works_for_any_number_of_steps(steps: int, warmup: float) -> None:
     parameters = Train(**{**QUICK, "warmup_fraction": warmup})
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = fit._schedule(optimizer, parameters, parameters.learning_rate, steps)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], parameters.learning_rate)
+    schedule = fit._schedule(optimizer, parameters, steps)
     rates = []
     for _ in range(steps):
         rates.append(schedule.get_last_lr()[0])

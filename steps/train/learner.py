@@ -1,0 +1,113 @@
+"""What is trained: the network with its loss, as new, and the groups of its parameters. Reads pretrained weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from steps.common.images.dataset import Split
+from steps.common.images.facts import mean_and_deviation
+from steps.common.models.network import EmbeddingNetwork, Network
+from steps.train.arcface import ArcFace
+from steps.train.parameters import Train
+
+
+class Learner(nn.Module):
+    """Network and loss as one module, since DistributedDataParallel wraps one module.
+
+    Args:
+        network: The network.
+        arcface: The loss.
+        pretrained: The part of the network that was trained before; None if nothing was.
+    """
+
+    def __init__(self, network: EmbeddingNetwork, arcface: ArcFace, pretrained: nn.Module | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.arcface = arcface
+        # Not as a module, whose parameters would be there twice.
+        self._pretrained = (pretrained,) if pretrained else ()
+
+    @property
+    def pretrained(self) -> set[nn.Parameter]:
+        """The parameters that were trained before."""
+        return {tensor for module in self._pretrained for tensor in module.parameters()}
+
+    def freeze(self, frozen: bool) -> None:
+        """Leave what was trained before as it is, its running statistics included; or train it too."""
+        for module in self._pretrained:
+            module.requires_grad_(not frozen)
+            module.train(not frozen)
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of images float32 [N, H, W, C] with labels int64 [N]."""
+        loss: torch.Tensor = self.arcface(self.network(images), labels)
+        return loss
+
+
+def new_learner(split: Split, parameters: Train, widths: list[int], weights: Path | None) -> Learner:
+    """The network before its first epoch.
+
+    Args:
+        split: What it is trained on.
+        parameters: The section `train` of `params.yaml`.
+        widths: The channels of the convolutions of `small`.
+        weights: The file of its backbone's pretrained weights; None for `small`.
+
+    Returns:
+        The network with its loss, its weights drawn as far as they were not trained before.
+
+    Raises:
+        StepError: There is no such backbone, or the weights are not its.
+    """
+    torch.manual_seed(parameters.seed)
+    height, width, channels = split.images.shape[1:]
+    size = parameters.embedding_size
+    network: EmbeddingNetwork
+    if weights:
+        network, pretrained = _on_a_backbone(parameters, channels, height, weights)
+    else:
+        network, pretrained = Network(channels, widths, size), None
+        mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
+        network.mean.copy_(torch.from_numpy(mean))
+        network.std.copy_(torch.from_numpy(deviation).clamp(min=1))
+    return Learner(network, ArcFace(len(split.classes), size, parameters.scale, parameters.margin), pretrained)
+
+
+def _on_a_backbone(parameters: Train, channels: int, side: int, weights: Path) -> tuple[EmbeddingNetwork, nn.Module]:
+    from steps.common.errors import StepError
+    from steps.common.models.backbone import Backbone, load_pretrained, side_for
+
+    name = parameters.backbone
+    try:
+        network = Backbone(channels, name, side_for(name, side), parameters.embedding_size)
+    except ValueError as error:
+        raise StepError(f"train.backbone: {error}") from error
+    load_pretrained(network, weights)
+    return network, network.body
+
+
+def groups(learner: Learner, parameters: Train, rate: float) -> list[dict[str, Any]]:
+    """The parameters in groups, for AdamW.
+
+    Matrices alone decay: decay of gains and biases costs accuracy. What was trained before learns at a lower rate.
+
+    Args:
+        learner: Network and loss.
+        parameters: The section `train` of `params.yaml`.
+        rate: The highest learning rate.
+
+    Returns:
+        Groups with `params`, `lr` and `weight_decay`.
+    """
+    slow = learner.pretrained
+    rates = {False: rate, True: rate * parameters.backbone_rate}
+    found = []
+    for is_slow in (False, True):
+        tensors = [tensor for tensor in learner.parameters() if (tensor in slow) == is_slow]
+        for decay, of in ((parameters.weight_decay, True), (0.0, False)):
+            chosen = [tensor for tensor in tensors if (tensor.ndim > 1) == of]
+            if chosen:
+                found.append({"params": chosen, "lr": rates[is_slow], "weight_decay": decay})
+    return found
