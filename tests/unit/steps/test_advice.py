@@ -236,6 +236,15 @@ def test_planted_wrong_labels_are_named_and_right_ones_are_not() -> None:
     assert all(each["image"] and each["neighbour"]["image"] for each in labels["images"])
 
 
+def nearest_of(labels: str, name: str, answer: str) -> str:
+    """The name of the training image with this label that is nearest to a test image, by a plain search of pixels."""
+    (known, own), (asked, _) = digits(0, COUNT, labels), digits(COUNT + HELD, HELD, labels)
+    vectors = [unit(images.reshape(len(images), -1) + 1e-3) for images in (known, asked)]
+    row = [f"image-{scene.key_of_pixels(image)}" for image in asked].index(name)
+    cosines = np.where([label in answer for label in own], vectors[0] @ vectors[1][row], -1)
+    return f"image-{scene.key_of_pixels(known[cosines.argmax()])}"
+
+
 @pytest.mark.usefixtures("by_pixels")
 def test_the_page_shows_confused_classes_in_pairs_and_escapes_what_files_say() -> None:
     found = planted("49", hostile=True)
@@ -244,6 +253,7 @@ def test_the_page_shows_confused_classes_in_pairs_and_escapes_what_files_say() -
     assert 0 < len(confused["images"]) <= 5
     for each in confused["images"]:
         assert each["answer"] == each["neighbour"]["label"] != each["label"]
+        assert each["neighbour"]["name"] == nearest_of("49", each["name"], each["answer"])
     page = found[-1]["text"]
     assert "What would help" in page
     assert "few images" in page

@@ -21,10 +21,11 @@ from pipeline.local.run import verdict_lines
 from steps.analyse.analyse import Analysis, analyse
 from steps.common import store
 from steps.common.errors import StepError
-from steps.common.images.dataset import read_split
+from steps.common.images.dataset import KIND, Rows, read_split, write_split
 from steps.common.models import seen
 from steps.common.models.contents import FEATURES_INDEX, ONNX
 from steps.common.models.features_index import load
+from steps.common.volumes import data_volume
 from steps.deploy.export import export_network
 from steps.embed.embed import embed
 from steps.index.index import index
@@ -137,8 +138,9 @@ def test_a_network_of_nans_is_rejected_without_an_error(model: dict[str, Any]) -
         save_file(weights, target / "weights.safetensors")
         return {}
 
+    made_of = {name: model[name] for name in ("train", "validation")}
     network = store.produce(
-        model["volumes"] / "model", "network", "train", parameters={}, inputs={"nan": "1"}, build=build
+        model["volumes"] / "model", "network", "train", parameters={"nan": 1}, inputs=made_of, build=build
     ).id
     embeddings = embed(model["gallery"], network, PARAMS["embed"])
     bad = {**model, "network": network, "index": index(embeddings, {"factory": "Flat"})}
@@ -185,27 +187,19 @@ def point(model: dict[str, Any], pointer: dict[str, Any]) -> None:
 
 def crippled(model: dict[str, Any]) -> dict[str, Any]:
     """The model with an index of one image a class and half the labels wrong: worse, whatever was learned."""
-    source = model["volumes"] / "model/embeddings" / model["embeddings"]
-    labels = json.loads((source / "labels.json").read_text())
-    classes = len(labels["classes"])
-    rows = [labels["gallery"].index(number) for number in range(classes)]
-    said = [number ^ 1 if number < 6 else number for number in range(classes)]
+    whole = read_split(model["gallery"])
+    classes = range(len(whole.classes))
+    rows = [whole.labels.tolist().index(number) for number in classes]
+    said = [whole.classes[number ^ 1 if number < 6 else number] for number in classes]
 
     def build(target: Path) -> dict[str, Any]:
-        for name in ("embeddings.npy", "features.npy"):
-            np.save(target / name, np.load(source / name)[rows])
-        (target / "labels.json").write_text(json.dumps({**labels, "gallery": said}))
-        return {}
+        known = Rows(**{name: [values[row] for row in rows] for name, values in whole.rows.__dict__.items()})
+        write_split(target, said, known, json.loads((whole.path / "pixels.json").read_text())["folder"])
+        return {"images": len(rows)}
 
-    few = store.produce(
-        model["volumes"] / "model",
-        "embeddings",
-        "embed",
-        parameters={"images": 10},
-        inputs={key: model[key] for key in ("gallery", "network")},
-        build=build,
-    )
-    return {**model, "index": index(few.id, {"factory": "Flat"})}
+    inputs = {"images": "one of each class"}
+    few = store.produce(data_volume(), KIND, "preprocess", parameters={}, inputs=inputs, build=build).id
+    return {**model, "index": index(embed(few, model["network"], PARAMS["embed"]), {"factory": "Flat"})}
 
 
 @pytest.mark.slow
