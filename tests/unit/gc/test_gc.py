@@ -374,7 +374,7 @@ def test_the_pixels_of_all_folders_are_removed_at_once(volumes: Path, monkeypatc
 def test_embeddings_that_no_run_has_asked_for_go(volumes: Path) -> None:
     for name in ("old", "asked"):
         with opened(name, ["key"]) as vectors:
-            vectors.add(np.array([0]), np.ones((1, 4), np.float32))
+            vectors.add({0: (bytes(16), bytes(8))})
     pass_days(volumes, 40)
     with opened("asked", ["key"]) as vectors:
         assert vectors.known.all()

@@ -92,10 +92,21 @@ def test_a_container_has_the_volumes_of_its_step_and_no_network_that_it_does_not
     assert capsys.readouterr().out == "said\n"
 
 
-@pytest.mark.parametrize(("source", "online"), [("sample", set()), ("folder", set()), ("mnist", {"preprocess"})])
-def test_only_a_source_that_downloads_needs_the_network(source: str, online: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("source", "backbone", "online"),
+    [
+        ("sample", "auto", set()),
+        ("folder", "auto", {"preprocess"}),
+        ("folder", "small", set()),
+        ("mnist", "small", {"preprocess"}),
+    ],
+)
+def test_only_what_is_downloaded_needs_the_network(source: str, backbone: str, online: set[str]) -> None:
     params = load_params(PARAMS_FILE)
-    chosen = params.model_copy(update={"data": params.data.model_copy(update={"source": source})})
+    data, training = ({"source": source}, {"backbone": backbone})
+    chosen = params.model_copy(
+        update={"data": params.data.model_copy(update=data), "train": params.train.model_copy(update=training)}
+    )
     assert {step.name for step in STEPS if step.needs_network(chosen)} == online
 
 

@@ -27,7 +27,7 @@ from steps.train.train import train
 from steps.validate.validate import validate
 from tests.support.examples import PARAMS, write_images
 
-AUTO = Train(**PARAMS["train"])
+AUTO = Train(**{**PARAMS["train"], "backbone": "small"})
 GREY = ImageFormat(image_size=28, channels=1)
 FOLDER = {**PARAMS["data"], "source": "folder"}
 STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shear": 0.0}

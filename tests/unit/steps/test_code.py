@@ -187,7 +187,7 @@ def test_files_that_the_code_names_count(tmp_path: Path) -> None:
 
 def test_libraries_that_compute_count_by_the_name_they_are_imported_by() -> None:
     libraries = {step: deciding_code(*modules).libraries for step, modules in MODULES.items()}
-    assert set(libraries["train"]) == {"numpy", "safetensors", "torch"}
+    assert set(libraries["train"]) == {"numpy", "safetensors", "timm", "torch"}
     assert {"PIL", "faiss"} <= set(libraries["analyse"])
     assert {"onnxruntime", "onnxscript", "torch"} <= set(libraries["deploy"])
     for found in libraries.values():
