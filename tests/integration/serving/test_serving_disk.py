@@ -77,7 +77,8 @@ with open("filler", "wb", buffering=0) as file:
     except OSError:
         pass
 for number in range(60):
-    telemetry.record([Answer(status=200, rule=None, predictions=[(f"label {number}", 0.1, ())])], [("a", "")], 0.1, [""])
+    answer = Answer(status=200, rule=None, predictions=[(f"label {number}", 0.1, ())])
+    telemetry.record([answer], [("a", "")], 0.1, [""])
 """
 
 
