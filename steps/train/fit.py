@@ -121,7 +121,10 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     schedule = _schedule(optimizer, parameters, steps=batches * chosen.epochs)
     history = _resume(job.checkpoint, learner, optimizer, schedule)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=trains_in_bfloat16(learner.network, device))
-    frozen_epochs = round(parameters.backbone_frozen * chosen.epochs)
+    frozen_epochs = round(parameters.backbone_frozen * chosen.epochs) if job.pretrained else 0
+    module: torch.nn.Module = learner
+    if world > 1:  # made while every parameter has a gradient, since it asks once which do
+        module = DistributedDataParallel(learner, find_unused_parameters=frozen_epochs > 0)
 
     for epoch in range(len(history), chosen.epochs):
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
@@ -130,8 +133,6 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
         total = torch.zeros((), device=device)
         learner.train()
         learner.freeze(epoch < frozen_epochs)
-        if epoch in (len(history), frozen_epochs):  # it looks once which parameters have a gradient
-            module = DistributedDataParallel(learner) if world > 1 else learner
         own = (order[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
         for rows, images in batches_of(own):
             augmented = augment(

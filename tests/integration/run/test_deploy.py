@@ -234,7 +234,10 @@ def test_in_a_cluster_every_pod_is_asked_for_what_the_archive_holds(
     version = deploy_model(model, verdict)  # on one machine; and now in a cluster that has none of it yet
     with zipfile.ZipFile(model["volumes"] / f"deploy-model/model-store/digits_{version}.mar") as mar:
         golden = json.loads(mar.read("golden.json"))
-    answers = {base64.b64decode(item["image"]): {key: item[key] for key in ("label", "distance")} for item in golden}
+    answers = {
+        base64.b64decode(item["image"]): {key: item[key] for key in ("label", "distance", "features_distance")}
+        for item in golden
+    }
     cluster = Cluster()
     with Server(cluster) as api, Server(Service(cluster, {version: answers})) as before:
         user = {"name": "me", "user": {"token": "right"}}

@@ -104,6 +104,7 @@ def test_start_predict_and_stop(start: Start, volumes: Path, tmp_path: Path) -> 
     assert asked.stdout.splitlines() == [
         f"label       {CLASSES[2]}",
         "distance    0.0000",
+        "by features 0.0000",
         f"neighbours  {CLASSES[2]}  0.0000  gallery image 8",
         f"            {CLASSES[2]}  0.0002  gallery image 7",
         f"            {CLASSES[2]}  0.0016  gallery image 6",

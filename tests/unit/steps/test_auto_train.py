@@ -206,7 +206,9 @@ def test_classes_that_differ_in_colour_alone_are_told_apart_unless_grey_is_force
         made = find(model_volume(), "network", train(ids["train"], ids["validation"], PARAMS["train"]))
         assert made is not None
         gallery, test, network = read_split(ids["gallery"]), read_split(ids["test"]), load_network(made.path)
-        cosines = embed_images(network, test.images, 100) @ embed_images(network, gallery.images, 100).T
+        cosines = (
+            embed_images(network, test.images, 100).embeddings @ embed_images(network, gallery.images, 100).embeddings.T
+        )
         return float((gallery.labels[cosines.argmax(1)] == test.labels).mean())
 
     assert accuracy() == 1.0
