@@ -9,6 +9,8 @@ of Roth et al., "Towards total recall in industrial anomaly detection" (CVPR 202
 matrices, which the served network holds itself.
 """
 
+import io
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,8 +47,12 @@ class FeaturesIndex:
         return distances
 
     def save(self, file: Path) -> None:
-        """Write the file; equal matrices give equal bytes."""
-        np.savez(file, **asdict(self))
+        """Write the file; equal matrices give equal bytes, where `np.savez` leaves that to the Python."""
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, matrix in asdict(self).items():
+                content = io.BytesIO()
+                np.save(content, matrix)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
 
 
 def load(file: Path) -> FeaturesIndex:

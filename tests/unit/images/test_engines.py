@@ -58,8 +58,9 @@ def test_a_stub_is_no_engine(bin: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no program"])
-def test_what_is_no_program_is_no_engine(bin: Path, text: str) -> None:
+def test_what_is_no_program_is_no_engine(bin: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (bin / "docker").write_text(text)
+    monkeypatch.setenv("PATH", str(bin))  # a real docker further on would be taken
     with pytest.raises(DockerMissingError, match="its engine does not answer"):
         Docker()
 

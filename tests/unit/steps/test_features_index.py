@@ -1,5 +1,6 @@
 """The second index: its coreset, its projection, and the sample of a large gallery that it is made of."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_an_index_is_the_same_after_it_was_stored(tmp_path: Path) -> None:
     index = build(known)
     index.save(tmp_path / "features.npz")
     assert load(tmp_path / "features.npz").distances(known).tobytes() == index.distances(known).tobytes()
+    with zipfile.ZipFile(tmp_path / "features.npz") as archive:  # what writers of some Pythons add makes other bytes
+        assert {(each.extra, each.extract_version, each.flag_bits) for each in archive.infolist()} == {(b"", 20, 0)}
 
 
 @pytest.mark.parametrize(
