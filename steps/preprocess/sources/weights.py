@@ -68,10 +68,10 @@ def automatic(training: Pretrained, source: str, image_size: int, channels: int)
     Raises:
         StepError: They were fetched, and are others than they should be.
     """
-    from steps.preprocess.sources.download import NotFetchedError
-
     if not training.wants_backbone(source, image_size, channels):
         return Weights()
+    from steps.preprocess.sources.download import NotFetchedError  # imported late: only who fetches needs its libraries
+
     try:
         return Weights(_had(training, DEFAULT_BACKBONE, patient=False))
     except NotFetchedError as error:
