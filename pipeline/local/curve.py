@@ -20,7 +20,7 @@ from steps.common.images.dataset import KIND, open_split
 from steps.common.images.part import part_of
 from steps.common.store import read
 from steps.common.volumes import data_volume, model_volume
-from steps.preprocess.preprocess import preprocess
+from steps.preprocess.preprocess import prepare
 from steps.train.train import train
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -43,7 +43,7 @@ def curve(params: Params, volumes: Path, console: Console) -> None:
     with RunDisplay(console) as display, open(os.devnull, "w") as nowhere:
         output = EventLog(nowhere, display.on_event)
         with contextlib.redirect_stdout(output):
-            splits = preprocess(params.data)
+            splits, weights = prepare(params.data, params.train)
         count = len(open_split(data_volume() / KIND / splits["validation"]))
         if not count:
             raise StepError("a learning curve is judged on validation images: raise data.validation_fraction")
@@ -52,7 +52,7 @@ def curve(params: Params, volumes: Path, console: Console) -> None:
                 part = part_of(splits["train"], share)
                 images = len(open_split(data_volume() / KIND / part))
                 console.print(f"{share:.0%}: {images} training images", markup=False, highlight=False)
-                network = train(part, splits["validation"], params.train)
+                network = train(part, splits["validation"], params.train, weights.id)
             accuracy = float(read(model_volume(), "network", network).facts["validation_accuracy"])
             found = Share(round(accuracy * count), count)
             interval = wilson(found.right, found.images)

@@ -14,6 +14,7 @@ from steps.common.images.dataset import read_split
 from steps.common.images.part import part_of, rows_of_part
 from steps.common.store import produce
 from steps.common.volumes import model_volume
+from steps.preprocess.sources.weights import Weights
 from tests.support.examples import PARAMS
 from tests.support.scene import digits, split
 
@@ -38,8 +39,8 @@ def trained(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
     whole, validation = split(*digits(0, 4, "01")), split(*digits(4, 50, "01"))
 
-    def train(train_split: str, validation_split: str, _: object) -> str:
-        assert validation_split == validation
+    def train(train_split: str, validation_split: str, _: object, weights: str) -> str:
+        assert (validation_split, weights) == (validation, "of the run")
         part = read_split(train_split)
         assert len(part.images[:]) == len(part)
         found.append([part.classes[label] for label in part.labels])
@@ -47,7 +48,8 @@ def trained(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         inputs = {"train": train_split}
         return produce(model_volume(), "network", "train", parameters={}, inputs=inputs, build=lambda _: facts).id
 
-    monkeypatch.setattr(curves, "preprocess", lambda _: {"train": whole, "validation": validation})
+    prepared = {"train": whole, "validation": validation}, Weights("of the run")
+    monkeypatch.setattr(curves, "prepare", lambda *_: prepared)
     monkeypatch.setattr(curves, "train", train)
     return found
 
@@ -71,7 +73,7 @@ def test_without_validation_images_there_is_no_curve(
 ) -> None:
     whole = split(*digits(0, 4, "01"))
     empty = part_of(whole, 1.0)
-    monkeypatch.setattr(curves, "preprocess", lambda _: {"train": whole, "validation": empty})
+    monkeypatch.setattr(curves, "prepare", lambda *_: ({"train": whole, "validation": empty}, Weights()))
     monkeypatch.setattr(curves, "open_split", lambda _: [])
     with pytest.raises(StepError, match="validation_fraction"):
         curves.curve(Params.model_validate(PARAMS), volumes, Console(file=io.StringIO()))
