@@ -43,12 +43,22 @@ _SIDE = 96  # pixels of a picture at most
 
 @dataclass(frozen=True, eq=False)
 class _Looked:
-    """Images that were looked at: the split's name and itself, their rows, and what their neighbours say."""
+    """Images that were looked at: the split's name and itself, their rows, and what their neighbours say.
+
+    `labels` int64 [Q] are the gallery's numbers of their own labels, -1 for a class that it lacks.
+    """
 
     name: str
     split: Split
     rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
     votes: Votes
+
+    @property
+    def has_label_of_neighbours(self) -> NDArray[np.bool_]:
+        """Whether each has the label of most of its neighbours."""
+        has: NDArray[np.bool_] = (self.votes.label >= 0) & (self.votes.label == self.labels)
+        return has
 
 
 class _Scene:
@@ -99,14 +109,13 @@ class _Scene:
         split = self.splits[name]
         numbers = np.array([self.number(label) for label in split.classes], np.int64)
         labels = numbers[split.labels[rows]] if len(rows) else np.zeros(0, np.int64)
-        return _Looked(name, split, rows, vote(self.gallery, embeddings, labels, self._groups(split, rows)))
+        return _Looked(name, split, rows, labels, vote(self.gallery, embeddings, labels, self._groups(split, rows)))
 
     def right(self, looked: _Looked) -> NDArray[np.bool_]:
         """Whether the nearest neighbour of each has its label."""
-        held, nearest = self.splits["gallery"], looked.votes.nearest
-        own = [looked.split.classes[label] for label in looked.split.labels[looked.rows]]
-        pairs = zip(nearest.tolist(), own, strict=True)
-        return np.array([row >= 0 and held.classes[held.labels[row]] == label for row, label in pairs], bool)
+        nearest = looked.votes.nearest
+        right: NDArray[np.bool_] = (nearest >= 0) & (self.gallery.labels[nearest] == looked.labels)
+        return right
 
     def _groups(self, split: Split, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.array([self._group[split.rows.groups[row]] for row in rows], np.int64)
@@ -220,7 +229,7 @@ def _mislabelled(scene: _Scene, looked: dict[_Looked, _Looked]) -> Finding:
     held = scene.splits["gallery"]
     suspects: dict[tuple[str, str], tuple[Any, ...]] = {}
     for each, usual in looked.items():
-        agree = usual.votes.agree & _has_label_of_neighbours(held, usual)
+        agree = usual.votes.agree & usual.has_label_of_neighbours
         near = float(np.quantile(usual.votes.cosine[agree], _CORE)) if agree.any() else np.inf
         for place in np.flatnonzero(each.votes.agree & (each.votes.cosine >= near)).tolist():
             row, label = int(each.rows[place]), held.classes[each.votes.label[place]]
@@ -238,15 +247,9 @@ def _mislabelled(scene: _Scene, looked: dict[_Looked, _Looked]) -> Finding:
         if len(listed) < _PICTURED:
             one |= {"image": _picture(each.split, row), "neighbour": _shown(held, neighbour)}
         listed.append(one)
-    agreeing = np.concatenate([_has_label_of_neighbours(held, each)[each.votes.agree] for each in [*looked][1:]])
+    agreeing = np.concatenate([each.has_label_of_neighbours[each.votes.agree] for each in [*looked][1:]])
     total = sum(len(split) for split in {id(each.split): each.split for each in looked}.values())
     return findings.mislabelled(listed, sum(len(each.rows) for each in looked), total, _share(agreeing))
-
-
-def _has_label_of_neighbours(held: Split, looked: _Looked) -> NDArray[np.bool_]:
-    own = [looked.split.classes[label] for label in looked.split.labels[looked.rows]]
-    pairs = zip(looked.votes.label.tolist(), own, strict=True)
-    return np.array([label >= 0 and held.classes[label] == name for label, name in pairs], bool)
 
 
 def _copies(scene: _Scene) -> list[Finding]:
