@@ -15,7 +15,7 @@ from steps.analyse.champion import Served
 from steps.analyse.parameters import Analyse, Gate
 from steps.common import progress
 from steps.common.digest import digest
-from steps.common.models.contents import stored_contents
+from steps.common.models.contents import LIMITS, stored_contents
 from steps.common.parameters import Batches, Neighbours, typed
 from steps.common.pointer import read_pointer
 from steps.common.store import Artefact, produce, read
@@ -23,7 +23,6 @@ from steps.common.volumes import data_volume, model_volume
 
 STEP = "analyse"
 _QUANTILE = "unknown_quantile"  # decides the calibration; the other parameters decide the evaluation
-_LIMITS = ("unknown_distance", "unknown_features_distance")  # of `Limits`, which an unchanged run need not import
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def analyse(
     with progress.running(STEP):
         inputs = {"test": test, "network": network, "index": index}
         calibration = _calibration(validation, network, index, batches, search, parameters)
-        limits = {name: calibration.facts[name] for name in _LIMITS}
+        limits = {name: calibration.facts[name] for name in LIMITS}
         if limits["unknown_distance"] is None:
             emit(Warned(_nothing_unknown(calibration, parameters), STEP))
         evaluation = _evaluation(inputs, batches, search, parameters, limits)
@@ -105,10 +104,11 @@ def analyse(
             inputs={"evaluation": evaluation.id, "champion": of_champion.id if of_champion else None},
             build=build,
         )
-        verdict = _said(json.loads((made.path / "verdict.json").read_text()))
+        content = json.loads((made.path / "verdict.json").read_text())
+        verdict = _said(content)
         details = json.loads((evaluation.path / "evaluation.json").read_text())
         shown = {name: details[name] for name in ("classes", "confusion", "confused")}
-        shown["advice"] = json.loads((made.path / "verdict.json").read_text())["advice"]
+        shown["advice"] = content["advice"]
         worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,
@@ -165,7 +165,7 @@ def _unknown(evaluation: Artefact, calibration: Artefact, parameters: Analyse) -
     facts = evaluation.facts
     if facts["unknown_distance"] is None:
         return _nothing_unknown(calibration, parameters)
-    distance, by_features = (facts[name] for name in _LIMITS)
+    distance, by_features = (facts[name] for name in LIMITS)
     beyond = f"further than {distance:.3f} from the gallery, or than {by_features:.3f} by features"
     return f"{beyond}: {facts['unknown'] or 0:.2%} of test"
 

@@ -19,7 +19,7 @@ from steps.common.digest import file_sha256
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
 from steps.common.lineage import lineage
-from steps.common.models.contents import stored_contents
+from steps.common.models.contents import LIMITS, stored_contents
 from steps.common.parameters import ImageFormat, typed
 from steps.common.store import Artefact, artefact_id, find, produce, read
 from steps.common.volumes import deploy_volume, model_volume
@@ -70,8 +70,7 @@ def deploy(
         evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"])
         images = ImageFormat(**read(model_volume(), "network", network).facts)
         served = {"name": name, **images.deciding(), **parameters.deciding()}
-        limits = ("unknown_distance", "unknown_features_distance")
-        served |= {name: evaluation.facts[name] for name in limits}
+        served |= {limit: evaluation.facts[limit] for limit in LIMITS}
         archive = _archive(served, network, index, judged)
         record = Record(
             name=name,

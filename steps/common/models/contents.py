@@ -14,6 +14,8 @@ from steps.common.volumes import model_volume
 NETWORK_FILES = ("weights.safetensors", "network.json")
 INDEX_FILES = ("index.faiss", "labels.json")
 FEATURES_INDEX = "features.npz"  # beside them; an older archive has none
+# The distances beyond which an image is unknown: in an archive's `model.json`, and among the facts of an evaluation.
+LIMITS = ("unknown_distance", "unknown_features_distance")
 ONNX = "network.onnx"  # the network as which an archive serves it
 
 
