@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.plain.loop import train_plainly
 from pipeline.settings import Params
 from steps.common.images.dataset import KIND, Split, open_split
 from steps.common.images.format import format_of
 from steps.common.models.embedding import embed_images, load_network
+from steps.common.models.network import EmbeddingNetwork
 from steps.common.volumes import data_volume
 from steps.preprocess.preprocess import preprocess
 from steps.train.auto import Chosen, chosen, numbers
@@ -86,7 +86,7 @@ def _splits(params: Params, seed: int) -> dict[str, Split]:
     return {name: open_split(data_volume() / KIND / id) for name, id in ids.items()}
 
 
-def _accuracy(network: torch.nn.Module, splits: dict[str, Split]) -> float:
+def _accuracy(network: EmbeddingNetwork, splits: dict[str, Split]) -> float:
     gallery, test = splits["gallery"], splits["test"]
     of_test, known = (embed_images(network, split.images, 500).embeddings for split in (test, gallery))
     cosines = of_test @ known.T

@@ -19,26 +19,25 @@ class Learner(nn.Module):
     Args:
         network: The network.
         arcface: The loss.
-        pretrained: The part of the network that was trained before; None if nothing was.
+        is_pretrained: Whether the body of the network was trained before.
     """
 
-    def __init__(self, network: EmbeddingNetwork, arcface: ArcFace, pretrained: nn.Module | None = None) -> None:
+    def __init__(self, network: EmbeddingNetwork, arcface: ArcFace, *, is_pretrained: bool) -> None:
         super().__init__()
         self.network = network
         self.arcface = arcface
-        # Not as a module, whose parameters would be there twice.
-        self._pretrained = (pretrained,) if pretrained else ()
+        self._is_pretrained = is_pretrained
 
     @property
     def pretrained(self) -> set[nn.Parameter]:
         """The parameters that were trained before."""
-        return {tensor for module in self._pretrained for tensor in module.parameters()}
+        return set(self.network.body.parameters()) if self._is_pretrained else set()
 
     def freeze(self, frozen: bool) -> None:
         """Leave what was trained before as it is, its running statistics included; or train it too."""
-        for module in self._pretrained:
-            module.requires_grad_(not frozen)
-            module.train(not frozen)
+        if self._is_pretrained:
+            self.network.body.requires_grad_(not frozen)
+            self.network.body.train(not frozen)
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of images float32 [N, H, W, C] with labels int64 [N]."""
@@ -66,16 +65,17 @@ def new_learner(split: Split, parameters: Train, widths: list[int], weights: Pat
     size = parameters.embedding_size
     network: EmbeddingNetwork
     if weights:
-        network, pretrained = _on_a_backbone(parameters, channels, height, weights)
+        network = _on_a_backbone(parameters, channels, height, weights)
     else:
-        network, pretrained = Network(channels, widths, size), None
+        network = Network(channels, widths, size)
         mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
         network.mean.copy_(torch.from_numpy(mean))
         network.std.copy_(torch.from_numpy(deviation).clamp(min=1))
-    return Learner(network, ArcFace(len(split.classes), size, parameters.scale, parameters.margin), pretrained)
+    arcface = ArcFace(len(split.classes), size, parameters.scale, parameters.margin)
+    return Learner(network, arcface, is_pretrained=weights is not None)
 
 
-def _on_a_backbone(parameters: Train, channels: int, side: int, weights: Path) -> tuple[EmbeddingNetwork, nn.Module]:
+def _on_a_backbone(parameters: Train, channels: int, side: int, weights: Path) -> EmbeddingNetwork:
     from steps.common.errors import StepError
     from steps.common.models.backbone import Backbone, load_pretrained, side_for
 
@@ -85,7 +85,7 @@ def _on_a_backbone(parameters: Train, channels: int, side: int, weights: Path) -
     except ValueError as error:
         raise StepError(f"train.backbone: {error}") from error
     load_pretrained(network, weights)
-    return network, network.body
+    return network
 
 
 def groups(learner: Learner, parameters: Train, rate: float) -> list[dict[str, Any]]:

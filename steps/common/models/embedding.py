@@ -60,7 +60,7 @@ class Embedded:
     features: NDArray[np.float16]
 
 
-def load_network(folder: Path) -> torch.nn.Module:
+def load_network(folder: Path) -> EmbeddingNetwork:
     """Build the network in a folder.
 
     Args:
@@ -74,7 +74,7 @@ def load_network(folder: Path) -> torch.nn.Module:
     """
     try:
         with torch.device("meta"):  # takes no memory for sizes that the weights do not have
-            network: torch.nn.Module = _build(json.loads((folder / "network.json").read_text()))
+            network = _build(json.loads((folder / "network.json").read_text()))
         kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
         weights = load_file(folder / "weights.safetensors")
         weights = {name: tensor.to(kinds.get(name, tensor.dtype)) for name, tensor in weights.items()}
@@ -95,7 +95,7 @@ def _build(config: Any) -> EmbeddingNetwork:
     return Network(**config)
 
 
-def embed_images(network: torch.nn.Module, images: Images, batch_size: int) -> Embedded:
+def embed_images(network: EmbeddingNetwork, images: Images, batch_size: int) -> Embedded:
     """Embed images, a batch at a time.
 
     The network always takes as many images at once, the last ones beside black ones: with another number the processor
@@ -162,7 +162,7 @@ def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: in
 
 
 def _embedded_anew(
-    network: torch.nn.Module, images: Images, rows: Sequence[int], batch_size: int
+    network: EmbeddingNetwork, images: Images, rows: Sequence[int], batch_size: int
 ) -> dict[int, kept.Pair]:
     embedded = embed_images(network, Chosen(images, np.array(rows, np.int64)), batch_size)
     found = zip(rows, embedded.embeddings, embedded.features, strict=True)

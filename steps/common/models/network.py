@@ -25,6 +25,7 @@ class EmbeddingNetwork(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    body: nn.Module  # makes the features; the part of a backbone that was trained before
 
     def __init__(self, channels: int, config: Mapping[str, Any]) -> None:
         super().__init__()

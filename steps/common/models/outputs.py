@@ -1,39 +1,28 @@
 """A network with its two outputs, as which it embeds images here, or is served: reads and writes no files."""
 
-from typing import Protocol
-
 import torch
 from torch import nn
 
+from steps.common.models.network import EmbeddingNetwork
+
 _TINY = 1e-12  # instead of a length of zero
-
-
-class TwoParts(Protocol):
-    """A network that gives its features, and makes embeddings of them."""
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Of images [N, H, W, C] their features [N, F]."""
-
-    def embed(self, features: torch.Tensor) -> torch.Tensor:
-        """Of features [N, F] their embeddings [N, D], of any length."""
 
 
 class Outputs(nn.Module):
     """Embeddings and features from one pass of a network.
 
     Args:
-        network: With the methods of `TwoParts`.
+        network: The network.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: EmbeddingNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See images uint8 [N, H, W, C]: embeddings [N, D] and rooted features [N, F], all of length one."""
-        network: TwoParts = self.network  # type: ignore[assignment]  # torch types every attribute as a module
-        features = network.features(images)
-        return nn.functional.normalize(network.embed(features).float()), rooted(features.float())
+        features = self.network.features(images)
+        return nn.functional.normalize(self.network.embed(features).float()), rooted(features.float())
 
 
 class Served(nn.Module):
@@ -42,13 +31,13 @@ class Served(nn.Module):
     It computes what `Outputs` and a `FeaturesIndex` do, in fewer operations: each takes time where one image is asked.
 
     Args:
-        network: As in `Outputs`.
+        network: The network.
         axes: The matrix float32 [F, K] of the index.
         known: Its matrix float32 [K, M].
         is_signed: Whether features may be negative.
     """
 
-    def __init__(self, network: nn.Module, axes: torch.Tensor, known: torch.Tensor, *, is_signed: bool) -> None:
+    def __init__(self, network: EmbeddingNetwork, axes: torch.Tensor, known: torch.Tensor, *, is_signed: bool) -> None:
         super().__init__()
         self.network = network
         self.axes, self.known = nn.Buffer(axes), nn.Buffer(known)
@@ -56,9 +45,8 @@ class Served(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See images uint8 [N, H, W, C]: embeddings [N, D] of length one, and distances of features [N]."""
-        network: TwoParts = self.network  # type: ignore[assignment]  # torch types every attribute as a module
-        features = network.features(images)
-        embeddings = network.embed(features).float()
+        features = self.network.features(images)
+        embeddings = self.network.embed(features).float()
         lengths = features.float().abs() if self.is_signed else features.float()
         roots = lengths.sqrt() * features.sign() if self.is_signed else lengths.sqrt()
         similarities = ((roots @ self.axes) @ self.known).amax(dim=1) / lengths.sum(dim=1).clamp(min=_TINY).sqrt()
