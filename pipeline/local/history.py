@@ -16,9 +16,10 @@ import numpy as np
 from contract.errors import InputError
 from contract.journal import Event, read_journal
 from contract.pointer import DAMAGE
-from steps.analyse.answers import read_answers
+from steps.analyse.answers import read_answers, true_labels
 from steps.analyse.comparison import Comparison, compare
 from steps.common.images.dataset import KIND as DATASET
+from steps.common.images.dataset import open_split
 from steps.common.store import Artefact, look
 from steps.common.volumes import data_volume, deploy_volume, model_volume
 from steps.deploy.release.status import status_of
@@ -154,8 +155,7 @@ def image_by_image(left: Run, right: Run) -> Comparison | None:
     if left.test != right.test or split is None:
         return None
     try:
-        classes = np.array(json.loads((split.path / "classes.json").read_text()), object)
-        true = classes[np.load(split.path / "labels.npy")]
+        true = np.array(true_labels(open_split(split.path)), object)
         rights = [
             read_answers(model_volume() / "evaluation" / run.evaluation, len(true))[0] == true for run in (right, left)
         ]

@@ -19,6 +19,8 @@ from pipeline.local.history import Run, changes, find_run, image_by_image, runs,
 
 _WORST = 10  # classes whose accuracies differ most
 
+_Rows = Sequence[Sequence[str]]  # of a table
+
 
 def show_runs(volumes: Path, console: Console, *, as_json: bool, page: Path | None) -> None:
     """Print the runs, the last one at the end, each with what changed since the one before.
@@ -38,7 +40,10 @@ def show_runs(volumes: Path, console: Console, *, as_json: bool, page: Path | No
         print(json.dumps([{**_content(now), "changes": changes(before, now)} for before, now in pairs], indent=1))
         return
     head = ("when", "run", "accuracy", "95 %", "outcome", "version", "changed")
-    rows = [(*_cells(now), "; ".join(changes(before, now))) for before, now in pairs]
+    rows = []
+    for before, now in pairs:
+        named = {**_figures(now), "run": now.id, "changed": "; ".join(changes(before, now))}
+        rows.append([named[name] for name in head])
     if not found:
         console.print(f"no runs in {volumes}: make run makes the first", markup=False, highlight=False, soft_wrap=True)
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)][:-1]
@@ -47,7 +52,7 @@ def show_runs(volumes: Path, console: Console, *, as_json: bool, page: Path | No
         below = f"\n    {changed}" if changed != head[-1] else ""
         console.print(line + below, markup=False, highlight=False, soft_wrap=True)
     if page:
-        _write_page(page, f"{len(found)} runs", [(head, rows)], console)
+        _write_page(page, f"{len(found)} runs", head, [rows], console)
 
 
 def show_diff(volumes: Path, a: str, b: str, console: Console, *, as_json: bool, page: Path | None) -> None:
@@ -75,50 +80,37 @@ def show_diff(volumes: Path, a: str, b: str, console: Console, *, as_json: bool,
         print(json.dumps({**pair, "image_by_image": compared and dataclasses.asdict(compared)}, indent=1))
         return
     head = ("", left.id, right.id)
-    tables = [(head, _figures(left, right)), (head, _differences(left, right)), (head, _classes(left, right))]
-    shown = [(head, rows) for head, rows in tables if rows]
+    figures = [(name, text, _figures(right)[name]) for name, text in _figures(left).items()]
+    tables = [rows for rows in (figures, _differences(left, right), _classes(left, right)) if rows]
     last = "They were not tried on the same images, or their answers are deleted."
     if compared:
         last = (
             f"Of {compared.images} test images, {compared.only_champion} are right in {left.id} alone and "
             f"{compared.only_challenger} in {right.id} alone: {right.id} is {compared.result}."
         )
-    for head, rows in shown:
+    for rows in tables:
         console.print(_table(head, rows))
         console.print()
     console.print(last, markup=False, highlight=False, soft_wrap=True)
     if page:
-        _write_page(page, f"{left.id} and {right.id}", shown, console, last)
+        _write_page(page, f"{left.id} and {right.id}", head, tables, console, last)
 
 
 def _content(run: Run) -> dict[str, Any]:
     return {**dataclasses.asdict(run), "outcome": run.outcome}
 
 
-def _cells(run: Run) -> tuple[str, ...]:
-    version = f"{run.version or '-'}{' (served)' if run.served else ''}"
-    return _when(run), run.id, f"{run.accuracy:.4f}", _interval(run), run.outcome, version
-
-
-def _when(run: Run) -> str:
-    return f"{datetime.fromisoformat(run.at).astimezone():%Y-%m-%d %H:%M}"
-
-
-def _interval(run: Run) -> str:
-    return "{:.4f} to {:.4f}".format(*run.interval) if run.interval else ""
-
-
-def _figures(left: Run, right: Run) -> list[tuple[str, ...]]:
-    rows = []
-    for name in ("when", "outcome", "version", "accuracy", "95 %", "worst class", "unknown", "reason"):
-        rows.append((name, *(_figure(run, name) for run in (left, right))))
-    return rows
-
-
-def _figure(run: Run, name: str) -> str:
-    when, _, accuracy, interval, outcome, version = _cells(run)
-    shown = {"when": when, "outcome": outcome, "version": version, "accuracy": accuracy, "95 %": interval}
-    return {**shown, "worst class": run.worst, "unknown": run.unknown, "reason": run.reason}[name]
+def _figures(run: Run) -> dict[str, str]:
+    return {
+        "when": f"{datetime.fromisoformat(run.at).astimezone():%Y-%m-%d %H:%M}",
+        "outcome": run.outcome,
+        "version": f"{run.version or '-'}{' (served)' if run.served else ''}",
+        "accuracy": f"{run.accuracy:.4f}",
+        "95 %": "{:.4f} to {:.4f}".format(*run.interval) if run.interval else "",
+        "worst class": run.worst,
+        "unknown": run.unknown,
+        "reason": run.reason,
+    }
 
 
 def _differences(left: Run, right: Run) -> list[tuple[str, ...]]:
@@ -147,16 +139,18 @@ def _classes(left: Run, right: Run) -> list[tuple[str, ...]]:
     return [(f"class {label}", *(f"{share:.4f}" for share in both[label])) for label in worst]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _table(head: Sequence[str], rows: _Rows) -> Table:
     table = Table(*(Column(name, overflow="fold") for name in head), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
 
 
-def _write_page(path: Path, title: str, tables: Sequence[Any], console: Console, last: str = "") -> None:
+def _write_page(
+    path: Path, title: str, head: Sequence[str], tables: Sequence[_Rows], console: Console, last: str = ""
+) -> None:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    text = environment.get_template("history.html.jinja").render(title=title, tables=tables, last=last)
+    text = environment.get_template("history.html.jinja").render(title=title, head=head, tables=tables, last=last)
     try:
         files.replace(path, io.BytesIO(text.encode()))
     except OSError as error:
