@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -38,6 +37,7 @@ from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support import lite0
 from tests.support.examples import PARAMS, write_images
+from tests.support.killed_training import train_and_kill
 
 TINY = "test_resnet.r160_in1k"
 DATA: dict[str, Any] = {
@@ -235,29 +235,13 @@ def test_real_weights_tell_few_images_apart_better_than_drawn_ones(volumes: Path
     assert right() > drawn
 
 
-KILLED = f"""
-import os, signal, sys
-from steps.train import fit
-from steps.train.parameters import Train
-from steps.train.train import train
-save = fit._save_checkpoint
-def save_and_die(*args):
-    save(*args)
-    os.kill(os.getpid(), signal.SIGKILL)
-fit._save_checkpoint = save_and_die
-train(sys.argv[1], sys.argv[2], { ({**QUICK, "epochs": 3, "backbone_frozen": 0.34})!r}, sys.argv[3])
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("epochs_frozen", [0.34, 0.67])
 def test_a_killed_fine_tuning_ends_like_an_uninterrupted_one(
     volumes: Path, prepared: tuple[dict[str, str], str], epochs_frozen: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (ids, id), change = prepared, {"epochs": 3, "backbone_frozen": epochs_frozen}
-    script = KILLED.replace("0.34", str(epochs_frozen))
-    command = [sys.executable, "-c", script, ids["train"], ids["validation"], id]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == -signal.SIGKILL
+    train_and_kill(ids["train"], ids["validation"], {**QUICK, **change}, id)
     resumed = body(volumes, trained(prepared, **change))
     assert '"event": "resumed", "epoch": 1' in capsys.readouterr().out
     os.environ["VOLUMES"] = str(volumes.parent / "uninterrupted")

@@ -5,7 +5,6 @@ import math
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +29,7 @@ from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support.examples import PARAMS
+from tests.support.killed_training import train_and_kill
 
 QUICK = {**PARAMS["train"], "epochs": 2, "batch_size": 128, "widths": [8, 8, 16], "flip": False}
 CHOSEN = Chosen(epochs=2, batch_size=128, widths=[8, 8, 16], class_power=1.0, flip=False)
@@ -161,25 +161,11 @@ def test_training_reports_each_epoch(
         assert 0 <= told.validation_accuracy == kept["validation_accuracy"] <= 1
 
 
-KILLED = f"""
-import os, signal, sys
-from steps.train import fit
-from steps.train.train import train
-save = fit._save_checkpoint
-def save_and_die(*args):
-    save(*args)
-    os.kill(os.getpid(), signal.SIGKILL)
-fit._save_checkpoint = save_and_die
-train(sys.argv[1], sys.argv[2], {QUICK!r})
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_training_resumes_and_ends_like_an_uninterrupted_one(
     volumes: Path, splits: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, *splits], cwd=ROOT, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    train_and_kill(*splits, QUICK)
     checkpoints = volumes / "model/checkpoints"
     assert len(list(checkpoints.iterdir())) == 1
     resumed = weights(volumes, train(*splits, QUICK))
