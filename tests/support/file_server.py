@@ -1,10 +1,11 @@
 """A server on loopback for one file: it breaks its first transfer off, redirects as a hub does, and keeps account."""
 
 import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from tests.support.in_thread import answering
 
 
 @dataclass
@@ -43,10 +44,7 @@ def serve(served: Served) -> Iterator[Served]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        served.url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield served
-        finally:
-            server.shutdown()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.url = f"http://127.0.0.1:{server.server_port}"
+    with answering(server):
+        yield served

@@ -2,10 +2,11 @@
 
 import contextlib
 import http.server
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.in_thread import answering
 
 WHEEL = "torch-2.13.0+cpu-py3-none-any.whl"
 
@@ -41,10 +42,9 @@ class Index(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def index(answers: dict[str, bytes]) -> Iterator[str]:
     handler = type("Handler", (Index,), {"answers": answers})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with answering(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def page(*names: str) -> bytes:

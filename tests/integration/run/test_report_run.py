@@ -1,7 +1,6 @@
 """kfp runs the exit handler: it reports the end of a run to a stand-in of Slack, and cannot change the result."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
@@ -15,6 +14,7 @@ from pipeline.kubeflow.compile import reporting
 from pipeline.local.subprocesses import run_in_subprocesses
 from pipeline.pipeline import arguments, build_pipeline
 from pipeline.settings import load_params, load_project
+from tests.support.in_thread import answering
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 Execute = Callable[..., str]
@@ -63,11 +63,9 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slack]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     monkeypatch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/services/T0/B0/secret")
-    yield made
-    server.shutdown()
-    server.server_close()
+    with answering(server):
+        yield made
 
 
 @pytest.fixture

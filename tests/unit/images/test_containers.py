@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,6 +20,7 @@ from pipeline.local.containers import _run_container, give_to_containers
 from pipeline.settings import SettingsError, load_params
 from serving import __main__ as serving
 from steps.registry import CLAIMS, STEPS, Step
+from tests.support.in_thread import answering
 from tests.support.model_archive import NAME, VERSION, archive, write_model
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
@@ -169,16 +169,11 @@ class _Ping(BaseHTTPRequestHandler):
 def test_a_server_is_ready_if_ping_is_ok_and_live_if_its_own_process_answers(
     said: tuple[int, str | None], ready: int, live: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with HTTPServer(("127.0.0.1", 0), _Ping) as server:
-        server.said = said  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            assert probe(server.server_address[1], monkeypatch) == ready
-            assert probe(server.server_address[1], monkeypatch, "--live") == live
-        finally:
-            server.shutdown()
-            thread.join()
+    server = HTTPServer(("127.0.0.1", 0), _Ping)
+    server.said = said  # type: ignore[attr-defined]
+    with answering(server):
+        assert probe(server.server_address[1], monkeypatch) == ready
+        assert probe(server.server_address[1], monkeypatch, "--live") == live
 
 
 def probe(port: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:

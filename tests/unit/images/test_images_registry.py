@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.images.registry import Registry, RegistryError
+from tests.support.in_thread import answering
 
 
 class Server(ThreadingHTTPServer):
@@ -55,12 +55,9 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    with Server(("127.0.0.1", 0), _Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = Server(("127.0.0.1", 0), _Answers)
+    with answering(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def registry(server: Server) -> tuple[Registry, str]:

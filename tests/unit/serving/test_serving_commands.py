@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving.__main__ import main
+from tests.support.in_thread import answering
 from tests.support.model_archive import ROOT, picture, png
 
 
@@ -85,12 +85,9 @@ def test_an_invalid_port_is_a_usage_error(
 @contextmanager
 def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """The address for predictions of a server with this handler."""
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    with answering(server):
         yield f"http://127.0.0.1:{server.server_port}/predictions/x"
-        server.shutdown()
-        thread.join()
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -5,16 +5,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import TCPServer, ThreadingTCPServer, UnixStreamServer
+from socketserver import ThreadingTCPServer, UnixStreamServer
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from contract.paths import ROOT
 from serving.connection import Response, send, send_local
+from tests.support.in_thread import answering
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
@@ -39,23 +39,11 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(server: TCPServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def port() -> Iterator[int]:
     """A port of the loopback address where Echo answers."""
     server = ThreadingTCPServer(("127.0.0.1", 0), Echo)
-    with serving(server):
+    with answering(server):
         yield server.server_address[1]
 
 
@@ -76,7 +64,7 @@ def test_status_reason_and_body_are_returned_whatever_the_status(port: int) -> N
 def test_a_unix_socket_is_asked_by_its_path() -> None:
     with TemporaryDirectory(prefix="t-") as folder:  # pytest's own folders have paths too long for a socket
         path = Path(folder, "socket")
-        with serving(UnixStreamServer(str(path), Echo)):
+        with answering(UnixStreamServer(str(path), Echo)):
             assert send_local(path, "GET", "/models?x=%2F").body == b"GET /models?x=%2F no type "
         with pytest.raises(ConnectionError):
             send_local(path, "GET", "/models")

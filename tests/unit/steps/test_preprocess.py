@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from steps.preprocess.preprocess import preprocess
 from steps.preprocess.sources import download, mnist, scan
 from steps.preprocess.sources.sample import SAMPLE
 from tests.support.examples import PARAMS, write_images
+from tests.support.in_thread import answering
 
 DATA = PARAMS["data"]
 FOLDER = {**DATA, "source": "folder"}
@@ -249,10 +249,9 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
                 Mirror.files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(header + array.tobytes())
     Mirror.requests = []
     monkeypatch.setattr(mnist, "SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in Mirror.files.items()})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    with answering(server):
         yield f"http://127.0.0.1:{server.server_port}/mnist/"
-        server.shutdown()
 
 
 def test_mnist_is_fetched_resumed_and_fetched_once(

@@ -1,7 +1,6 @@
 """The report of a run's end: the right word and reason reach the webhook, and trouble with it changes nothing."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ from steps.common import progress
 from steps.common.errors import StepError
 from steps.report import report as reporter
 from steps.report.report import report
+from tests.support.in_thread import answering
 from tests.support.web import Said, Web
 
 VERDICT = Verdict(accuracy=0.9, worst_label="1", worst_accuracy=0.8, better=True, reason="because")
@@ -36,12 +36,10 @@ def webhook(monkeypatch: pytest.MonkeyPatch, volumes: Path) -> Iterator[Told]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     monkeypatch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}\n")
     monkeypatch.setenv("RUN_ID", "r1")
-    yield told
-    server.shutdown()
-    server.server_close()
+    with answering(server):
+        yield told
 
 
 def finish(*steps: str) -> None:
