@@ -21,6 +21,7 @@ from benchmarks.own import emoji
 from benchmarks.training import volumes
 from pipeline.local.own_images import copy_images
 from pipeline.settings import Params
+from steps.analyse.answers import true_labels
 from steps.common.images.dataset import Split, read_split
 from steps.common.images.format import format_of
 from steps.common.models.embedding import embed_images, load_network
@@ -94,11 +95,7 @@ def _run(params: Params, folder: Path, change: dict[str, Any]) -> _Result:
 
 def _first_neighbour(gallery: Split, test: Split, embed: Callable[[Split], NDArray[np.float32]]) -> float:
     nearest = (embed(test) @ embed(gallery).T).argmax(1)
-    return float(np.mean([gallery.classes[gallery.labels[row]] for row in nearest] == _labels(test)))
-
-
-def _labels(split: Split) -> NDArray[np.str_]:
-    return np.array(split.classes)[split.labels]
+    return float(np.mean(np.array(true_labels(gallery))[nearest] == np.array(true_labels(test))))
 
 
 def _pixels(split: Split) -> NDArray[np.float32]:
