@@ -1,8 +1,8 @@
 """The door and TorchServe as one server: they start together, end together, and change the version together."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +11,7 @@ from serving.control import Control
 from serving.front.configuration import Address, reserve
 from serving.front.door import ANSWER_SECONDS, Door
 from serving.front.keys import Keys
+from serving.front.nginx import PortTakenError
 from serving.front.options import Options
 from serving.log import Log
 from serving.monitor import Monitor
@@ -20,6 +21,7 @@ from serving.torchserve.management import ManagementError
 from serving.torchserve.server import TorchServe
 
 DEFAULT_METRICS = Address("127.0.0.1", 8082)
+_PORT_ATTEMPTS = 3
 _ARRIVAL_SECONDS = 1.0  # from the door to TorchServe
 
 
@@ -213,10 +215,8 @@ class Server:
             self._torchserve.end()
 
     def __enter__(self) -> Self:
-        self.address = reserve(self.address, "--port")
         with ExitStack() as stack:
-            name = None if self._wait_for_first else self.name
-            self._door = stack.enter_context(Door(self.address, self._reserve_metrics(), name, self.log, self._options))
+            self._door = stack.enter_context(self._open_door())
             self.monitor.add(self._door.requests)
             control = self._door.folder / "control.sock"
             keys = Keys(self._options.keys) if self._options.keys else None
@@ -235,6 +235,23 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
+
+    @contextmanager
+    def _open_door(self) -> Iterator[Door]:
+        """The door; where it may choose a port, and another process is faster, it chooses again."""
+        name = None if self._wait_for_first else self.name
+        wanted = self.address
+        with ExitStack() as stack:
+            for attempt in range(_PORT_ATTEMPTS):
+                self.address = reserve(wanted, "--port")
+                door = Door(self.address, self._reserve_metrics(), name, self.log, self._options)
+                try:
+                    stack.enter_context(door)
+                    break
+                except PortTakenError:
+                    if attempt == _PORT_ATTEMPTS - 1:
+                        raise
+            yield door
 
     def _reserve_metrics(self) -> Address:
         if self._metrics:

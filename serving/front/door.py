@@ -1,5 +1,6 @@
 """The door: an nginx process before TorchServe. Writes its configuration into a private folder, and starts it."""
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from serving.connection import send_local
 from serving.front.access_log import AccessLog, Take
 from serving.front.configuration import Address, fill_in, listen, quote, seconds_of, user
 from serving.front.mirror import FLAG, LOG, Mirror
-from serving.front.nginx import DoorError, find_nginx
+from serving.front.nginx import DoorError, PortTakenError, find_nginx
 from serving.front.options import Options
 from serving.front.thumbnails import Thumbnails
 from serving.log import Log
@@ -213,7 +214,8 @@ class Door:
         while self._ask("/idle")[0] is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = (self._folder / "stderr").read_text(errors="replace").strip()
-                raise DoorError(f"nginx does not start: {said or 'it says nothing'}")
+                error = PortTakenError if f"({errno.EADDRINUSE}: " in said else DoorError
+                raise error(f"nginx does not start: {said or 'it says nothing'}")
             time.sleep(_POLL_SECONDS)
 
     def _ask(self, path: str) -> tuple[int | None, str]:

@@ -16,6 +16,10 @@ class DoorError(ProjectError):
     """The door cannot be opened; the message says why, and what to do."""
 
 
+class PortTakenError(DoorError):
+    """Another process has taken an address since it was found to be free."""
+
+
 def find_nginx() -> Path:
     """The nginx to start.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.files import sync
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
 from steps.common.files import volume_trouble, writing

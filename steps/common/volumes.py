@@ -5,13 +5,13 @@ In a container that is `/`, so that the volumes are `/data`, `/model` and `/depl
 
 from pathlib import Path
 
-from contract.environment import Environment
+from contract.environment import volumes
 
 LOGS = "logs"  # the folder, beside the volumes, of the logs of runs on one machine: run-<time>-<process id>.log
 
 
 def _volume(name: str) -> Path:
-    return Environment().volumes / name
+    return volumes() / name
 
 
 def data_volume() -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common import progress
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.errors import StepError
 from steps.common.models.contents import FEATURES_INDEX
 from steps.common.parameters import typed

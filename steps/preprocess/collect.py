@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.events import Progress, Warned, emit
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest
 from steps.common.errors import StepError
 from steps.common.images.decode import BadImage

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.events import Warned, emit
 from steps.common import progress
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest
 from steps.common.images.places import KIND
 from steps.common.parameters import ImageFormat, Pretrained, typed

@@ -15,7 +15,7 @@ from pipeline.images.docker import USER
 from pipeline.images.platforms import here
 from pipeline.images.tag import NAMES, source_files, sources, tag
 from pipeline.settings import load_project
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.registry import STEP_NAMES
 from tests.support.engine_tools import copy_out, docker, table
 
@@ -60,7 +60,7 @@ def test_the_modes_of_a_checkout_are_not_those_of_an_image(
 @pytest.mark.parametrize("step", STEP_NAMES)
 def test_a_step_in_its_image_gives_its_results_the_ids_that_they_have_here(images: dict[str, str], step: str) -> None:
     module = "steps.deploy.archive" if step == "deploy" else f"steps.{step}.{step}"
-    code = f"from steps.common.code import deciding_code; print(deciding_code({module!r}))"
+    code = f"from steps.common.code.deciding import deciding_code; print(deciding_code({module!r}))"
     done = docker("run", "--rm", "--network=none", images[step], "python3", "-c", code)
     assert done.stdout.strip() == str(deciding_code(module))
 

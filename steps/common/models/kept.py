@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.events import Warned, emit
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.models.contents import NETWORK_FILES
 from steps.common.usage import stamp

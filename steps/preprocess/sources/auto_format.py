@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest
 from steps.common.errors import StepError
 from steps.common.files import write_atomically

@@ -49,13 +49,30 @@ def test_all_addresses_of_both_families_and_metrics_on_another(mar: Path, tmp_pa
         connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", "/ping")
         assert connection.getresponse().status == 200
-        time.sleep(0.5)  # the access log is read in bulk
         assert server.metrics_url == f"http://[::1]:{metrics.port}/metrics"
-        connection = HTTPConnection("::1", metrics.port, timeout=10)
-        connection.request("GET", "/metrics")
-        found = connection.getresponse().read().decode()
-        assert "serving_http_requests_total{" in found
+        found, deadline = "", time.monotonic() + 30
+        while "serving_http_requests_total{" not in found:  # the access log is read in bulk
+            assert time.monotonic() < deadline, found
+            connection = HTTPConnection("::1", metrics.port, timeout=10)
+            connection.request("GET", "/metrics")
+            found = connection.getresponse().read().decode()
+            time.sleep(0.1)
         assert "ts_inference_requests_total{" in found
+
+
+@pytest.mark.slow
+def test_a_port_that_another_process_takes_meanwhile_is_replaced(
+    mar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as faster:
+        taken = Address(port=faster.getsockname()[1])
+        found = iter([taken])
+        monkeypatch.setattr(
+            "serving.server.reserve", lambda address, option: next(found, None) or reserve(address, option)
+        )
+        with Server(mar, NAME, log=Log(tmp_path / "log")) as started:
+            assert started.port != taken.port
+            assert started.predict(png(picture(1)))[1]["label"] == CLASSES[1]
 
 
 @pytest.mark.slow

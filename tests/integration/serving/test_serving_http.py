@@ -213,9 +213,11 @@ def test_a_form_that_cannot_be_read_is_an_error_of_the_same_form(server: Server)
 
 def test_a_health_check_that_connects_and_resets_leaves_no_line_in_the_log(server: Server) -> None:
     assert server.log.path is not None
-    server.predict(IMAGE)
-    time.sleep(0.5)
-    before = server.log.path.read_bytes()
+    exchange(server.port, request("X-Request-Id: the-last-line", "Connection: close", body=IMAGE))
+    deadline = time.monotonic() + 30
+    while (before := server.log.path.read_bytes()).count(b"the-last-line") < 2:  # of the worker, and of the door
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     for number in range(100):
         connection = socket.create_connection(("127.0.0.1", server.port))
         if number % 2:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.environment import Environment, table
+from contract.environment import Environment, table, volumes
 from contract.paths import ROOT
 
 # Read as it is, each for its reason: what travels in the archive imports nothing of the project; the probe is
 # started every few seconds; the folder for sockets, Java's environment and OpenMP are not this project's variables.
+# The class's own module looks whether VOLUMES has changed.
 PAST_THE_CLASS = {
+    "contract/environment.py": {"VOLUMES"},
     "serving/model/telemetry.py": {"PROMETHEUS_MULTIPROC_DIR", "REQUEST_LOG"},
     "serving/probe.py": {"SERVING_TLS"},
     "serving/system/folder.py": {"XDG_RUNTIME_DIR"},
@@ -49,6 +51,14 @@ def test_nobody_reads_past_the_class() -> None:
             if names:
                 found[path.relative_to(ROOT).as_posix()] = names
     assert found == PAST_THE_CLASS
+
+
+def test_the_folder_of_the_volumes_is_the_one_named_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("/here", "/there", "/here"):
+        monkeypatch.setenv("VOLUMES", folder)
+        assert volumes() == Path(folder)
+    monkeypatch.delenv("VOLUMES")
+    assert volumes() == Environment().volumes
 
 
 @pytest.mark.parametrize("words", [["--help"], ["probe", "--port", "9", "--timeout", "0.1"], ["probe", "--help"]])

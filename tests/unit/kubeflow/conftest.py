@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp.dsl.pipeline_task import PipelineTask
 
 from contract.paths import ROOT
 from pipeline.kubeflow import submit
@@ -21,6 +22,14 @@ from tests.stand_ins.kfp_http import Server
 from tests.support.forked import Forked
 from tests.support.kubeflow_project import DEPLOYED, IMPORTS, Run, environment, git, log
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings_without_a_look_at_the_caller() -> Iterator[None]:
+    """At each setting of a task the SDK looks up its caller, in every frame, only to name it in an error."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PipelineTask, "_ensure_container_spec_exists", lambda _: None)
+        yield
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from contract.paths import ROOT
 from pipeline.images.tag import source_files, sources
-from steps.common import code
-from steps.common.code import PACKAGES, PLUMBING, deciding_code
+from steps.common.code import deciding, source
+from steps.common.code.deciding import PACKAGES, PLUMBING, deciding_code
 from steps.common.digest import digest
 from steps.deploy.deploy import ARCHIVE
 from steps.registry import STEP_NAMES
@@ -27,7 +27,7 @@ def project(root: Path, files: dict[str, str]) -> Path:
 
 
 def form(text: str) -> str:
-    return json.dumps(code._form(ast.parse(text)))
+    return json.dumps(source._form(ast.parse(text)))
 
 
 SAME = [
@@ -196,10 +196,10 @@ def test_libraries_that_compute_count_by_the_name_they_are_imported_by() -> None
 
 
 def test_a_build_for_other_hardware_is_the_same_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    code._version.cache_clear()
-    monkeypatch.setattr(code.metadata, "version", lambda _: "2.6.0+cu126")
-    assert code._version("torch") == "2.6.0"
-    code._version.cache_clear()
+    deciding._version.cache_clear()
+    monkeypatch.setattr(deciding.metadata, "version", lambda _: "2.6.0+cu126")
+    assert deciding._version("torch") == "2.6.0"
+    deciding._version.cache_clear()
 
 
 def test_an_image_gives_its_results_the_ids_that_they_have_here(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_an_image_gives_its_results_the_ids_that_they_have_here(tmp_path: Path) 
 
 
 def test_plumbing_is_there() -> None:
-    assert [name for name in PLUMBING if code._file(ROOT, name) is None] == []
+    assert [name for name in PLUMBING if deciding._file(ROOT, name) is None] == []
 
 
 def test_a_module_that_is_not_there_is_refused() -> None:

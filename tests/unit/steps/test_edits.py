@@ -1,6 +1,5 @@
 """Edits, each with the steps that must run again after it and the images that must be built; and no others."""
 
-import ast
 import os
 import re
 import shutil
@@ -8,15 +7,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from contract.paths import ROOT
 from pipeline.images.tag import NAMES, tag
 from pipeline.settings import load_params
-from steps.common import code, store
-from steps.common.code import deciding_code
+from steps.common import store
+from steps.common.code import deciding
+from steps.common.code.deciding import deciding_code
 from steps.deploy.deploy import ARCHIVE
 from steps.preprocess.preprocess import PIXELS
 from steps.registry import STEP_NAMES
@@ -162,17 +161,6 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _each_text_is_parsed_once() -> Iterator[None]:
-    """Copies of the project differ in a file or two; the others' forms are known."""
-    parse, form = cache(ast.parse), code._form
-    of_module = cache(form)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(code, "ast", SimpleNamespace(**{**vars(ast), "parse": parse}))
-        patched.setattr(code, "_form", lambda node: (of_module if isinstance(node, ast.Module) else form)(node))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def _no_build_arguments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for key in ("TORCH", "BASE_IMAGE"):
@@ -238,9 +226,9 @@ def test_an_edit_runs_and_builds_what_it_decides_and_nothing_else(
 def test_another_version_of_a_library_runs_what_computes_with_it(
     monkeypatch: pytest.MonkeyPatch, library: str, version: str, again: set[str]
 ) -> None:
-    before, installed = ids_here(), code._version
+    before, installed = ids_here(), deciding._version
     deciding_code.cache_clear()
-    monkeypatch.setattr(code, "_version", lambda name: version if name == library else installed(name))
+    monkeypatch.setattr(deciding, "_version", lambda name: version if name == library else installed(name))
     assert different(before, ids(ROOT, monkeypatch)) == again
 
 

@@ -9,14 +9,14 @@ import pytest
 
 from contract.paths import ROOT
 from install import pythons
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest
 from steps.registry import STEP_NAMES
 from tests.support.examples import PARAMS
 
 _SCRIPT = """
 import json, sys
-from steps.common.code import deciding_code
+from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest
 given = json.load(sys.stdin)
 print(json.dumps({step: digest([given[1], deciding_code(f"steps.{step}.{step}").digest]) for step in given[0]}))

@@ -18,7 +18,7 @@ import pytest
 from contract.events import Waiting, parse
 from contract.paths import ROOT
 from steps.common import store
-from steps.common.code import Code
+from steps.common.code.deciding import Code
 from steps.common.errors import StepError
 from steps.common.store import find, produce, read
 

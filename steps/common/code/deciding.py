@@ -4,17 +4,15 @@ Reads source files and the versions of installed packages; writes nothing. Comme
 endings do not count, and the digest is the same under every version of Python that the project runs on.
 """
 
-import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from contract.paths import ROOT
+from steps.common.code.source import Source, read_source
 from steps.common.digest import digest
 
 PACKAGES = ("contract", "serving", "steps")
@@ -45,8 +43,6 @@ _PARAMETERS = "parameters"
 # Libraries that check, fetch, lock, measure or send, and compute nothing that a result holds.
 CARRIERS = {"filelock", "httpx", "kubernetes", "pooch", "prometheus_client", "psutil", "pydantic", "pydantic_settings"}
 CARRIERS |= {"requests", "ts", "urllib3"}
-_LONGEST_PATH = 200
-_NOTHING: tuple[Any, ...] = (None, [])
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
     Raises:
         ValueError: There is no module of this name.
     """
-    forms: dict[str, Any] = {}
+    forms: dict[str, str] = {}
     names: set[str] = set()
     for module in modules:
         if _file(root, module) is None:
@@ -87,10 +83,9 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
         if file.suffix != ".py":
             forms[path] = _plain(file)
             continue
-        tree = ast.parse(file.read_bytes())
-        forms[path] = _form(tree)
-        nodes = list(ast.walk(tree))
-        for name in _imported(nodes, root, path):
+        source = read_source(file)
+        forms[path] = source.form
+        for name in _imported(source, root, path):
             if name.partition(".")[0] in PACKAGES:
                 found = _file(root, name)
                 waiting += [found] if found and not _is_plumbing(name) else []
@@ -98,12 +93,12 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
                 waiting.append(beside)
             else:
                 names.add(name.partition(".")[0])
-        waiting += _named_files(nodes, root, file)
+        waiting += _named_files(source, root, file)
     # Python runs the packages around a module too. What they import for others is not what this module uses.
     around = {parent / "__init__.py" for path in forms for parent in Path(path).parents}
     for init in around:
         if (root / init).is_file():
-            forms.setdefault(init.as_posix(), _form(ast.parse((root / init).read_bytes())))
+            forms.setdefault(init.as_posix(), read_source(root / init).form)
     versions = {name: _version(name) for name in sorted(names - sys.stdlib_module_names - CARRIERS)}
     return Code(digest(forms), {name: version for name, version in versions.items() if version})
 
@@ -119,24 +114,21 @@ def _is_plumbing(module: str) -> bool:
     return is_listed or module.rpartition(".")[2] == _PARAMETERS
 
 
-def _imported(nodes: Iterable[ast.AST], root: Path, path: str) -> Iterator[str]:
+def _imported(source: Source, root: Path, path: str) -> Iterator[str]:
     """The modules that a module imports, by their absolute names."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            package = list(Path(path).parent.parts)[: -(node.level - 1) or None] if node.level else []
-            base = ".".join([*package, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield whole if _file(root, whole := f"{base}.{alias.name}") else base
-
-
-def _named_files(nodes: Iterable[ast.AST], root: Path, file: Path) -> Iterator[Path]:
-    """The project's files that a module's strings name: from the project's folder, or beside the module."""
-    for node in nodes:
-        text = node.value if isinstance(node, ast.Constant) else None
-        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATH or not text.isprintable():
+    for level, module, names in source.imports:
+        if not names:
+            yield module
             continue
+        package = list(Path(path).parent.parts)[: -(level - 1) or None] if level else []
+        base = ".".join([*package, *([module] if module else [])])
+        for name in names:
+            yield whole if _file(root, whole := f"{base}.{name}") else base
+
+
+def _named_files(source: Source, root: Path, file: Path) -> Iterator[Path]:
+    """The project's files that a module's strings name: from the project's folder, or beside the module."""
+    for text in source.strings:
         path = Path(text)
         if path.is_absolute() or ".." in path.parts:
             continue
@@ -156,43 +148,6 @@ def _plain(file: Path) -> str:
     if file.suffix in (".yaml", ".yml"):
         lines = [line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return digest(lines)
-
-
-def _form(node: Any) -> Any:
-    """A syntax tree as a JSON value: no line numbers, docstrings and descriptions, and the same in every Python."""
-    if isinstance(node, list):
-        return [_form(each) for each in node if not _is_prose(each)]
-    if isinstance(node, ast.Constant):
-        value = node.value if isinstance(node.value, str) else repr(node.value)
-        return [type(node.value).__name__, value]
-    if not isinstance(node, ast.AST):
-        return node
-    # Empty fields are left out below, since newer versions of Python have more of them (`type_params`).
-    fields = {name: value for name, value in ast.iter_fields(node) if name not in ("ctx", "type_comment")}
-    if isinstance(node, ast.JoinedStr):
-        fields["values"] = list(_joined(node.values))
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Field":
-        fields["keywords"] = [word for word in node.keywords if word.arg != "description"]
-    forms = {name: _form(value) for name, value in fields.items()}
-    return [type(node).__name__, {name: form for name, form in forms.items() if form not in _NOTHING}]
-
-
-def _is_prose(node: Any) -> bool:
-    """Whether this is a string that stands alone, as docstrings do, or the `pass` that one may stand for."""
-    docstring = (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    )
-    return docstring or isinstance(node, ast.Pass)
-
-
-def _joined(values: Iterable[ast.expr]) -> Iterator[ast.expr]:
-    """The parts of an f-string, neighbouring pieces of text as one: versions of Python cut them differently."""
-    for is_text, group in groupby(values, lambda value: isinstance(value, ast.Constant)):
-        if is_text:
-            text = "".join(str(piece.value) for piece in group if isinstance(piece, ast.Constant))
-            yield from [ast.Constant(text)] if text else []
-        else:
-            yield from group
 
 
 @cache

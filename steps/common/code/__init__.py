@@ -1,0 +1,1 @@
+"""What of the project's code decides a result, and the digest of it."""
