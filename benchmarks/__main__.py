@@ -50,7 +50,10 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="of scale: some of its tables")
     parser.add_argument("--images", type=Path, help="of unknown: own images to train on, a folder for each class")
     parser.add_argument("--others", type=Path, help="of unknown: images of no class, with --images")
+    parser.add_argument("--weights", type=Path, help="of own: of the backbone, with which the emoji are learned")
     options = parser.parse_args()
+    if options.weights:
+        MARKDOWN["own"] = lambda: own.measure_pretrained(load_params(ROOT / "params.yaml"), options.weights)
     if options.images and options.others:
         params = load_params(ROOT / "params.yaml")
         MARKDOWN["unknown"] = lambda: unknown.measure_own(params, options.images, options.others)

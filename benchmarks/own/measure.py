@@ -24,10 +24,11 @@ from pipeline.settings import Params
 from steps.analyse.answers import true_labels
 from steps.common.images.dataset import Split, read_split
 from steps.common.images.format import format_of
+from steps.common.models.backbone import Backbone, load_pretrained
 from steps.common.models.embedding import embed_images, load_network
 from steps.common.store import read
 from steps.common.volumes import model_volume
-from steps.preprocess.preprocess import preprocess
+from steps.preprocess.preprocess import prepare, preprocess
 from steps.train.train import train
 
 DRAWS = (0, 1, 2)
@@ -38,16 +39,42 @@ _OF_EACH = 120
 
 @dataclass(frozen=True)
 class _Result:
-    """Of one draw: accuracy of the run, and of nearest neighbours of pixels; what `auto` chose; processor seconds."""
+    """Of one draw.
+
+    Attributes:
+        accuracy: Of the run.
+        bound: Of nearest neighbours by what needs no training: pixels, or features of the pretrained backbone.
+        chosen: What `auto` chose.
+        seconds: Of the processor, for training.
+    """
 
     accuracy: float
-    pixels: float
+    bound: float
     chosen: str
     seconds: float
 
 
+def measure_pretrained(params: Params, weights: Path) -> Iterator[str]:
+    """Run on the emoji with pretrained weights.
+
+    Args:
+        params: `params.yaml`.
+        weights: The weights of the backbone that `auto` takes, as timm publishes them.
+
+    Yields:
+        The lines of a table in Markdown.
+    """
+    yield "| images | draws | nearest frozen features | this run | what `auto` chose | processor, s |"
+    yield "|---|--:|--:|--:|---|--:|"
+    with tempfile.TemporaryDirectory() as folder:
+        if missing := _emoji(Path(folder)):
+            yield f"| emoji | | | | {missing} | |"
+            return
+        yield _row("emoji", [_run(params, Path(folder), {"seed": seed}, weights.absolute()) for seed in DRAWS])
+
+
 def measure(params: Params) -> Iterator[str]:
-    """Run on each set of images.
+    """Run on each set of images, without pretrained weights.
 
     Args:
         params: `params.yaml`.
@@ -67,30 +94,50 @@ def measure(params: Params) -> Iterator[str]:
             if missing := write(Path(folder)):
                 yield f"| {name} | | | | {missing} | |"
                 continue
-            found = [_run(params, Path(folder), {**change, "seed": seed}) for seed in DRAWS]
-        accuracies, pixels = np.mean([(each.accuracy, each.pixels) for each in found], axis=0)
-        each = ", ".join(f"{one.accuracy:.3f}" for one in found)
-        yield (
-            f"| {name} | {len(found)} | {pixels:.3f} | {accuracies:.3f} ({each}) | {found[0].chosen} "
-            f"| {np.mean([one.seconds for one in found]):.0f} |"
-        )
+            yield _row(name, [_run(params, Path(folder), {**change, "seed": seed}) for seed in DRAWS])
 
 
-def _run(params: Params, folder: Path, change: dict[str, Any]) -> _Result:
+def _row(name: str, found: list[_Result]) -> str:
+    accuracy, bound, seconds = np.mean([(each.accuracy, each.bound, each.seconds) for each in found], axis=0)
+    each = ", ".join(f"{one.accuracy:.3f}" for one in found)
+    return f"| {name} | {len(found)} | {bound:.3f} | {accuracy:.3f} ({each}) | {found[0].chosen} | {seconds:.0f} |"
+
+
+def _run(params: Params, folder: Path, change: dict[str, Any], weights: Path | None = None) -> _Result:
     with tempfile.TemporaryDirectory() as temporary, volumes(temporary), contextlib.redirect_stdout(io.StringIO()):
         copy_images(folder, [])
-        ids = preprocess(params.data.model_copy(update={"source": "folder", **change}))
+        data = params.data.model_copy(update={"source": "folder", **change})
+        training = params.train.model_copy(update={"backbone_url": weights.as_uri()} if weights else {})
+        if weights:
+            ids, found = prepare(data, training)
+        else:
+            ids, found = preprocess(data), None
         began = time.process_time()
-        network = train(ids["train"], ids["validation"], params.train)
+        network = train(ids["train"], ids["validation"], training, *([found.id] if found else []))
         seconds = time.process_time() - began
         made = read(model_volume(), "network", network)
         gallery, test = read_split(ids["gallery"]), read_split(ids["test"])
-        found = load_network(made.path)
-        accuracy = _first_neighbour(gallery, test, lambda split: embed_images(found, split.images, _BATCH).embeddings)
+        trained = load_network(made.path)
         facts = made.facts
         chosen = f"{format_of(ids['train'])}, {facts['epochs']} epochs, batches of {facts['batch_size']}"
-        chosen += f", widths {facts['widths']}, flip {str(facts['flip']).lower()}, class_power {facts['class_power']:g}"
-        return _Result(accuracy, _first_neighbour(gallery, test, _pixels), chosen, seconds)
+        chosen += f", widths {facts['widths']}" if facts.get("widths") else f", {trained.config['backbone']}"
+        chosen += f", flip {str(facts['flip']).lower()}, class_power {facts['class_power']:g}"
+        if weights:
+            frozen = Backbone(**{**trained.config})
+            load_pretrained(frozen, weights)
+            frozen.eval()
+            bound = _first_neighbour(
+                gallery, test, lambda split: _directions(embed_images(frozen, split.images, _BATCH).features)
+            )
+        else:
+            bound = _first_neighbour(gallery, test, _pixels)
+        accuracy = _first_neighbour(gallery, test, lambda split: embed_images(trained, split.images, _BATCH).embeddings)
+        return _Result(accuracy, bound, chosen, seconds)
+
+
+def _directions(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Features float [N, D], each of length one."""
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
 
 
 def _first_neighbour(gallery: Split, test: Split, embed: Callable[[Split], NDArray[np.float32]]) -> float:
