@@ -4,7 +4,6 @@ Needs wrk: one thread of C, which takes little processor time from the server.
 """
 
 import json
-import math
 import os
 import re
 import shutil
@@ -13,14 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +42,9 @@ _ROUNDS = 3
 _SECONDS = 5
 _BATCH = 32
 _ASKING, _CROWD = 6, 400  # clients
+_SWITCH_SECONDS = 10  # a switch takes half of them
+_TIME = r"([\d.]+)(us|ms|s)"
+_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _LUA = """
 local file = io.open("{image}", "rb")
 wrk.method, wrk.body = "PUT", file:read("*a")
@@ -73,6 +74,7 @@ def measure() -> list[tuple[str, str]]:
         plain, ours, starts = in_turns(volumes, unpacked, IMAGE)
         bound = _loop_without_server(unpacked)
         switch = _switch(volumes, pointer)
+        shadow = _shadow(volumes, pointer)
         crowd = _crowd(volumes)
         network = volumes / "model/network" / pointer["network"]
         model = json.loads((unpacked / "model.json").read_text())
@@ -81,7 +83,7 @@ def measure() -> list[tuple[str, str]]:
     rows.append((f"loop without a server, batches of {_BATCH}: images/s", f"{bound:.0f}"))
     rows.append(("this, 32 clients, of the loop without a server", f"{_median(ours[32])[0] / bound:.2f}"))
     rows.append(("cold start to the first answer, s", f"{statistics.median(starts):.1f}"))
-    rows += [*switch, *crowd]
+    rows += [*switch, *shadow, *crowd]
     return [*rows, *formats]
 
 
@@ -123,11 +125,22 @@ def compared(plain: Rates, ours: Rates) -> list[tuple[str, str]]:
 def _ask(url: str, folder: Path, into: Rates, image: Path) -> None:
     for count in CLIENTS:
         _wrk(url, folder, count, 2, image)  # warms up: Java compiles hot code
-        into[count].append(_wrk(url, folder, count, _SECONDS, image))
+        asked = _wrk(url, folder, count, _SECONDS, image)
+        into[count].append((asked.rate, asked.p99))
 
 
-def _wrk(url: str, folder: Path, clients: int, seconds: int, image: Path) -> tuple[float, float]:
-    """Requests per second and the 99th percentile of latency in ms; RuntimeError if a request failed."""
+@dataclass(frozen=True)
+class _Asked:
+    """What wrk's clients got: answers, and answers a second; 99th percentile and maximum of the latency, in ms."""
+
+    answers: int
+    rate: float
+    p99: float
+    longest: float
+
+
+def _wrk(url: str, folder: Path, clients: int, seconds: int, image: Path = IMAGE) -> _Asked:
+    """Ask all the time on kept connections; RuntimeError if a request failed."""
     script = folder / "put.lua"
     script.write_text(_LUA.format(image=image))
     command: list[Any] = [
@@ -144,11 +157,15 @@ def _wrk(url: str, folder: Path, clients: int, seconds: int, image: Path) -> tup
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(said)
-    rate = re.search(r"Requests/sec: +([\d.]+)", said)
-    p99 = re.search(r"99% +([\d.]+)(us|ms|s)", said)
-    if rate is None or p99 is None:
+    found = re.search(
+        rf"Latency +\S+ +\S+ +{_TIME}.* 99% +{_TIME}.*?(\d+) requests in.*Requests/sec: +([\d.]+)", said, re.DOTALL
+    )
+    if found is None:
         raise RuntimeError(said)
-    return float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]
+    longest, longest_unit, p99, p99_unit, answers, rate = found.groups()
+    return _Asked(
+        int(answers), float(rate), float(p99) * _MILLISECONDS[p99_unit], float(longest) * _MILLISECONDS[longest_unit]
+    )
 
 
 @contextmanager
@@ -252,6 +269,45 @@ def _loop_without_server(unpacked: Path) -> float:
 
 def _switch(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
     """How long a switch takes, and what it does to clients that ask all the time."""
+    with _ours(volumes) as (url, _, process), ThreadPoolExecutor() as pool:
+        _wrk(url, volumes, _ASKING, 2)
+        asking = pool.submit(_wrk, url, volumes, _ASKING, _SWITCH_SECONDS)
+        version = _point_to_another(volumes, pointer)
+        seconds = _until_answered(url, process, version)
+        asked = asking.result()
+    return [
+        ("a switch, from the pointer's to the new version's first answer, s", f"{seconds:.1f}"),
+        (
+            f"answers to {_ASKING} clients that ask for {_SWITCH_SECONDS} s meanwhile; an error ends this",
+            f"{asked.answers}",
+        ),
+        ("the longest that one of them waited, ms", f"{asked.longest:.0f}"),
+    ]
+
+
+def _shadow(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
+    """What clients feel while another version gets copies of all their requests: before and meanwhile."""
+    rows = []
+    for count in CLIENTS:
+        (volumes / "deploy-model/current.json").write_text(json.dumps(pointer))
+        with _ours(volumes) as (url, _, _):
+            _wrk(url, volumes, count, 2)
+            before = _wrk(url, volumes, count, _SECONDS)
+            limits = {"before": pointer["version"], "seconds": 60, "share": 1.0, "min_requests": 30}
+            limits |= {"max_errors": 1.0, "max_slower": 60.0, "min_equal": 0.0, "max_unknown": 1.0}
+            _point_to_another(volumes, pointer, shadow=limits)
+            while "gets copies of" not in (volumes / "serving.log").read_text():
+                time.sleep(0.1)
+            _wrk(url, volumes, count, 2)
+            meanwhile = _wrk(url, volumes, count, _SECONDS)
+        many = f"{count} client" + "s" * (count > 1)
+        figures = f"{before.rate:.0f} {before.p99:.1f}, {meanwhile.rate:.0f} {meanwhile.p99:.1f}"
+        rows.append((f"before and while shadowing, {many}: requests/s, p99 ms", figures))
+    return rows
+
+
+def _point_to_another(volumes: Path, pointer: dict[str, Any], **more: Any) -> str:
+    """Let the pointer name a copy of the version that has another name; returns that."""
     store = volumes / "deploy-model/model-store"
     second = store / "second.mar"
     version = f"{pointer['version']}2"
@@ -261,35 +317,10 @@ def _switch(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
             if name in ("model.json", "MAR-INF/MANIFEST.json"):
                 content = content.replace(pointer["version"].encode(), version.encode())
             new.writestr(name, content)
-    with _ours(volumes) as (url, _, process):
-        changed = {**pointer, "version": version, "mar": second.name, "sha256": file_sha256(second)}
-        (volumes / "new.json").write_text(json.dumps(changed))
-        os.replace(volumes / "new.json", volumes / "deploy-model/current.json")
-        stop = threading.Event()
-        with ThreadPoolExecutor(_ASKING) as clients:
-            asked = [clients.submit(_ask_until, stop, url) for _ in range(_ASKING)]
-            seconds = _until_answered(url, process, version)
-            time.sleep(2)
-            stop.set()
-        times = [each for one in asked for each in one.result()]
-    return [
-        ("a switch, from the pointer's to the new version's first answer, s", f"{seconds:.1f}"),
-        (f"meanwhile {_ASKING} clients: requests, of them lost", f"{len(times)} {times.count(math.inf)}"),
-        ("the longest that one of them waited, ms", f"{1000 * max(times):.0f}"),
-    ]
-
-
-def _ask_until(stop: threading.Event, url: str) -> list[float]:
-    """The seconds of each request; infinity for one that failed."""
-    image, times = IMAGE.read_bytes(), []
-    while not stop.is_set():
-        began = time.perf_counter()
-        try:
-            status, _ = client.predict(url, image, timeout=30)
-        except OSError:
-            status = 0
-        times.append(time.perf_counter() - began if status == HTTPStatus.OK else math.inf)
-    return times
+    changed = {**pointer, "version": version, "mar": second.name, "sha256": file_sha256(second), **more}
+    (volumes / "new.json").write_text(json.dumps(changed))
+    os.replace(volumes / "new.json", volumes / "deploy-model/current.json")
+    return version
 
 
 def _crowd(volumes: Path) -> list[tuple[str, str]]:

@@ -45,7 +45,8 @@ class Mirror:
             "MIRROR": "mirror /_copy;",
             "COPIES": fill_in({"SHARE": share, "TORCHSERVE": torchserve}, TEMPLATE),
             "COPY": (
-                "location = /_copy { internal; access_log off; error_page 502 503 504 = /_copied;"
+                "location = /_copy { internal; access_log off; error_page 429 502 503 504 = /_copied;"
+                " limit_req zone=copied burst=10 nodelay;"
                 " if ($is_copied = 0) { return 204; }"
                 f" if (!-f {folder}/{FLAG}) {{ return 204; }}"
                 " proxy_set_header X-Request-Id $id; proxy_set_header Host copies;"
