@@ -25,6 +25,7 @@ MAX_REQUESTS = 20  # ids in a record: later requests with the same image add non
 _IMAGES = "images"
 _RECORD = ".json"
 _DIGITS = frozenset("0123456789abcdef")
+_BLOCK = 4096  # bytes; a file takes whole blocks of a disk
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -93,6 +94,11 @@ class Collected:
     def content(self) -> dict[str, Any]:
         """The record as a JSON object."""
         return dataclasses.asdict(self)
+
+    @property
+    def disk_bytes(self) -> int:
+        """What image and record take of a disk: whole blocks of 4 KiB, one for the record."""
+        return (-(-self.bytes // _BLOCK) + 1) * _BLOCK
 
 
 def digest_of(image: bytes | bytearray) -> str:
@@ -207,13 +213,23 @@ def shard_path(folder: Path, shard: str) -> Path:
 
 
 def digests(folder: Path, shard: str) -> list[str]:
-    """The digests of all images in one of these folders that have a record, in order."""
+    """The digests of all images in one of these folders, in order."""
+    names = _names(folder, shard)
+    return sorted(name for name in names if _is_digest(name) and name[:2] == shard and name + _RECORD in names)
+
+
+def strays(folder: Path, shard: str) -> list[Path]:
+    """Files in one of these folders that belong to no image: killed writers leave some, and running ones have some."""
+    names = _names(folder, shard)
+    whole = set(digests(folder, shard))
+    return [shard_path(folder, shard) / name for name in sorted(names) if name.removesuffix(_RECORD) not in whole]
+
+
+def _names(folder: Path, shard: str) -> set[str]:
     try:
-        names = os.listdir(shard_path(folder, shard))
+        return set(os.listdir(shard_path(folder, shard)))
     except OSError:
-        return []
-    found = (name.removesuffix(_RECORD) for name in names if name.endswith(_RECORD))
-    return sorted(name for name in found if _is_digest(name) and name[:2] == shard)
+        return set()
 
 
 def _joined(before: Collected, now: Collected) -> Collected:

@@ -60,6 +60,11 @@ class Environment(BaseSettings):
     serving_origins: str = Field(
         default="", description="Web origins, with spaces between them, whose pages may ask for predictions."
     )
+    serving_collect: str | None = Field(
+        default=None,
+        description="Keep images that clients send in the folder `collect` beside the volumes, within these limits, "
+        "such as `share=0.01,near=0.1,max_mb=500,max_days=30`; `make serve` sets it from `serving.collect`.",
+    )
     world_size: int = Field(default=1, description="The number of training processes; torch's launcher sets it.")
     rank: int = Field(default=0, description="The number of this training process, from 0; torch's launcher sets it.")
 

@@ -8,9 +8,10 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
+from contract.collected import FOLDER
 from contract.errors import InputError
 from contract.paths import ROOT
 from serving import client
@@ -24,6 +25,9 @@ from serving.pointer import (
     served_first,
     wait_for_first,
 )
+
+if TYPE_CHECKING:
+    from serving.collect.keeper import Keeper
 
 WRONG_INPUT = InputError.exit_status
 
@@ -57,19 +61,20 @@ def start(arguments: argparse.Namespace) -> int:
     metrics = arguments.metrics or environment.metrics_address
     where = parse_address(metrics) if metrics else None
     log = _open_log(arguments.log, volumes)
+    keeper = _keeper(environment.serving_collect, volumes, log)
     options = Options(
         environment.serving_keys,
         environment.serving_tls,
         environment.serving_rate,
         tuple(environment.serving_origins.split()),
     )
+    new = partial(Server, address=address, metrics=where, log=log, options=options, keeper=keeper)
     if pointer:
         served = _served_first(volume, pointer, log)
-        server = Server(served.mar, served.name, address, where, log=log, version=served.version, options=options)
+        server = new(served.mar, served.name, version=served.version)
         what = f"starting {served.name} {served.version}"
     else:
-        first = partial(_first, volume, log)
-        server = Server(address=address, metrics=where, log=log, options=options, wait_for_first=first)
+        server = new(wait_for_first=partial(_first, volume, log))
         what = "no model is deployed yet: waiting for the pipeline's first"
     # A shell starts background processes with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -126,6 +131,18 @@ def _served_first(volume: Path, pointer: Pointer, log: Log) -> Pointer:
     except PointerError as error:
         log.announce(f"{pointer.version} answers without being shadowed: {error}")
         return pointer
+
+
+def _keeper(limits: str | None, volumes: Path, log: Log) -> "Keeper | None":
+    """Of the store of images that clients send; None if none are kept."""
+    if not limits:
+        return None
+    from serving.collect.keeper import Keeper
+    from serving.collect.limits import Limits
+
+    keeper = Keeper(volumes / FOLDER, Limits.parsed(limits), log)
+    log.announce(keeper.limits.said(keeper.folder))
+    return keeper
 
 
 def _open_log(given: Path | None, volumes: Path) -> Log:

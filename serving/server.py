@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from serving import client
+from serving.collect.keeper import Keeper
 from serving.control import Control
 from serving.front.configuration import Address, reserve
 from serving.front.door import ANSWER_SECONDS, Door
@@ -39,6 +40,7 @@ class Server:
         timeout: Seconds to start, and to load a model.
         wait_for_first: Without `mar`: called when the door is open, which says meanwhile that there is no model;
             returns the first one.
+        keeper: Of the store of images; None to keep none.
 
     Raises:
         TorchServeError: The archive is unusable; on entering the block: the model cannot be served.
@@ -58,11 +60,13 @@ class Server:
         options: Options | None = None,
         timeout: float = 120.0,
         wait_for_first: Callable[[], Pointer] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.address, self._metrics = address or Address(), metrics
         self.log, self.monitor = log, Monitor(log)
         self._options, self._timeout = options or Options(), timeout
         self._wait_for_first = wait_for_first
+        self._keeper = keeper
         if mar:
             self._torchserve = self._new(mar, name, version)
         self._runs, self._is_ending = False, False
@@ -222,6 +226,8 @@ class Server:
             keys = Keys(self._options.keys) if self._options.keys else None
             monitor = self.monitor
             answers = stack.enter_context(Control(control, self.is_ready, monitor.render, keys, lambda: monitor.shadow))
+            if self._keeper:
+                stack.enter_context(self._keeper)
             stack.callback(self._end_torchserve)
             if self._wait_for_first:
                 first = self._wait_for_first()
@@ -261,7 +267,8 @@ class Server:
         return reserve(Address(), "--metrics")
 
     def _new(self, mar: Path, name: str, version: str | None) -> TorchServe:
-        return TorchServe(mar, name, log=self.log, version=version, timeout=self._timeout)
+        collect = self._keeper.for_workers if self._keeper else None
+        return TorchServe(mar, name, log=self.log, version=version, timeout=self._timeout, collect=collect)
 
     def _start(self, torchserve: TorchServe) -> None:
         torchserve.__enter__()

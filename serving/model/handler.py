@@ -7,7 +7,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import deadline  # type: ignore[import-not-found]  # in the archive all modules are in one folder
+import collector  # type: ignore[import-not-found]  # in the archive all modules are in one folder
+import deadline  # type: ignore[import-not-found]
 import decode  # type: ignore[import-not-found]
 import faiss
 import payload  # type: ignore[import-not-found]
@@ -28,6 +29,7 @@ class Handler:
         faiss.omp_set_num_threads(1)
         self.predictor = Predictor(Path(context.system_properties["model_dir"]), decode, payload, deadline)
         self.telemetry = telemetry.Telemetry(self.predictor.version)
+        self.collector = collector.start(self.predictor, payload)
         deadline.install()
         socket_reads.patch_worker()
         # TorchServe logs each batch and its timings through Java; the telemetry has them already.
@@ -46,13 +48,17 @@ class Handler:
         began = time.perf_counter()
         headers = [_headers(context.get_all_request_header(number)) for number in range(len(data))]
         repeated = [number for number, each in enumerate(headers) if REPEATED in each]
-        answers = self.predictor.answer([request(*item) for item in zip(data, headers, strict=True)], repeated)
+        requests = [request(*item) for item in zip(data, headers, strict=True)]
+        answers = self.predictor.answer(requests, repeated)
         for number, answer in enumerate(answers):
             status = HTTPStatus(answer.status)
             context.set_response_status(status.value, status.phrase, number)
             context.set_response_content_type(number, "application/json")
         ids = [(context.get_request_id(i), each.get("x-request-id", "")[:_ID_LENGTH]) for i, each in enumerate(headers)]
-        self.telemetry.record(answers, ids, time.perf_counter() - began, [_kind(each) for each in headers])
+        kinds = [_kind(each) for each in headers]
+        self.telemetry.record(answers, ids, time.perf_counter() - began, kinds)
+        if self.collector:
+            self.collector.offer(requests, answers, [client or own for own, client in ids], kinds)
         return [answer.json for answer in answers]
 
 

@@ -31,22 +31,23 @@ _PACKED = (b"one", b"many")
 # Images in one pass of the network: bounds the memory of a batch.
 _PASS = 64
 
-# Of one image: label, distance of the nearest neighbour (None without one), what made it unknown, and the prediction as
-# JSON.
-Prediction = tuple[str, float | None, tuple[str, ...], str]
+# Of one image: label, distance of the nearest neighbour (None without one), what made it unknown, the distance of its
+# features (None if the network gives none), and the prediction as JSON.
+Prediction = tuple[str, float | None, tuple[str, ...], float | None, str]
 
 
 class Answer(NamedTuple):
     """An HTTP status and a JSON body; for the metrics the broken rule, or of each image what is told here.
 
     That is the label, the distance of the nearest neighbour, None if the index found none, and the names of the
-    distances that made it unknown.
+    distances that made it unknown. `by_features` has the distance of each image's features, None if not known.
     """
 
     status: int
     json: bytes
     rule: str | None = None
     predictions: Sequence[tuple[str, float | None, tuple[str, ...]]] = ()
+    by_features: Sequence[float | None] = ()
 
 
 class Images(NamedTuple):
@@ -65,6 +66,12 @@ class Predictor:
         payload: Its module of that name.
         deadline: Its module of that name.
 
+    Attributes:
+        name: The model's name.
+        version: Its version.
+        thresholds: Above which an image is unknown: of the distance, and of that of features; None for no limit.
+        max_instances: The most images in one request.
+
     Raises:
         ValueError: Index and labels have different lengths.
     """
@@ -79,13 +86,15 @@ class Predictor:
         self._index = faiss.read_index(str(folder / "index.faiss"))
         if self._index.ntotal != len(self._labels):
             raise ValueError(f"{folder}: {self._index.ntotal} vectors in the index, {len(self._labels)} labels")
+        self.name: str = model["name"]
         self.version: str = model["version"]
+        self.max_instances: int = model["max_instances"]
         self._shape = (model["image_size"], model["channels"])
-        self._limits = (model["max_pixels"], model["max_instances"])
+        self._max_pixels = model["max_pixels"]
         self._polarity = model["polarity"]
         self._neighbours = min(model["neighbours"], len(self._labels))
-        limits = (model["unknown_distance"], model["unknown_features_distance"])
-        self._limits_of_unknown = [np.inf if limit is None else limit for limit in limits]
+        self.thresholds = (model["unknown_distance"], model["unknown_features_distance"])
+        self._limits_of_unknown = [np.inf if limit is None else limit for limit in self.thresholds]
         # Serialised once, not for each answer.
         self._json_labels = [json.dumps(label) for label in self._labels]
         self._json_model = json.dumps({key: model[key] for key in ("name", "version")})
@@ -133,7 +142,7 @@ class Predictor:
     def _read(self, request: Any) -> Images | Answer:
         """The decoded images of a request, or the answer to a request whose images cannot be decoded."""
         try:
-            payload = self._payload.read(request, self._limits[1])
+            payload = self._payload.read(request, self.max_instances)
             return Images(self._decode(payload), payload.many)
         except (self._payload.Rejected, self._decoding.BadImage) as error:
             return _error(error.rule, str(error))
@@ -158,7 +167,7 @@ class Predictor:
     def _decode(self, payload: Any) -> list[NDArray[np.uint8]]:
         """Decode the images of a request, uint8 [H, W, C] each; the limit of pixels is for all of them together."""
         size, channels = self._shape
-        allowed = self._limits[0]
+        allowed = self._max_pixels
         opened: list[Any] = []
         decoded: list[NDArray[np.uint8]] = []
         try:
@@ -174,7 +183,7 @@ class Predictor:
             number = len(decoded) if len(opened) == len(payload.images) else len(opened)
             rule, found = error.rule, str(error).removeprefix(f"{error.rule}: ")
             if rule == "too-many-pixels" and number:
-                found = f"with it there are more than {self._limits[0]} pixels together; send several requests."
+                found = f"with it there are more than {self._max_pixels} pixels together; send several requests."
             raise self._payload.Rejected(rule, f"instance {number}: {found}") from error
         return decoded
 
@@ -222,7 +231,7 @@ class Predictor:
             f'"similarity": {_or_null(similarity)}, "features_distance": {_or_null(by_features)}, '
             f'"neighbours": [{", ".join(near)}], "model": {self._json_model}}}'
         )
-        return label, distance, reasons, prediction
+        return label, distance, reasons, by_features, prediction
 
 
 def _or_null(number: float | None) -> float | str:
@@ -237,8 +246,10 @@ def _packed(read: Images | Answer) -> bytes:
 
 
 def _success(predictions: list[Prediction], many: bool) -> Answer:
-    body = f'{{"predictions": [{", ".join(each[3] for each in predictions)}]}}' if many else predictions[0][3]
-    return Answer(200, f"{body}\n".encode(), None, [each[:3] for each in predictions])
+    body = f'{{"predictions": [{", ".join(each[4] for each in predictions)}]}}' if many else predictions[0][4]
+    return Answer(
+        200, f"{body}\n".encode(), None, [each[:3] for each in predictions], [each[3] for each in predictions]
+    )
 
 
 def _error(rule: str, message: str) -> Answer:

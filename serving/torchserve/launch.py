@@ -67,13 +67,16 @@ def command(store: Path, folder: Path) -> list[str]:
     ]
 
 
-def environment(folder: Path, ports: Sequence[int], caller: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    folder: Path, ports: Sequence[int], caller: Mapping[str, str], collect: str | None = None
+) -> dict[str, str]:
     """The environment of Java and its workers.
 
     Args:
         folder: The folder for temporary files.
         ports: One for each of LISTENERS and SOCKETS, as `free_ports` returns them.
         caller: The environment of this process.
+        collect: What serving/model/collector.py reads; None if no images are kept.
 
     Returns:
         All variables.
@@ -86,6 +89,7 @@ def environment(folder: Path, ports: Sequence[int], caller: Mapping[str, str]) -
         chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] = "true" if path else "false"
     locations = {key: str(folder) for key in ("TMPDIR", "HOME", "LOG_LOCATION", "METRICS_LOCATION")}
     locations |= {"PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"), "REQUEST_LOG": str(folder / "requests")}
+    locations |= {"COLLECT": collect} if collect else {}
     inherited = {key: caller[key] for key in _INHERITED if key in caller}
     # One thread per worker: more would compete for the same cores.
     return {**inherited, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **locations, **chosen}

@@ -39,16 +39,27 @@ class TorchServe:
         log: For the output of TorchServe.
         version: The version that the archive must have; any if not given.
         timeout: Seconds to start, and to load a model.
+        collect: What serving/model/collector.py reads; None if no images are kept.
 
     Raises:
         TorchServeError: The archive is unusable; on entering the block: the model cannot be served.
     """
 
-    def __init__(self, mar: Path, name: str, *, log: Log, version: str | None = None, timeout: float = 120.0) -> None:
+    def __init__(
+        self,
+        mar: Path,
+        name: str,
+        *,
+        log: Log,
+        version: str | None = None,
+        timeout: float = 120.0,
+        collect: str | None = None,
+    ) -> None:
         self.mar = mar.resolve()
         self.name = name
         self.log = log
         self.timeout = timeout
+        self._collect = collect
         self._golden = _read(self.mar, version)
         self._failures = 0  # that TorchServe has printed
 
@@ -206,7 +217,7 @@ class TorchServe:
             self._java = group.start(
                 launch.command(self.mar.parent, folder),
                 cwd=folder,
-                env=launch.environment(folder, self._ports, os.environ),
+                env=launch.environment(folder, self._ports, os.environ, self._collect),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )

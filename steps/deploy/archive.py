@@ -31,12 +31,14 @@ from steps.deploy.shape import check_golden, check_index, read_features
 
 MAR = "model.mar"
 HANDLER = "serving/model/handler.py"
-# The modules beside the handler: all others of its folder, and the decoder that preprocess uses, too.
+# The modules beside the handler: all others of its folder, the decoder that preprocess uses, too, and the form of the
+# store that review and drift read.
 CODE = (
     *sorted(
         f"serving/model/{path.name}" for path in (ROOT / "serving/model").glob("[!_]*.py") if path.stem != "handler"
     ),
     "steps/common/images/decode.py",
+    "contract/collected.py",
 )
 CONFIG = "serving/model/model-config.yaml"
 

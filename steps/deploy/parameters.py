@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from serving.collect.limits import Limits
 from steps.common.parameters import Count, Neighbours, NoEffect, Parameters, Share
 
 
@@ -40,9 +41,20 @@ class Shadow(Parameters):
     max_unknown: Share = Field(default=0.05, description="by which the share of images called unknown may rise")
 
 
+class Collect(Parameters, Limits):
+    """Whether a server keeps images that clients send, and which; `make serve` carries it to the server."""
+
+    enabled: bool = Field(
+        default=False, description="keep those called unknown or near a threshold, and a share of all others"
+    )
+
+
 class Serving(Parameters):
-    """What a server does with a new version. It changes no result."""
+    """What a server does with a new version, and with what clients send. It changes no result."""
 
     shadow: Annotated[Shadow, NoEffect()] = Field(
         default=Shadow(), description="copies of live requests, which judge a new version before it answers any"
+    )
+    collect: Annotated[Collect, NoEffect()] = Field(
+        default=Collect(), description="images that clients send, kept to be labelled; they may be personal"
     )

@@ -39,6 +39,8 @@ PLUMBING = (
     "steps.common.volumes",
     "steps.preprocess.sources",
 )
+# What travels in the model archive counts, wherever it is.
+_ARCHIVED = ("contract.collected",)
 _PARAMETERS = "parameters"
 # Libraries that check, fetch, lock, measure or send, and compute nothing that a result holds.
 CARRIERS = {"filelock", "httpx", "kubernetes", "pooch", "prometheus_client", "psutil", "pydantic", "pydantic_settings"}
@@ -71,6 +73,7 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
     """
     forms: dict[str, str] = {}
     names: set[str] = set()
+    archived: set[str] = set()  # modules that others import by the names that they have in the archive
     for module in modules:
         if _file(root, module) is None:
             raise ValueError(f"{module} is no module of this project: name one of those in {', '.join(PACKAGES)}")
@@ -93,13 +96,15 @@ def deciding_code(*modules: str, root: Path = ROOT) -> Code:
                 waiting.append(beside)
             else:
                 names.add(name.partition(".")[0])
-        waiting += _named_files(source, root, file)
+        named = list(_named_files(source, root, file))
+        waiting += named
+        archived |= {each.stem for each in named}
     # Python runs the packages around a module too. What they import for others is not what this module uses.
     around = {parent / "__init__.py" for path in forms for parent in Path(path).parents}
     for init in around:
         if (root / init).is_file():
             forms.setdefault(init.as_posix(), read_source(root / init).form)
-    versions = {name: _version(name) for name in sorted(names - sys.stdlib_module_names - CARRIERS)}
+    versions = {name: _version(name) for name in sorted(names - archived - sys.stdlib_module_names - CARRIERS)}
     return Code(digest(forms), {name: version for name, version in versions.items() if version})
 
 
@@ -110,7 +115,7 @@ def _file(root: Path, module: str) -> Path | None:
 
 
 def _is_plumbing(module: str) -> bool:
-    is_listed = any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
+    is_listed = any(module == name or module.startswith(f"{name}.") for name in PLUMBING) and module not in _ARCHIVED
     return is_listed or module.rpartition(".")[2] == _PARAMETERS
 
 
