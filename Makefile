@@ -12,11 +12,9 @@ NEED = Python 3.11 to 3.13 is needed: on Debian and Ubuntu, apt install python3 
 # To what makes images, TORCH is about them and not about .venv.
 HERE = $(if $(filter docker,$(RUNNER)),,$$TORCH)
 images image push compile submit schedule pin doctor: HERE =
-START_subprocess = serving start
-START_docker = pipeline serve
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune curve runs diff serve predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune curve runs diff serve collected forget predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,7 +44,13 @@ diff: install  ## show two runs side by side, by default the last two: make diff
 	@$(RUN) pipeline diff $(if $(A),--a '$(A)') $(if $(B),--b '$(B)') $(if $(HTML),--html '$(HTML)')
 
 serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
-	@$(RUN) $(or $(START_$(RUNNER)),pipeline run --runner $(RUNNER))  # refuses an unknown runner
+	@$(RUN) pipeline serve --runner $(RUNNER)
+
+collected: install  ## show how many images of clients are kept, and why: make collected [VOLUMES=folder]
+	@$(RUN) serving collected
+
+forget: install  ## remove images of clients: make forget REQUEST=id, or BEFORE=date [VOLUMES=folder]
+	@$(RUN) serving forget $(if $(REQUEST),--request '$(REQUEST)') $(if $(BEFORE),--before '$(BEFORE)')
 
 predict: install  ## classify an image: make predict IMAGE=samples/7.png
 	@$(RUN) serving predict '$(IMAGE)'

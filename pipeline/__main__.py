@@ -15,6 +15,7 @@ _VOLUMES = argument(
 )
 _PROJECT = argument("--project", type=Path, default="project.yaml", help="the project (default: project.yaml)")
 _PARAMS = argument("--params", type=Path, default="params.yaml", help="the parameters (default: params.yaml)")
+_RUNNERS = ("subprocess", "docker")
 _HTML = argument("--html", type=Path, help="write it to this file as a page, too")
 _IMAGE = argument("name", nargs="?", help="a step, or serving (default: all eight)")
 _SERVER = (
@@ -42,8 +43,8 @@ COMMANDS = (
         _PARAMS,
         argument(
             "--runner",
-            choices=("subprocess", "docker"),
-            default="subprocess",
+            choices=_RUNNERS,
+            default=_RUNNERS[0],
             help="how the steps run: as processes of this Python (default), or in containers of their images",
         ),
         argument("--images", type=Path, help="a folder of own images, which are copied to the data volume and used"),
@@ -113,11 +114,19 @@ COMMANDS = (
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),
     _here(
         "serve",
-        "serve the model in the serving image, by Docker",
+        "serve the model on this machine",
         _VOLUMES,
         argument("--port", type=int, default=8080, help="the port for predictions (default: 8080)"),
+        argument(
+            "--runner",
+            choices=_RUNNERS,
+            default=_RUNNERS[0],
+            help="how it is served: as processes of this Python (default), or in a container of the serving image",
+        ),
         _PROJECT,
-        description="Serve the model that the pointer names in the serving image, until Ctrl-C or SIGTERM.",
+        _PARAMS,
+        description="Serve the model that the pointer names, until Ctrl-C or SIGTERM. serving.collect says whether "
+        "images that clients send are kept.",
     ),
     _here(
         "compile",

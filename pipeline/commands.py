@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
+from serving.collect.limits import VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,12 +106,17 @@ def push(options: Namespace) -> int:
 
 
 def serve(options: Namespace) -> int:
-    """Serve the model in the serving image, in place of this process."""
-    project = load_project(options.project)
+    """Serve the model, in place of this process."""
+    collect = load_params(options.params).serving.collect
+    # Whoever sets the variable means this server.
+    limits = os.environ.get(VARIABLE) or (collect.text() if collect.enabled else "")
 
-    from pipeline.local.serve import serve
+    if options.runner == "docker":
+        from pipeline.local.serve import serve
 
-    serve(project, options.volumes, options.port, _console())
+        serve(load_project(options.project), options.volumes, options.port, _console(), limits)
+    words = ["-m", "serving", "start", "--volumes", str(options.volumes), "--port", str(options.port)]
+    os.execve(sys.executable, [sys.executable, *words], {**os.environ, VARIABLE: limits})  # noqa: S606
 
 
 def compile(options: Namespace) -> int:

@@ -7,13 +7,14 @@ from contract.commands import Command, argument, port
 from contract.commands import main as run_command
 from serving.model.payload import POLARITIES
 
+_VOLUMES = argument(
+    "--volumes",
+    type=Path,
+    metavar="DIR",
+    help="the folder that holds deploy-model/ (default: $VOLUMES, or /)",
+)
 _COMMON = (
-    argument(
-        "--volumes",
-        type=Path,
-        metavar="DIR",
-        help="the folder that holds deploy-model/ (default: $VOLUMES, or /)",
-    ),
+    _VOLUMES,
     argument("--port", type=port, default=8080, help="the port for predictions (default: 8080)"),
 )
 _SOCKET = argument("--socket", type=Path, metavar="PATH", help="a Unix socket instead of a port")
@@ -82,6 +83,25 @@ COMMANDS = (
             argument("--json", action="store_true", help="print the server's answer unchanged"),
         ),
         "Ask a running server for the labels of image files, and print their nearest neighbours.",
+    ),
+    Command(
+        "collected",
+        "show how many images of clients are kept",
+        "serving.collect.commands:collected",
+        (_VOLUMES, argument("--json", action="store_true", help="print the counts as JSON")),
+        "Show how many of the images that clients sent are kept: by answer and by reason, since when, and how large. "
+        "`drawn` counts those that were drawn at random, whatever their reason is.",
+    ),
+    Command(
+        "forget",
+        "remove images of clients",
+        "serving.collect.commands:forget",
+        (
+            _VOLUMES,
+            argument("--request", default="", metavar="ID", help="those of this request (X-Request-Id)"),
+            argument("--before", default="", metavar="DATE", help="those kept before this date, or time, in UTC"),
+        ),
+        "Remove images of clients, with their records. What was labelled and copied to the data volume stays there.",
     ),
 )
 

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import collected  # type: ignore[import-not-found]  # in the archive all modules are in one folder
 from prometheus_client import CollectorRegistry, Counter
 
-_SETTINGS = "COLLECT"  # JSON: folder, share, near; see serving/collect/limits.py
 # Requests that wait to be written, in bytes: of their bodies, and of what Python needs for each.
 _QUEUE_BYTES, _REQUEST_BYTES = 32 << 20, 16 << 10
 # What the thread may take of a core: the answers need the worker's processor, and its interpreter, too.
@@ -59,7 +58,7 @@ def start(predictor: Any, payload: ModuleType) -> "Collector | None":
     Returns:
         The collector; None if collecting is off.
     """
-    settings = os.environ.get(_SETTINGS)
+    settings = os.environ.get("COLLECT")
     return Collector(json.loads(settings), predictor, payload) if settings else None
 
 

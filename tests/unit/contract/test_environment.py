@@ -15,6 +15,7 @@ from contract.paths import ROOT
 # The class's own module looks whether VOLUMES has changed.
 PAST_THE_CLASS = {
     "contract/environment.py": {"VOLUMES"},
+    "serving/model/collector.py": {"COLLECT"},
     "serving/model/telemetry.py": {"PROMETHEUS_MULTIPROC_DIR", "REQUEST_LOG"},
     "serving/probe.py": {"SERVING_TLS"},
     "serving/system/folder.py": {"XDG_RUNTIME_DIR"},

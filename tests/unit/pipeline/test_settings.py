@@ -176,6 +176,7 @@ def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
         "deploy.without_locks",
         "deploy.keep",
         "serving.shadow",
+        "serving.collect",
     }
 
 

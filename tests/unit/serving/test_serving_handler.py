@@ -25,7 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The handler, imported as TorchServe's worker does: from the unpacked archive, modules without packages."""
-    flat = ("handler", "deadline", "decode", "payload", "predictor", "telemetry", "socket_reads")
+    flat = ("handler", "collected", "collector", "deadline", "decode", "payload", "predictor", "telemetry")
+    flat += ("socket_reads",)
     threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
     monkeypatch.syspath_prepend(folder)
     handler = importlib.import_module("handler")
