@@ -16,6 +16,7 @@ KUSTOMIZATIONS = {
 }
 _VOLUMES = "infra/pv-pvc/kustomization.yaml"
 _SERVING_CLAIM = "serving-model-pvc"  # of serving in its own namespace, after the prefix
+_COLLECT_CLAIM = "collect-pvc"  # of the images that serving keeps, after the prefix
 
 
 def pin(project: Project, root: Path = ROOT) -> list[Path]:
@@ -66,7 +67,8 @@ def _with_names(text: str, project: Project) -> str:
     kubeflow = project.kubeflow
     claims = {f"{volume}-claim": claim for volume, claim in kubeflow.claims.items()}
     of_serving = f"{kubeflow.name_prefix}{_SERVING_CLAIM}"
-    names = {**claims, "serving-claim": of_serving, "account": kubeflow.account, "serving": kubeflow.serving}
+    names = {**claims, "serving-claim": of_serving, "collect-claim": f"{kubeflow.name_prefix}{_COLLECT_CLAIM}"}
+    names |= {"account": kubeflow.account, "serving": kubeflow.serving}
     for key, value in names.items():
         text = re.sub(rf"(?m)^(      - {key}=)\S*", rf"\g<1>{value}", text)
     own = re.search(rf"(?m)^      - claim=\S*{_SERVING_CLAIM}\b", text)  # serving has its own namespace

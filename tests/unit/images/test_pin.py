@@ -67,11 +67,13 @@ def test_pinning_writes_the_names_of_all_that_infra_makes(tree: Path) -> None:
     assert set(pin(digits, tree)) == {tree / file for file in (SERVING, rollback, gc, VOLUMES)}
     wanted = {"data-claim=digits-data-pvc", "model-claim=digits-train-model-pvc", "account=digits-train-pipeline"}
     wanted |= {"deploy-model-claim=digits-deploy-model-pvc"}
-    assert wanted | {"serving-claim=digits-serving-model-pvc"} <= literals(tree / VOLUMES)
+    others = {"serving-claim=digits-serving-model-pvc", "collect-claim=digits-collect-pvc"}
+    assert wanted | others <= literals(tree / VOLUMES)
     assert wanted - {"account=digits-train-pipeline"} <= literals(tree / gc)
     assert wanted - {"data-claim=digits-data-pvc"} | {"serving=digits-torchserve"} <= literals(tree / rollback)
     assert {yaml.safe_load((tree / file).read_text())["namePrefix"] for file in (SERVING, rollback, gc)} == {"digits-"}
-    assert {"claim=digits-deploy-model-pvc", "account=digits-train-pipeline"} <= literals(tree / SERVING)
+    wanted = {"claim=digits-deploy-model-pvc", "account=digits-train-pipeline", "collect-claim=digits-collect-pvc"}
+    assert wanted <= literals(tree / SERVING)
     assert pin(digits, tree) == []
     pin(PROJECT, tree)
     assert (tree / VOLUMES).read_text() == before

@@ -1,5 +1,6 @@
 """The volumes on Kubernetes: three claims, each bound to its own volume only."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def test_the_namespace_of_an_overlay_reaches_the_volumes_too(tmp_path: Path, own
     (tmp_path / "overlay/kustomization.yaml").write_text(yaml.safe_dump(overlay))
     made = built(tmp_path / "overlay")
     volumes = [one for (kind, _), one in made.items() if kind == "PersistentVolume"]
-    assert len(volumes) == (4 if own else 3)
+    assert len(volumes) == (5 if own else 3)
     for volume in volumes:
         reserved = volume["spec"]["claimRef"]
         claim = made["PersistentVolumeClaim", reserved["name"]]
@@ -148,5 +149,29 @@ def test_serving_reads_the_deploy_volume_from_its_own_namespace(tmp_path: Path) 
     assert pv["accessModes"] == pvc["spec"]["accessModes"] == ["ReadOnlyMany"]
     deployed = made["PersistentVolume", f"{project_name()}-deploy-model"]["spec"]
     assert all(pv[key] == deployed[key] for key in ("hostPath", "nodeAffinity", "capacity", "storageClassName"))
+    for one in made.values():
+        kubernetes_validate.validate(one, "1.33", strict=True)
+
+
+def test_what_serving_keeps_has_a_claim_of_its_own(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "pv-pvc")
+    path = tmp_path / "pv-pvc/kustomization.yaml"
+    text = re.sub(r"# (- .*base/collect)", r"\1", path.read_text())
+    text = text.replace("collect-namespace=kubeflow", "collect-namespace=serving")
+    path.write_text(text.replace("collect-claim=collect-pvc", "collect-claim=digits-collect-pvc"))
+    made = built(path.parent)
+    assert made.items() >= built(FOLDER).items()
+    name = f"{project_name()}-collect"
+    pv, pvc = made["PersistentVolume", name]["spec"], made["PersistentVolumeClaim", "digits-collect-pvc"]
+    assert pv["claimRef"] == {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "name": "digits-collect-pvc",
+        "namespace": "serving",
+    }
+    assert (pvc["metadata"]["namespace"], pvc["spec"]["volumeName"]) == ("serving", name)
+    assert pv["hostPath"]["path"] == setting("collect-path") not in {setting(f"{each}-path") for each in CLAIMS}
+    assert pv["capacity"]["storage"] == pvc["spec"]["resources"]["requests"]["storage"] == setting("collect-size")
+    assert pv["accessModes"] == pvc["spec"]["accessModes"] == ["ReadWriteOnce"]
     for one in made.values():
         kubernetes_validate.validate(one, "1.33", strict=True)

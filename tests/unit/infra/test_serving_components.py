@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 
 from contract.paths import ROOT
+from serving.collect.limits import Limits
 from steps.deploy.release.cluster import rollout, service
 from steps.deploy.release.cluster.deployment import STAMP
 from tests.support.kustomized import (
@@ -20,6 +21,7 @@ from tests.support.kustomized import (
     changed,
     container,
     deployment,
+    pod,
     project_name,
 )
 
@@ -60,6 +62,26 @@ def test_the_autoscaler_sets_the_number_of_pods(everything: Objects) -> None:
     scaler = everything["HorizontalPodAutoscaler", "torchserve"]["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "torchserve"}
     assert scaler["minReplicas"] == 2
+
+
+def test_images_are_kept_on_a_claim_of_their_own(base: Objects, everything: Objects, tmp_path: Path) -> None:
+    assert "SERVING_COLLECT" not in {one["name"] for one in container(base)["env"]}
+    own = changed(tmp_path, ("collect",), collect="share=1,max_mb=3", collect_claim="digits-collect-pvc")
+    for made, limits, claim in (
+        (everything, Limits().text(), "collect-pvc"),
+        (own, "share=1,max_mb=3", "digits-collect-pvc"),
+    ):
+        [text] = [one["value"] for one in container(made)["env"] if one["name"] == "SERVING_COLLECT"]
+        assert text == limits
+        assert Limits.parsed(text)
+        mounts = {mount["mountPath"]: mount for mount in container(made)["volumeMounts"]}
+        assert mounts["/collect"] == {"name": "collect", "mountPath": "/collect"}
+        assert mounts["/deploy-model"]["readOnly"] is True
+        volumes = {volume["name"]: volume for volume in pod(made)["volumes"]}
+        assert volumes["collect"] == {"name": "collect", "persistentVolumeClaim": {"claimName": claim}}
+        assert {key: one for key, one in pod(made).items() if key not in {"containers", "volumes"}} == {
+            key: one for key, one in pod(base).items() if key not in {"containers", "volumes"}
+        }
 
 
 def test_the_ingress_exposes_one_path(everything: Objects) -> None:
