@@ -135,19 +135,21 @@ class Collector:
 
     def _write(self) -> None:
         while True:
-            kept = self._queue.get()
             began = time.thread_time()
-            try:
-                self._store(kept)
-            except OSError as error:
-                self._drop(_DISK, error.strerror or type(error).__name__)
-            except Exception as error:  # a defect; its message may hold what a client sent
-                self._drop(_FAULT, type(error).__name__)
-            size = _size(kept.request)
-            del kept  # its body is not held while nothing comes
-            with self._lock:
-                self._waiting -= size
+            self.write_next()
             time.sleep((time.thread_time() - began) * (1 / _SHARE_OF_A_CORE - 1))
+
+    def write_next(self) -> None:
+        """Wait for a request, and write its images."""
+        kept = self._queue.get()
+        try:
+            self._store(kept)
+        except OSError as error:
+            self._drop(_DISK, error.strerror or type(error).__name__)
+        except Exception as error:  # a defect; its message may hold what a client sent
+            self._drop(_FAULT, type(error).__name__)
+        with self._lock:
+            self._waiting -= _size(kept.request)
 
     def _store(self, kept: _Kept) -> None:
         images = self._payload.read(kept.request, self._predictor.max_instances)
