@@ -120,8 +120,8 @@ COMMANDS = (
         argument(
             "--runner",
             choices=_RUNNERS,
-            default=_RUNNERS[0],
-            help="how it is served: as processes of this Python (default), or in a container of the serving image",
+            default=_RUNNERS[1],
+            help="how it is served: as processes of this Python, or in a container of the serving image (default)",
         ),
         _PROJECT,
         _PARAMS,

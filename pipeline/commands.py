@@ -5,9 +5,9 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from contract.collecting import VARIABLE
 from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
-from serving.collect.limits import VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console

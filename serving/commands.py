@@ -137,8 +137,8 @@ def _keeper(limits: str | None, volumes: Path, log: Log) -> "Keeper | None":
     """Of the store of images that clients send; None if none are kept."""
     if not limits:
         return None
+    from contract.collecting import Limits
     from serving.collect.keeper import Keeper
-    from serving.collect.limits import Limits
 
     keeper = Keeper(volumes / FOLDER, Limits.parsed(limits), log)
     log.announce(keeper.limits.said(keeper.folder))

@@ -10,12 +10,12 @@ from typing import NoReturn
 from rich.console import Console
 
 from contract.collected import FOLDER
+from contract.collecting import VARIABLE
 from pipeline.images.build import build_images, references
 from pipeline.images.docker import USER, Docker
 from pipeline.images.platforms import here
 from pipeline.images.tag import SERVING
 from pipeline.settings import Project
-from serving.collect.limits import VARIABLE
 from serving.front.configuration import Address, reserve
 from serving.pointer import check_archive, read_pointer
 

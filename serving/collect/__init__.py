@@ -1,1 +1,1 @@
-"""Collecting: the limits of the store of images that the server keeps, and the thread that holds it to them."""
+"""Collecting: what holds the store of images that the server keeps to its limits, and the commands that show it."""

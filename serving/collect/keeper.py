@@ -14,7 +14,7 @@ from typing import Self
 
 from contract import collected
 from contract.collected import REASONS, Collected
-from serving.collect.limits import Limits
+from contract.collecting import Limits
 from serving.log import Log
 
 _SECONDS = 1.0  # from one look to the next; more if looking takes long, for a twentieth of the time at most

@@ -135,8 +135,7 @@ def served(ran: Path, project: Path, images: dict[str, str]) -> Iterator[int]:
     """The port of the model, served from the image."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pipeline", "serve", "--runner", "docker"]
-    command += ["--project", project, "--volumes", ran, "--port", port]
+    command = [sys.executable, "-m", "pipeline", "serve", "--project", project, "--volumes", ran, "--port", port]
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:

@@ -24,6 +24,8 @@ from tests.support.in_thread import answering
 from tests.support.model_archive import NAME, VERSION, archive, write_model
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
+PARAMS = ("--params", str(PARAMS_FILE))
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -128,7 +130,7 @@ def test_without_a_model_docker_is_not_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert pipeline.main(["serve", "--volumes", str(tmp_path), "--project", str(PROJECT_FILE)]) == 2
+    assert pipeline.main(["serve", "--volumes", str(tmp_path), "--project", str(PROJECT_FILE), *PARAMS]) == 2
     assert capsys.readouterr().err.startswith("error: nothing is deployed yet, ")
 
 
@@ -137,7 +139,7 @@ def test_serving_in_an_image_needs_docker(
 ) -> None:
     monkeypatch.setenv("PATH", str(deployed))
     project = str(PROJECT_FILE)
-    assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", "0"]) == 2
+    assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", "0", *PARAMS]) == 2
     assert capsys.readouterr().err.startswith("error: Docker is needed, and ")
 
 
@@ -145,7 +147,7 @@ def test_a_port_in_use_is_named(deployed: Path, capsys: pytest.CaptureFixture[st
     project = str(PROJECT_FILE)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", port]) == 2
+        assert pipeline.main(["serve", "--volumes", str(deployed), "--project", project, "--port", port, *PARAMS]) == 2
     assert f"port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
 
 

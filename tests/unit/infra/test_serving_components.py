@@ -7,8 +7,8 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
+from contract.collecting import Limits
 from contract.paths import ROOT
-from serving.collect.limits import Limits
 from steps.deploy.release.cluster import rollout, service
 from steps.deploy.release.cluster.deployment import STAMP
 from tests.support.kustomized import (

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from contract.collected import read_all
+from contract.collecting import VARIABLE, Limits
 from contract.errors import InputError
 from pipeline.__main__ import main as pipeline
 from serving.__main__ import main
-from serving.collect.limits import VARIABLE, Limits
 from steps.deploy.parameters import Collect
 from tests.support.collected_images import kept
 from tests.support.settings import PARAMS_FILE

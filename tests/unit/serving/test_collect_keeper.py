@@ -10,8 +10,8 @@ import pytest
 
 from contract import collected
 from contract.collected import read_all
+from contract.collecting import Limits
 from serving.collect.keeper import Keeper
-from serving.collect.limits import Limits
 from serving.log import Log
 from tests.support.collected_images import kept
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from contract.collected import Collected, read_all, read_image
+from contract.collecting import Limits
 from contract.paths import ROOT
-from serving.collect.limits import Limits
 from serving.model import deadline, payload
 from serving.model.payload import Request
 from serving.model.predictor import Predictor
