@@ -110,7 +110,8 @@ def write(folder: Path, image: bytes | bytearray, record: Collected) -> bool:
     """Store an image once; if it is there, its record gains the request's id.
 
     The answer in the record stays the first one, but for this: an answer that was drawn at random replaces one that was
-    not, so that the random ones stay a fair sample. If two processes store the same image in the same moment, one of
+    not, so that the random ones stay a fair sample; and among those not drawn one with a better reason replaces the
+    other. If two processes store the same image in the same moment, one of
     the ids may be lost.
 
     Args:
@@ -234,7 +235,11 @@ def _names(folder: Path, shard: str) -> set[str]:
 
 def _joined(before: Collected, now: Collected) -> Collected:
     requests = tuple(dict.fromkeys((*before.requests, *now.requests)))[:MAX_REQUESTS]
-    answer = now if now.random and not before.random else before
+    if now.random == before.random:
+        is_better = not now.random and REASONS.index(now.reason) > REASONS.index(before.reason)
+    else:
+        is_better = now.random
+    answer = now if is_better else before
     return dataclasses.replace(answer, requests=requests, time=before.time)
 
 

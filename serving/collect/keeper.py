@@ -111,26 +111,27 @@ class Keeper:
         self._listed[shard] = changed if now - changed / 1e9 > _SETTLED_SECONDS else -1
 
     def _push(self, record: Collected) -> None:
-        rank = 0 if record.random else REASONS.index(record.reason)
-        heappush(self._heaps[rank], (record.time, record.digest))
+        heappush(self._heaps[_rank(record)], (record.time, record.digest))
 
     def _remove(self, now: float) -> None:
         oldest = (datetime.fromtimestamp(now, UTC) - timedelta(days=self.limits.max_days)).isoformat()
         goal = self.limits.max_bytes * (_ROOM if self._bytes > self.limits.max_bytes else 1)
-        for heap in self._heaps:
+        for rank, heap in enumerate(self._heaps):
             while heap and (heap[0][0] < oldest or self._bytes > goal):
-                self._give_up(*heap[0], is_old=heap[0][0] < oldest)
+                self._give_up(*heap[0], None if heap[0][0] < oldest else rank)
                 heappop(heap)
 
-    def _give_up(self, since: str, digest: str, *, is_old: bool) -> None:
+    def _give_up(self, since: str, digest: str, rank: int | None) -> None:
+        """Remove an image, unless there is a better reason for it than that of this rank; None: whatever the reason."""
         known = self._sizes[digest[:2]]
         record = collected.read(self.folder, digest)
         if digest not in known or (record and record.time != since):  # it is gone, or came again later
             return
-        if record and record.reason != REASONS[0] and record.random and not is_old:
+        if record and rank == 0 and record.random and record.reason != REASONS[0]:
             # It stays for its reason. The random ones would else be no fair sample of the time when the others went.
             record = replace(record, random=False)
             collected.replace_record(self.folder, record)
+        if record and rank is not None and _rank(record) > rank:
             self._push(record)
             return
         collected.remove(self.folder, digest)
@@ -143,3 +144,8 @@ class Keeper:
                 with suppress(FileNotFoundError):
                     if now - path.stat().st_mtime > _STRAY_SECONDS:
                         path.unlink()
+
+
+def _rank(record: Collected) -> int:
+    """How much an image is worth; all that were drawn at random go together, to stay a fair sample."""
+    return 0 if record.random else REASONS.index(record.reason)

@@ -49,6 +49,16 @@ def test_an_answer_drawn_at_random_replaces_one_that_was_not(tmp_path: Path) -> 
         assert (found.version, found.random, set(found.requests)) == ("2", True, {"request-1", "b"})
 
 
+def test_an_answer_with_a_better_reason_replaces_the_other_if_neither_was_drawn(tmp_path: Path) -> None:
+    near, unknown = (record_of(b"x", reason=reason, version=reason) for reason in ("near", "unknown"))
+    drawn = record_of(b"y", version="drawn")
+    for record in (near, unknown, near):
+        write(tmp_path, b"x", record)
+    for record in (drawn, record_of(b"y", reason="unknown", version="later")):
+        write(tmp_path, b"y", record)
+    assert {record.version for record in read_all(tmp_path)} == {"unknown", "drawn"}
+
+
 def test_what_is_not_whole_is_not_there(tmp_path: Path) -> None:
     whole, changed, no_image, no_record, damaged = [kept(tmp_path, bytes([number])) for number in range(5)]
     paths = {digest: collected.image_path(tmp_path, digest) for digest in (changed, no_image, no_record, damaged)}

@@ -114,6 +114,18 @@ def test_an_image_that_came_again_is_as_old_as_it_is_now(folder: Path) -> None:
     assert names(folder) == ["image"]
 
 
+def test_an_image_that_was_near_and_then_unknown_stays_as_an_unknown_one(folder: Path) -> None:
+    one = keeper(folder)
+    kept(folder, b"first near", reason="near", time=ago(hours=1))
+    one.look()
+    kept(folder, b"first near", reason="unknown")
+    for number in range(7):
+        kept(folder, f"near {number}".encode(), reason="near")
+    one.look()
+    assert len(names(folder)) == 6
+    assert "first near" in names(folder)
+
+
 def test_a_look_reads_only_what_is_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(50):
         kept(folder, bytes([number]))
