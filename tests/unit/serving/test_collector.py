@@ -74,8 +74,9 @@ def test_what_is_unknown_or_nearly_so_is_kept_with_its_answer(
 ) -> None:
     worker = Worker(module, predictor, tmp_path / "collect", share=0, near=1)
     [_, near, _] = worker.asked(Request(SURE), Request(near_image := png(pixels_near())), Request(GREY))
+    worker.asked(instances(SURE, other := png(np.full((8, 8), 90, np.uint8))))
     kept = worker.kept()
-    assert set(kept) == {near_image, GREY}
+    assert set(kept) == {near_image, GREY, other}
     answer = json.loads(near.json)
     grey = kept[GREY]
     assert (grey.label, grey.reason, grey.random, grey.requests) == ("unknown", "unknown", False, ("id-2",))
@@ -100,7 +101,7 @@ def test_what_is_unknown_or_nearly_so_is_kept_with_its_answer(
         bytes=len(near_image),
         content_type="image/png",
     )
-    assert worker.counted("_collected") == {"near": 1, "unknown": 1}
+    assert worker.counted("_collected") == {"near": 1, "unknown": 2}
 
 
 def pixels_near() -> Any:
