@@ -43,9 +43,9 @@ def collected(arguments: argparse.Namespace) -> int:
     for name, *cells in rows:
         aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
         print("  ".join([f"{name:<{widths[0]}}", *aligned]))
-    versions = len({record.version for record in records})
+    images, versions = _number(len(records), "image"), _number(len({record.version for record in records}), "version")
     size = sum(record.disk_bytes for record in records) / _MB
-    print(f"{len(records)} images of {versions} version{'s'[: versions > 1]}, {size:.1f} MB in {folder}")
+    print(f"{images} of {versions}, {size:.1f} MB in {folder}")
     return 0
 
 
@@ -72,9 +72,15 @@ def forget(arguments: argparse.Namespace) -> int:
             try:
                 count += store.remove(folder, record.digest)
             except OSError as error:
-                raise ProjectError(f"{count} images removed; {error.filename} cannot be: {error.strerror}") from error
-    print(f"{count} image{'s'[: count != 1]} removed from {folder}")
+                raise ProjectError(
+                    f"{_number(count, 'image')} removed; {error.filename} cannot be: {error.strerror}"
+                ) from error
+    print(f"{_number(count, 'image')} removed from {folder}")
     return 0
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _folder(volumes: Path | None) -> Path:
