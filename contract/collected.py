@@ -93,7 +93,7 @@ class Collected:
 
     def content(self) -> dict[str, Any]:
         """The record as a JSON object."""
-        return dataclasses.asdict(self)
+        return dict(vars(self))
 
     @property
     def disk_bytes(self) -> int:
@@ -129,9 +129,10 @@ def write(folder: Path, image: bytes | bytearray, record: Collected) -> bool:
     before = read(folder, record.digest)
     after = record if before is None else _joined(before, record)
     if before is None or not path.exists():
-        for each in (folder, folder / _IMAGES, path.parent):
-            with suppress(FileExistsError):
-                each.mkdir(mode=0o700, parents=each == folder)
+        if not path.parent.is_dir():
+            for each in (folder, folder / _IMAGES, path.parent):
+                with suppress(FileExistsError):
+                    each.mkdir(mode=0o700, parents=each == folder)
         _replace(path, image)
     if after != before:
         replace_record(folder, after)
