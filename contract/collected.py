@@ -25,6 +25,7 @@ MAX_REQUESTS = 20  # ids in a record: later requests with the same image add non
 _IMAGES = "images"
 _RECORD = ".json"
 _DIGITS = frozenset("0123456789abcdef")
+_KINDS = {str: ("time", "model", "version", "label"), bool: ("random",), int: ("bytes",)}  # of fields always there
 _BLOCK = 4096  # bytes; a file takes whole blocks of a disk
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -89,6 +90,9 @@ class Collected:
         values |= {name: tuple(map(str, values[name])) for name in ("requests", "unknown_by")}
         if values["reason"] not in REASONS or not _is_digest(values["digest"]):
             raise ValueError(f"reason {values['reason']!r}, digest {values['digest']!r}")
+        for kind, names in _KINDS.items():
+            if wrong := [name for name in names if type(values[name]) is not kind]:
+                raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")
         return cls(**values)
 
     def content(self) -> dict[str, Any]:

@@ -64,15 +64,15 @@ class Keeper:
         """Learn what is new, and remove what is too old or too much. It never raises."""
         now = time.time()
         try:
-            for shard in collected.shards(self.folder):
+            for shard in {*collected.shards(self.folder), *self._sizes}:
                 self._list(shard, now)
             if now - self._swept > _STRAY_SECONDS:
                 self._sweep(now)
             self._remove(now)
-        except OSError as error:
+        except Exception as error:  # the next look may succeed
             if not self._has_failed:
                 self._has_failed = True
-                self._log.announce(f"collected images cannot be removed from {self.folder} ({error.strerror})", "ERROR")
+                self._log.announce(f"{self.folder} cannot be held to its limits: {error}", "ERROR")
         else:
             self._has_failed = False
 

@@ -73,7 +73,8 @@ def test_what_is_not_whole_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"digest": "../x"}, {"reason": "bored"}, {"requests": 3}, {"label": None, "digest": 7}]
+    "change",
+    [{"digest": "../x"}, {"reason": "bored"}, {"requests": 3}, {"label": None}, {"time": 7}, {"bytes": "1"}],
 )
 def test_a_record_of_another_form_is_left_out(tmp_path: Path, change: dict[str, object]) -> None:
     digest = kept(tmp_path, b"image")

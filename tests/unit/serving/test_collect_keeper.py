@@ -1,6 +1,7 @@
 """The keeper: the store stays within its limits, and what is worth most stays longest, with any number of keepers."""
 
 import os
+import shutil
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -174,6 +175,16 @@ def test_a_store_that_cannot_be_emptied_is_said_once(folder: Path, monkeypatch: 
     assert folder.with_name("log").read_text().count("Read-only file system") == 1
     one.look()
     assert len(names(folder)) == 6
+
+
+def test_a_store_that_somebody_removed_is_empty(folder: Path) -> None:
+    fill(folder)
+    one = keeper(folder, Limits())
+    one.look()
+    assert one.bytes == 9 * DISK_BYTES
+    shutil.rmtree(folder)
+    one.look()
+    assert one.bytes == 0
 
 
 def test_without_a_store_there_is_nothing_to_keep(folder: Path) -> None:
