@@ -14,7 +14,7 @@ HERE = $(if $(filter docker,$(RUNNER)),,$$TORCH)
 images image push compile submit schedule pin doctor: HERE =
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune curve runs diff serve collected forget predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune curve runs diff drift serve collected forget predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,9 @@ runs: install  ## list the runs, and what changed from one to the next: make run
 
 diff: install  ## show two runs side by side, by default the last two: make diff [A=run] [B=run] [HTML=file]
 	@$(RUN) pipeline diff $(if $(A),--a '$(A)') $(if $(B),--b '$(B)') $(if $(HTML),--html '$(HTML)')
+
+drift: install  ## tell whether what is served has changed: make drift [VOLUMES=folder] [HTML=file] [METRICS=address]
+	@$(RUN) pipeline drift $(if $(METRICS),--metrics '$(METRICS)') $(if $(HTML),--html '$(HTML)')
 
 serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) pipeline serve --runner $(RUNNER)

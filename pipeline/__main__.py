@@ -110,6 +110,22 @@ COMMANDS = (
         description="Show what no version and no run of the last gc.keep_days needs, and what deleting it frees; with "
         "--yes, delete it. What a running run uses is kept.",
     ),
+    _here(
+        "drift",
+        "tell whether what is served has changed",
+        _VOLUMES,
+        _PARAMS,
+        argument(
+            "--metrics",
+            variable="METRICS",
+            default="http://127.0.0.1:8082/metrics",
+            help="of a running server, where no image was collected (default: $METRICS, or the port of make serve)",
+        ),
+        argument("--json", action="store_true", help="print an object with the tests and what they say"),
+        _HTML,
+        description="Compare what was served with what analyse saw on test: collected images, or else the metrics of a "
+        "running server. The last line begins with none, watch or retrain, and the exit status is 0, 3 or 4.",
+    ),
     _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),
     _here(

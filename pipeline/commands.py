@@ -52,6 +52,16 @@ def diff(options: Namespace) -> int:
     return 0
 
 
+def drift(options: Namespace) -> int:
+    """Tell whether what is served has changed."""
+    params = load_params(options.params)
+
+    from pipeline.loop.drift import show_drift
+
+    os.environ["VOLUMES"] = str(options.volumes.absolute())
+    return show_drift(params.drift, options.metrics, _console(), as_json=options.json, page=options.html)
+
+
 def tune(options: Namespace) -> int:
     """Search for better parameters of training."""
     params = load_params(options.params)

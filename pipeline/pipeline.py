@@ -140,6 +140,6 @@ def arguments(project: Project, params: Params) -> dict[str, Any]:
     Returns:
         The value of each of the pipeline's inputs.
     """
-    sections = params.model_dump(by_alias=True, exclude={"gc"})
+    sections = params.model_dump(by_alias=True, exclude={"gc", "drift"})
     baseline = sections["gate"].pop("baseline")  # a parameter by itself, since a condition of the graph reads it
     return {"name": project.name, "baseline": baseline, **sections}

@@ -14,6 +14,7 @@ from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
 from steps.deploy.gc.parameters import Gc
 from steps.deploy.parameters import Deploy, Serving
+from steps.drift.parameters import Drift
 from steps.embed.parameters import Embed
 from steps.index.parameters import Index
 from steps.preprocess.parameters import Data
@@ -101,7 +102,7 @@ class Project(_Section):
 
 
 class Params(_Section):
-    """`params.yaml`: a section for each step, in the classes that the steps read; and `serving` and `gc`."""
+    """`params.yaml`: a section for each step, in the classes that the steps read; `serving`, `gc` and `drift`."""
 
     data: Data
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -113,6 +114,7 @@ class Params(_Section):
     deploy: Deploy
     serving: Serving = Serving()
     gc: Gc = Gc()
+    drift: Drift = Drift()
 
     @model_validator(mode="after")
     def _network_fits_the_images(self) -> "Params":

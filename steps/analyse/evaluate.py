@@ -2,7 +2,7 @@
 
 `evaluation.json` has accuracy, accuracy per class and what is shown of the confusion; `steps/analyse/confusion.py` says
 what `confusion.json` and `confusion.png` have, and `steps/analyse/answers.py` that of `answers.npz` and `answers.json`;
-`mistakes.json` and `golden.json` have test images as PNG, with their answers.
+`mistakes.json` and `golden.json` have test images as PNG, with their answers, `reference.json` the distances of all.
 """
 
 import base64
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from steps.analyse.answers import UNKNOWN, Answers, Limits, Nearest, true_labels, write_answers
 from steps.analyse.confusion import Confusion
+from steps.analyse.reference import write_reference
 from steps.common.images.dataset import Split
 from steps.common.images.png import encode_png
 from steps.common.models.contents import FEATURES_INDEX
@@ -105,6 +106,7 @@ def evaluate(
     unknown = np.array([label == UNKNOWN for label in answers.labels], bool)
     right = np.array([p == t for p, t in zip(answers.labels, true, strict=True)], bool)
     write_answers(folder, answers, np.ones(len(true), bool))
+    write_reference(folder, answers)
 
     classes = sorted({*split.classes, *answers.classes}) + ([UNKNOWN] if unknown.any() else [])
     confusion = Confusion.of(true, answers.labels, classes)

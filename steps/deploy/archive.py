@@ -1,7 +1,7 @@
 """Builds a model's MAR with torch-model-archiver: reads artefacts, writes the MAR.
 
-The modules in it are this image's own. What comes from artefacts is data: weights, index, labels and golden
-predictions, each copied first and then checked, so that nothing else is archived than what was checked.
+The modules in it are this image's own. What comes from artefacts is data: weights, index, labels, golden predictions
+and the reference of drift, each copied first and then checked, so that nothing else is archived than what was checked.
 
 A version follows from this module, with all that it imports and all files that it names.
 """
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract import reference
 from contract.events import Warned, emit
 from contract.paths import ROOT
 from steps.common.images.mapped import MappedImages
@@ -27,7 +28,7 @@ from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES, NETWORK_FI
 from steps.common.models.seen import Seen
 from steps.deploy import thumbnails
 from steps.deploy.export import export_network
-from steps.deploy.shape import check_golden, check_index, read_features
+from steps.deploy.shape import GOLDEN, check_golden, check_index, read_features, read_reference
 
 MAR = "model.mar"
 HANDLER = "serving/model/handler.py"
@@ -50,7 +51,7 @@ def build_archive(
     *,
     network: Path,
     index: Path,
-    golden: Path,
+    evaluation: Path,
     had: Seen | None,
     gallery: NDArray[np.uint8] | MappedImages | None,
 ) -> None:
@@ -62,7 +63,7 @@ def build_archive(
         provenance: what `provenance.json` in it says of code, data and parameters.
         network: the folder of the network.
         index: the folder of the index.
-        golden: the file of the golden predictions.
+        evaluation: the folder of the evaluation, with golden predictions and reference.
         had: What the model learned from and holds, which travels too; None if that is not known.
         gallery: the images uint8 [N, S, S, C] that the index holds, to draw thumbnails of; None for no thumbnails.
 
@@ -75,12 +76,14 @@ def build_archive(
         extra.mkdir()
         sources = [network / name for name in NETWORK_FILES] + [index / name for name in INDEX_FILES]
         sources.append(index / FEATURES_INDEX)
-        for source in (*sources, golden, *(ROOT / path for path in CODE)):
+        sources.append(evaluation / GOLDEN)
+        for source in (*sources, *(ROOT / path for path in CODE)):
             shutil.copyfile(source, extra / source.name)
         form = {"image_size": model["image_size"], "channels": model["channels"]}
         size = export_network(extra, read_features(extra), extra / ONNX, **form)
         count = check_index(extra, size)
-        check_golden(extra / golden.name)
+        check_golden(extra / GOLDEN)
+        (extra / reference.FILE).write_bytes(read_reference(evaluation).to_bytes())
         (extra / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         (extra / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         if had:

@@ -158,7 +158,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
         from steps.deploy.proof import prove_archive
 
         model = {**served, "version": version}
-        golden = read(model_volume(), "evaluation", judged.facts["evaluation"]).path / "golden.json"
+        evaluation = read(model_volume(), "evaluation", judged.facts["evaluation"]).path
         provenance = {
             "version": version,
             "verdict": judged.id,
@@ -170,7 +170,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
             model,
             provenance,
             **artefacts,
-            golden=golden,
+            evaluation=evaluation,
             had=seen_by(network, index),
             gallery=_gallery(served, index),
         )

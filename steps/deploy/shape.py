@@ -1,14 +1,23 @@
-"""Checks the form of what an archive takes from the model volume: reads an index, its labels and golden predictions."""
+"""Checks the form of what an archive takes from the model volume.
 
+Reads an index and its labels, golden predictions, and the reference of drift.
+"""
+
+import json
 from pathlib import Path
 from typing import Annotated
 
 import faiss
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from contract import reference
+from contract.pointer import DAMAGE
+from contract.reference import Reference
 from steps.common.errors import StepError
 from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES
 from steps.common.models.features_index import FeaturesIndex, load
+
+GOLDEN = "golden.json"
 
 
 class _Strict(BaseModel):
@@ -94,7 +103,25 @@ def check_golden(file: Path) -> None:
     try:
         _GOLDEN.validate_json(file.read_bytes())
     except ValidationError as error:
-        raise StepError(_wrong("golden.json", str(error))) from error
+        raise StepError(_wrong(GOLDEN, str(error))) from error
+
+
+def read_reference(folder: Path) -> Reference:
+    """Read what drift is measured against.
+
+    Args:
+        folder: where it is.
+
+    Returns:
+        The reference.
+
+    Raises:
+        StepError: it has another form.
+    """
+    try:
+        return Reference.parsed(json.loads((folder / reference.FILE).read_bytes()))
+    except DAMAGE as error:
+        raise StepError(_wrong(reference.FILE, str(error))) from error
 
 
 def _wrong(what: str, reason: str) -> str:

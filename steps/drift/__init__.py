@@ -1,0 +1,1 @@
+"""Drift: compares what is served with what analyse saw on test."""
