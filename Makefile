@@ -14,7 +14,7 @@ HERE = $(if $(filter docker,$(RUNNER)),,$$TORCH)
 images image push compile submit schedule pin doctor: HERE =
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune curve runs diff drift serve collected forget predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune curve runs diff drift notify-new-data watch serve collected forget predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,12 @@ diff: install  ## show two runs side by side, by default the last two: make diff
 
 drift: install  ## tell whether what is served has changed: make drift [VOLUMES=folder] [HTML=file] [METRICS=address]
 	@$(RUN) pipeline drift $(if $(METRICS),--metrics '$(METRICS)') $(if $(HTML),--html '$(HTML)')
+
+notify-new-data: install  ## tell GitHub that there are new data, so that ct.yml runs: make notify-new-data [REASON=text]
+	@$(RUN) pipeline notify-new-data $(if $(REASON),--reason '$(REASON)')
+
+watch: install  ## run the pipeline here whenever the data change: make watch [SECONDS=60] [VOLUMES=folder]
+	@$(RUN) pipeline watch $(if $(SECONDS),--seconds '$(SECONDS)')
 
 serve: install  ## serve the deployed model: make serve [VOLUMES=folder] [RUNNER=docker]
 	@$(RUN) pipeline serve --runner $(RUNNER)

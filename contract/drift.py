@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,10 +44,21 @@ class Drift:
 
     @classmethod
     def parsed(cls, content: Mapping[str, Any]) -> Self:
-        """The comparison in JSON; one of `DAMAGE` if it is damaged."""
+        """Read a comparison from JSON; one of `DAMAGE` if it is damaged.
+
+        Args:
+            content: The JSON object.
+
+        Returns:
+            The comparison.
+
+        Raises:
+            ValueError: It is damaged.
+        """
         found = cls(**content)
         if found.word not in WORDS:
             raise ValueError(f"{found.word!r} is none of {', '.join(WORDS)}")
+        datetime.fromisoformat(found.at)
         effects = {str(name): float(effect) for name, effect in found.effects.items()}
         return cls(**{**content, "images": int(found.images), "effects": effects})
 

@@ -28,7 +28,7 @@ _SERVER = (
 
 
 def _here(name: str, text: str, *arguments: Argument, description: str | None = None) -> Command:
-    return Command(name, text, f"pipeline.commands:{name}", arguments, description)
+    return Command(name, text, f"pipeline.commands:{name.replace('-', '_')}", arguments, description)
 
 
 def _kubeflow(name: str, text: str, *arguments: Argument, description: str | None = None) -> Command:
@@ -125,6 +125,23 @@ COMMANDS = (
         _HTML,
         description="Compare what was served with what analyse saw on test: collected images, or else the metrics of a "
         "running server. The last line begins with none, watch or retrain, and the exit status is 0, 3 or 4.",
+    ),
+    _here(
+        "notify-new-data",
+        "tell GitHub that there are new data",
+        argument("--reason", default="", help="what the workflow may read as client_payload.reason"),
+        description="Send a repository_dispatch of the type new-data, at which the workflow ct runs. GITHUB_TOKEN is "
+        "the token; GITHUB_REPOSITORY the repository, as owner/name, by default that of the remote origin.",
+    ),
+    _here(
+        "watch",
+        "run the pipeline here whenever the data change",
+        _VOLUMES,
+        _PARAMS,
+        argument("--seconds", type=positive, default=60.0, help="between two looks (default: 60)"),
+        _PROJECT,
+        description="Run the pipeline once, and again whenever the images or the parameters change. A run that fails "
+        "is tried again later. Ctrl-C ends the watch, and a run in progress with it.",
     ),
     _here("images", "build the images that this machine's Docker lacks", _IMAGE, _PROJECT),
     _here("push", "push the images that the registry lacks, built first where Docker lacks them", _IMAGE, _PROJECT),

@@ -62,6 +62,24 @@ def drift(options: Namespace) -> int:
     return show_drift(params.drift, options.metrics, _console(), as_json=options.json, page=options.html)
 
 
+def notify_new_data(options: Namespace) -> int:
+    """Tell GitHub that there are new data."""
+    from pipeline.loop.notify import notify
+
+    print(notify({"reason": options.reason} if options.reason else {}))
+    return 0
+
+
+def watch(options: Namespace) -> int:
+    """Run the pipeline here whenever the data change."""
+    load_project(options.project), load_params(options.params)
+
+    from pipeline.loop.watch import watch
+
+    watch(options.project, options.params, options.volumes, options.seconds)
+    return 0
+
+
 def tune(options: Namespace) -> int:
     """Search for better parameters of training."""
     params = load_params(options.params)

@@ -28,6 +28,7 @@ from serving.pointer import (
 
 if TYPE_CHECKING:
     from serving.collect.keeper import Keeper
+    from serving.server import Server
 
 WRONG_INPUT = InputError.exit_status
 
@@ -83,7 +84,7 @@ def start(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         with server:
-            server.monitor.set_model(server.name, server.version)
+            _tell_metrics(server, volumes)
             took = f"ready after {time.monotonic() - began:.1f} s: {server.name} {server.version}"
             log.announce(took if path else f"{took}, try it at {server.page}")
             by = f"--unix-socket {path} " if path else ""
@@ -104,6 +105,14 @@ def start(arguments: argparse.Namespace) -> int:
         pass  # during the start, or a second time during the drain
     log.announce("stopped")
     return 0
+
+
+def _tell_metrics(server: "Server", volumes: Path) -> None:
+    """Let the metrics name the model, and tell of drift."""
+    from serving.collect.drift_metrics import DriftMetrics
+
+    server.monitor.set_model(server.name, server.version)
+    server.monitor.add(DriftMetrics(volumes / FOLDER, lambda: server.version))
 
 
 def _deployed(volume: Path, version: str, wait: bool) -> Pointer | None:

@@ -26,7 +26,7 @@ def write_reference(folder: Path, answers: Answers) -> None:
         rows = np.sort(np.random.default_rng(0).choice(count, MOST, replace=False))
     found = answers.nearest
     features = None if found.features_distances is None else _rounded(found.features_distances[rows])
-    reference = Reference(_rounded(found.distances[rows]), features, Counter(answers.labels))
+    reference = Reference(_rounded(found.distances[rows]), features, dict(Counter(answers.labels)))
     (folder / FILE).write_bytes(reference.to_bytes())
 
 

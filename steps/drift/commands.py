@@ -6,17 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from contract.errors import InputError
-from contract.pointer import Pointer
 from steps.drift.compare import Word
 from steps.drift.measure import keep, measure
 from steps.drift.parameters import Drift
 from steps.drift.retrain import Server, start_run, token_of
-from steps.drift.sample import Buckets, Sample
+from steps.drift.sample import EMPTY
 
 
 def check(options: Namespace) -> int:
     """Compare, print word and reason, and start a run if the word is retrain."""
-    found = measure(_parameters(options), _nothing)
+    found = measure(_parameters(options), lambda _: EMPTY)  # the metrics of one pod say too little of all
     print(f"{found.comparison.word}: {found.comparison.why} (version {found.record.version})", flush=True)
     keep(found)
     if found.comparison.word is Word.RETRAIN and options.host:
@@ -34,8 +33,3 @@ def _parameters(options: Namespace) -> Drift:
         problem = error.errors()[0]
         flag = str(problem["loc"][0]).replace("_", "-")
         raise InputError(f"--{flag} is {problem['input']!r}: {problem['msg'].lower()}") from None
-
-
-def _nothing(_: Pointer) -> Sample:
-    """Where nothing is collected: the metrics of one pod would say too little of all."""
-    return Sample({}, Buckets((), (0,)))

@@ -64,6 +64,9 @@ class Sample:
         return {label: count for label, count in self.answers.items() if label != UNKNOWN}
 
 
+EMPTY = Sample({}, Buckets((), (0,)))
+
+
 def reference(volume: Path, pointer: Pointer) -> Sample:
     """What analyse saw on test.
 
