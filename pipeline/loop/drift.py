@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipeline.loop.drift_table import HEAD, compared, rows_of
 from pipeline.loop.server_metrics import served_by
 from steps.common.errors import StepError
 from steps.drift.compare import Word
-from steps.drift.measure import METRICS, Measured, keep, measure
+from steps.drift.measure import Measured, keep, measure
 from steps.drift.parameters import Drift
 
 # Of a script that asks; 1 and 2 are errors.
@@ -56,35 +57,6 @@ def show_drift(parameters: Drift, metrics: str, console: Console, *, as_json: bo
         write_page(page, found)
         console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     return STATUS[found.comparison.word]
-
-
-HEAD = ("", "test", "served", "p", "effect", "small, large", "says")
-
-
-def rows_of(found: Measured) -> list[tuple[str, ...]]:
-    """A row under HEAD for each test."""
-    return [
-        (
-            each.name,
-            each.test,
-            each.served,
-            "< 0.0001" if each.p < 0.0001 else f"{each.p:.4f}",
-            f"{each.size.symbol} {each.effect:.2f}",
-            f"{each.size.small:g}, {each.size.large:g}",
-            str(each.word),
-        )
-        for each in found.comparison.findings
-    ]
-
-
-def compared(found: Measured) -> str:
-    """What was compared, in a sentence."""
-    version, images = found.record.version, found.record.images
-    if found.record.source == METRICS:
-        source = f"{images} images that the running server counted since its start, by its metrics, which are coarse"
-    else:
-        source = f"{images} images collected at random since {found.record.since}"
-    return f"version {version}: {source}; {found.test.images} images of test"
 
 
 def _print(found: Measured, console: Console) -> None:

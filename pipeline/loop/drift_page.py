@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from contract import files
 from contract.errors import InputError
-from pipeline.loop.drift import HEAD, compared, rows_of
+from pipeline.loop.drift_table import HEAD, compared, rows_of
 from steps.drift.measure import Measured
 from steps.drift.sample import Buckets, Distances, Sample
 
