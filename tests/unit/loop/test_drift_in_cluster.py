@@ -141,12 +141,14 @@ def check(volumes: Path, server: str, tmp_path: Path, capsys: pytest.CaptureFixt
     return run
 
 
-@pytest.mark.parametrize(("scale", "word", "runs"), [(1.0, "none", 2), (1.3, "watch", 2), (2.0, "retrain", 3)])
+@pytest.mark.parametrize(
+    ("scale", "least", "word", "runs"), [(1.0, 100, "none", 2), (2.0, 130, "watch", 2), (2.0, 100, "retrain", 3)]
+)
 def test_only_retrain_starts_a_run(
-    check: Callable[..., str], kfp: Kfp, volumes: Path, scale: float, word: str, runs: int
+    check: Callable[..., str], kfp: Kfp, volumes: Path, scale: float, least: int, word: str, runs: int
 ) -> None:
     collect(volumes, sample(np.random.default_rng(2), 120, scale=scale))
-    said = check()
+    said = check("--min-images", str(least))
     assert said.startswith(f"{word}: ")
     assert len(kfp.runs) == runs
     kept = record.read(volumes / FOLDER)
