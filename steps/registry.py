@@ -105,6 +105,7 @@ STEPS = (
         title="collect & preprocess data",
         volumes=("data", "model", "deploy-model"),
         resources=Resources(cpu="500m", cpu_limit="2", memory="1Gi", memory_limit="4Gi"),
+        sources=("steps/drift",),
         needs_network=lambda params: params.data.chosen_source().needs_network or params.fetches_weights(),
     ),
     Step(

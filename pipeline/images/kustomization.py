@@ -8,11 +8,11 @@ from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.settings import Project, SettingsError
 
-# Each kustomization with an image, and the name of the image in its manifests.
+# Each kustomization with images, and the names of these in its manifests.
 KUSTOMIZATIONS = {
-    "infra/torchserve/kustomization.yaml": "serving",
-    "infra/torchserve/rollback/kustomization.yaml": "deploy",
-    "infra/gc/kustomization.yaml": "deploy",
+    "infra/torchserve/kustomization.yaml": ("serving", "preprocess"),
+    "infra/torchserve/rollback/kustomization.yaml": ("deploy",),
+    "infra/gc/kustomization.yaml": ("deploy",),
 }
 _VOLUMES = "infra/pv-pvc/kustomization.yaml"
 _SERVING_CLAIM = "serving-model-pvc"  # of serving in its own namespace, after the prefix
@@ -48,14 +48,15 @@ def stale(project: Project, root: Path = ROOT) -> list[Path]:
 def _files(project: Project, root: Path) -> Iterator[tuple[Path, str, str]]:
     """Each file, its text, and its text with this revision's image and the project's names."""
     images = references(project)
-    for file, name in KUSTOMIZATIONS.items():
-        repository, _, tag = images[name].rpartition(":")
+    for file, names in KUSTOMIZATIONS.items():
         for path in (root / file, *sorted(root.glob(f"{{{{*}}}}/{file}"))):
-            text = path.read_text(encoding="utf-8")
-            new = _with_value(text, name, "newTag", f'"{tag}"', path)
+            new = text = path.read_text(encoding="utf-8")
+            for name in names:
+                repository, _, tag = images[name].rpartition(":")
+                new = _with_value(new, name, "newTag", f'"{tag}"', path)
+                new = _with_value(new, name, "newName", repository, path) if path == root / file else new
             if path == root / file:
-                new = _with_names(_with_value(new, name, "newName", repository, path), project)
-                new = _with_prefix(new, project.kubeflow.name_prefix, path)
+                new = _with_prefix(_with_names(new, project), project.kubeflow.name_prefix, path)
             yield path, text, new
     path = root / _VOLUMES
     text = path.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from contract.paths import ROOT
 
 FOLDER = ROOT / "infra/torchserve"
 ACCOUNT = "train-pipeline"  # of the pods of the pipeline
-COMPONENTS = ("autoscaling", "collect", "ingress", "monitoring")
+COMPONENTS = ("autoscaling", "collect", "drift", "ingress", "monitoring")
 CUSTOM = {
     "ServiceMonitor",
     "PrometheusRule",

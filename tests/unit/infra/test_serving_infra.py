@@ -30,6 +30,7 @@ from tests.support.kustomized import (
 
 CHOICES = [(), *((one,) for one in COMPONENTS), COMPONENTS]
 STAMP = "continuous-training/model-version"
+RIGHTS_THERE = {("Role", "drift"), ("RoleBinding", "drift")}  # in the pipeline's namespace
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Objects:
 @pytest.mark.parametrize("components", CHOICES, ids=lambda chosen: "+".join(chosen) or "base")
 def test_every_object_is_valid_and_of_this_project(tmp_path: Path, components: tuple[str, ...]) -> None:
     made = changed(tmp_path, components, namespace="elsewhere")
-    for (kind, _), one in made.items():
-        assert one["metadata"]["namespace"] == "elsewhere"
+    for (kind, name), one in made.items():
+        in_pipelines = (kind, name) in RIGHTS_THERE
+        assert one["metadata"]["namespace"] == ("kubeflow" if in_pipelines else "elsewhere")
         assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == project_name()
         if kind not in CUSTOM:
             kubernetes_validate.validate(one, "1.33", strict=True)
@@ -195,7 +197,7 @@ def test_deploy_may_change_this_deployment_and_list_pods(tmp_path: Path) -> None
 
 def test_serving_in_its_own_namespace(tmp_path: Path) -> None:
     made = changed(tmp_path, COMPONENTS, namespace="serving", claim="serving-model-pvc", pipeline_namespace="kubeflow")
-    assert {one["metadata"]["namespace"] for one in made.values()} == {"serving"}
+    assert {one["metadata"]["namespace"] for key, one in made.items() if key not in RIGHTS_THERE} == {"serving"}
     assert made["RoleBinding", "rollout"]["subjects"][0]["namespace"] == "kubeflow"
     volumes = {volume["name"]: volume for volume in pod(made)["volumes"]}
     assert volumes["deploy-model"]["persistentVolumeClaim"]["claimName"] == "serving-model-pvc"

@@ -34,6 +34,7 @@ PRODUCTS = {
         "evaluation.json",
         "mistakes.json",
         "golden.json",
+        "reference.json",
         "confusion.png",
         "confusion.json",
         "advice.json",
@@ -54,6 +55,7 @@ PRODUCTS = {
     *("access.log", "copies.log", "error.log", "key_file.json"),  # of a running server
     *("journal.log", "trials.png"),  # make tune
     "copied.json",  # make run IMAGES=
+    "drift.json",  # make drift
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
 }
