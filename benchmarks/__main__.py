@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backbone, images, index, pixels, runs, scale, serving, training, unknown, verdicts
+from benchmarks import backbone, drift, images, index, pixels, runs, scale, serving, training, unknown, verdicts
 from benchmarks.own import measure as own
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
@@ -36,6 +36,7 @@ PARTS: dict[str, Callable[[list[int]], Iterator[str]]] = {
 MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
     "own": lambda: own.measure(load_params(ROOT / "params.yaml")),
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
+    "drift": lambda: drift.measure(load_params(ROOT / "params.yaml")),
     "pixels": pixels.measure,
     "unchanged": scale.unchanged,
 }

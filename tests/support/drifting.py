@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from contract import collected
 from contract.collected import Collected
+from contract.drift import Drift
 from contract.reference import FILE, Reference
 from steps.drift.sample import Sample
 
@@ -81,3 +82,17 @@ def records(answers: Iterable[tuple[str, float | None, float | None]], **change:
             "content_type": "image/png",
         }
         yield Collected(**{**values, **change})
+
+
+def measured(version: str = VERSION, word: str = "none") -> Drift:
+    """The record of a comparison."""
+    return Drift(
+        at=datetime.now(UTC).isoformat(),
+        version=version,
+        word=word,
+        why="because",
+        images=200,
+        source="collected",
+        since=None,
+        effects={"distance": 0.1, "unknown": 0.2},
+    )

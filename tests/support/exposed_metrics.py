@@ -15,6 +15,10 @@ COUNTERS_AND_GAUGES = {
     "serving_shadowed_total": {"result"},
     "serving_shadow_figure": {"version", "figure"},
     "serving_output_lines_dropped": set(),
+    "serving_drift": set(),
+    "serving_drift_effect": {"test"},
+    "serving_drift_images": set(),
+    "serving_drift_timestamp_seconds": set(),
     "serving_http_requests_total": {"status"},
     "serving_http_refusals_total": {"rule"},
 }

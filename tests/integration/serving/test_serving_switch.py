@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from contract import drift
+from contract.collected import FOLDER
 from serving.probe import probe
+from tests.support.drifting import measured
 from tests.support.exposed_metrics import SERVED
 from tests.support.model_archive import NAME
 from tests.support.serving_start import ONE, TWO, Start, Volumes, labels
@@ -94,7 +97,7 @@ def test_switching_there_and_back_under_load_loses_no_request(server: Start, vol
 
 
 @pytest.mark.slow
-def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -> None:
+def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start, volumes: Volumes) -> None:
     server.predict()
     alone = batches(server)
     for _ in range(20):
@@ -110,6 +113,7 @@ def test_all_metrics_are_exposed_and_batches_grow_with_the_load(server: Start) -
     assert server.predict(headers={"Content-Type": "text/plain"})[0] == 415, "the door refuses"
     assert server.predict(headers={"X-Polarity": "dark"})[0] == 400, "the worker refuses"
     assert server.predict(headers={"X-Polarity": "dark-on-light"})[1]["unknown_by"], "three quarters are bright"
+    drift.write(volumes.root / FOLDER, measured(str(server.predict()[1]["model"]["version"])))
     server.until(lambda: "serving_http_refusals_total{" in server.metrics(), 10)
     metrics = server.metrics()
     for name, wanted in SERVED.items():
