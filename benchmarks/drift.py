@@ -90,7 +90,7 @@ def _trials(
         rows = draw.permutation(len(true))
         test, fresh = plain.taken(rows[: -max(SIZES)]), rows[-max(SIZES) :]
         served = {kind: pool.taken(fresh[:size]) for kind, pool in pools.items()}
-        for share in (0.1, 0.3):
+        for share in (0.1, 0.3, 1.0):
             many = int(draw.binomial(size, share))
             served[f"{share:.0%} of a new class"] = _joined(
                 plain, fresh[: size - many], others, draw.choice(len(others.labels), many, replace=False)

@@ -41,11 +41,11 @@ class Size:
     large: float
 
 
-# The largest gap between two cumulative curves, in shares of the images.
-GAP = Size("D", 0.1, 0.25)
-# Cohen, "Statistical Power Analysis for the Behavioral Sciences" (1988): a small and a medium effect of two shares; a
-# medium and a large one of many.
-SHARE = Size("h", 0.2, 0.5)
+# The largest gap between two cumulative curves: at least this share of the images are other ones.
+GAP = Size("D", 0.05, 0.25)
+# Cohen, "Statistical Power Analysis for the Behavioral Sciences" (1988): half a small and a medium effect of two
+# shares; a medium and a large one of many.
+SHARE = Size("h", 0.1, 0.5)
 SHARES = Size("w", 0.3, 0.5)
 
 
