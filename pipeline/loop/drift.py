@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from pipeline.loop.drift_table import HEAD, compared, rows_of
 from pipeline.loop.server_metrics import served_by
@@ -60,11 +58,8 @@ def show_drift(parameters: Drift, metrics: str, console: Console, *, as_json: bo
 
 
 def _print(found: Measured, console: Console) -> None:
-    if rows := rows_of(found):
-        table = Table(*(Column(name, overflow="fold") for name in HEAD), box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-        console.print()
-    for line in (compared(found), f"{found.comparison.word}: {found.comparison.why}"):
+    rows = rows_of(found)
+    widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
+    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (HEAD, *rows)] if rows else []
+    for line in (*table, compared(found), f"{found.comparison.word}: {found.comparison.why}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

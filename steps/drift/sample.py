@@ -87,7 +87,7 @@ def reference(volume: Path, pointer: Pointer) -> Sample:
     except KeyError as error:
         raise StepError(
             f"{path.name} does not say what its model answered to test images: an earlier version of this project made "
-            "it; make run deploys the model anew"
+            "it, and the next version that make run deploys does (gate.on_tie: replace deploys an equal model)"
         ) from error
     except (OSError, zipfile.BadZipFile, *DAMAGE) as error:
         raise StepError(f"{path} cannot be read ({error}): make run, which makes it anew") from error

@@ -110,7 +110,7 @@ def test_an_archive_of_an_earlier_version_is_named(drift: Callable[..., tuple[in
         archive.writestr("model.json", "{}")
     status, printed = drift()
     assert status == 2
-    assert "an earlier version of this project made it; make run deploys the model anew" in printed
+    assert "an earlier version of this project made it, and the next version that make run deploys does" in printed
 
 
 def test_a_folder_that_cannot_be_written_costs_the_metrics_alone(
