@@ -61,5 +61,5 @@ def _print(found: Measured, console: Console) -> None:
     rows = rows_of(found)
     widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
     table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (HEAD, *rows)] if rows else []
-    for line in (*table, compared(found), f"{found.comparison.word}: {found.comparison.why}"):
+    for line in (*table, "", compared(found), f"{found.comparison.word}: {found.comparison.why}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

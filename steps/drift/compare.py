@@ -126,9 +126,9 @@ def holm(values: Sequence[float]) -> list[float]:
 
 def _tests(test: Sample, served: Sample, parameters: Drift) -> Iterator[Finding]:
     assert not isinstance(test.distances, Buckets)  # noqa: S101 - only metrics of a server are histograms
-    yield _distances("distance", test.distances, served.distances)
+    yield _distances("distance", "to the gallery", test.distances, served.distances)
     if test.features_distances is not None and served.features_distances is not None:
-        yield _distances("features distance", test.features_distances, served.features_distances)
+        yield _distances("features distance", "of features", test.features_distances, served.features_distances)
     yield _unknown(test, served)
     if parameters.classes and (found := _classes(test.classes, served.classes)):
         yield found
@@ -143,7 +143,7 @@ def _judged(findings: Sequence[Finding], images: int, parameters: Drift) -> Iter
         yield replace(finding, p=p, word=word)
 
 
-def _distances(name: str, test: Distances, served: Distances | Buckets) -> Finding:
+def _distances(name: str, which: str, test: Distances, served: Distances | Buckets) -> Finding:
     if isinstance(served, Buckets):
         counts = np.array(served.counts)
         own = np.histogram(test, [-np.inf, *(np.nextafter(edge, np.inf) for edge in served.edges), np.inf])[0]
@@ -158,7 +158,7 @@ def _distances(name: str, test: Distances, served: Distances | Buckets) -> Findi
         medians = [f"{np.median(each):.3f}" for each in (test, served)]
     # A gap above 0: more of the test images than of the served ones are as near as this.
     words = "larger" if gap > 0 else "smaller"
-    why = f"the {name}s to the gallery are {words} than on test (median {medians[1]}, {medians[0]} on test)"
+    why = f"the distances {which} are {words} than on test (median {medians[1]}, {medians[0]} on test)"
     shown = [f"median {median}" for median in medians]
     return Finding(name, shown[0], shown[1], p, abs(gap), GAP, why, better=gap < 0)
 
