@@ -74,6 +74,7 @@ def test_the_archive_holds_all_that_serving_needs(first: tuple[Path, Done]) -> N
         "features.npz",
         "labels.json",
         "golden.json",
+        "reference.json",
         "seen.npz",
     }
     kinds = [made["kind"] for made in provenance["artefacts"].values()]

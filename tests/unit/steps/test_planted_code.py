@@ -257,12 +257,15 @@ def finished(folder: Path, module: bytes) -> None:
         ("golden.json", [], "golden"),
         ("golden.json", [{"image": "!", "name": "a", "expected": "a", "label": "a", "distance": 0}], "golden"),
         ("features.npz", {}, "features.npz on the model volume is not of its form"),
+        ("reference.json", {"distances": ["x"], "features_distances": None, "answers": {}}, "reference.json"),
+        ("reference.json", {"distances": [0.1], "features_distances": [], "answers": {}}, "distances of features"),
+        ("reference.json", {"distances": [], "features_distances": None, "answers": {"a": "1"}}, "a number of answers"),
     ],
 )
 def test_data_of_another_form_are_not_archived(
     model: dict[str, Any], tmp_path: Path, name: str, content: Any, says: str
 ) -> None:
-    from steps.deploy.shape import check_golden, check_index, read_features
+    from steps.deploy.shape import check_golden, check_index, read_features, read_reference
 
     stored = model_volume() / "index" / model["index"]
     for file in ("index.faiss", "features.npz", "labels.json"):
@@ -273,5 +276,6 @@ def test_data_of_another_form_are_not_archived(
         check_index(tmp_path, 32)
     (tmp_path / name).write_text(json.dumps(content))
     checks = {"golden.json": lambda: check_golden(tmp_path / name), "features.npz": lambda: read_features(tmp_path)}
+    checks["reference.json"] = lambda: read_reference(tmp_path)
     with pytest.raises(StepError, match=says):
         checks.get(name, lambda: check_index(tmp_path, 64))()
