@@ -12,6 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from serving.connection import send_local
 from serving.front.access_log import AccessLog, Take
 from serving.front.configuration import Address, fill_in, listen, quote, seconds_of, user
@@ -187,11 +189,23 @@ class Door:
 
     def _reload(self) -> None:
         """Let nginx read its configuration again; what is on its way is answered by the old one."""
+        before = self._accepting()
         self._write_configuration()
         self._process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + _START_SECONDS
-        while not self._is_loaded() and time.monotonic() < deadline:
+        while not self._is_loaded() or before & self._accepting():
+            if time.monotonic() > deadline:
+                break
             time.sleep(_POLL_SECONDS)
+
+    def _accepting(self) -> set[int]:
+        """Process ids of the workers that accept connections; the title of those that end says so."""
+        found = set()
+        for worker in psutil.Process(self._process.pid).children():
+            with suppress(psutil.Error):
+                if "shutting down" not in " ".join(worker.cmdline()):
+                    found.add(worker.pid)
+        return found
 
     def _is_loaded(self) -> bool:
         wanted = f"{self._torchserve} {self._name}" + (f" {self._mirror}" if self._mirror else "")
