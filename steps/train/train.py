@@ -76,7 +76,8 @@ def network_of_a_job(job: str, parameters: Train, inputs: Mapping[str, str]) -> 
     if network := find(model_volume(), NETWORK, id):
         return network
     check_batch(known.batch_size, processes(job))
-    arguments = [*(f"--{role}={id}" for role, id in inputs.items()), f"--parameters={parameters.model_dump_json()}"]
+    given = (f"--{role}={of}" for role, of in inputs.items())
+    arguments = ["network", *given, f"--parameters={parameters.model_dump_json()}"]
     follow(job, id, arguments, lambda: find(model_volume(), NETWORK, id) is not None)
     end = time.monotonic() + _SEEN_SECONDS
     while (network := find(model_volume(), NETWORK, id)) is None:

@@ -6,6 +6,7 @@ import urllib3
 from kubernetes import client, config
 
 from contract.environment import Environment
+from steps.common.errors import StepError
 
 BACKOFF_SECONDS = 0.5
 REQUEST_SECONDS = 30
@@ -13,7 +14,7 @@ TRANSIENT = (409, 429, 500, 502, 503, 504)
 _RETRIES = 6
 
 
-class NoClusterError(Exception):
+class NoClusterError(StepError):
     """This is no pod, and kubectl's settings name no cluster."""
 
 

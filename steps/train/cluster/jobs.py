@@ -117,6 +117,8 @@ class TrainJobs:
                 return TrainJobError(
                     f"the cluster has no TrainJobs: install Kubeflow Trainer 2.2 or later, or {_REMEDY}"
                 )
+            case HTTPStatus.FORBIDDEN if "denied the request" in told:  # by Trainer's own admission webhook, or another
+                return TrainJobError(f"the cluster refuses the TrainJob: {told}")
             case HTTPStatus.FORBIDDEN:
                 return TrainJobError(
                     f"this account may not {verb} {resource} in namespace {self.namespace} ({told}), which "
