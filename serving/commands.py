@@ -19,7 +19,7 @@ from serving.pointer import (
     NothingDeployedError,
     Pointer,
     PointerError,
-    check_archive,
+    read_deployed,
     read_pointer,
     served_first,
     wait_for_first,
@@ -104,13 +104,11 @@ def start(arguments: argparse.Namespace) -> int:
 def _deployed(volume: Path, version: str, wait: bool) -> Pointer | None:
     """The model to serve; None if the first one has to be waited for."""
     try:
-        pointer = read_pointer(volume, version)
+        return read_deployed(volume, version)
     except NothingDeployedError:
         if wait:
             return None
         raise
-    check_archive(pointer)
-    return pointer
 
 
 def _first(volume: Path, log: Log) -> Pointer:

@@ -4,7 +4,6 @@ A killed run leaves `<model volume>/checkpoints/<id>.pt`; the next run resumes f
 """
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,14 +15,13 @@ from steps.common.errors import StepError
 from steps.common.images.format import format_of, images_of
 from steps.common.models.pretrained import FILE, KIND
 from steps.common.parameters import SMALL, ImageFormat, typed
-from steps.common.store import Artefact, artefact_id, find, produce, read
+from steps.common.store import Artefact, artefact_id, await_made, find, produce, read
 from steps.common.volumes import data_volume, model_volume
 from steps.train.auto import Chosen, Numbers, check_batch, numbers
 from steps.train.parameters import Train
 
 STEP = "train"
 NETWORK = "network"  # the kind of what it makes
-_SEEN_SECONDS = 120.0  # within which every node sees what another one wrote on a shared volume: NFS caches for 60
 
 
 @typed
@@ -79,14 +77,12 @@ def network_of_a_job(job: str, parameters: Train, inputs: Mapping[str, str]) -> 
     given = (f"--{role}={of}" for role, of in inputs.items())
     arguments = ["network", *given, f"--parameters={parameters.model_dump_json()}"]
     follow(job, id, arguments, lambda: find(model_volume(), NETWORK, id) is not None)
-    end = time.monotonic() + _SEEN_SECONDS
-    while (network := find(model_volume(), NETWORK, id)) is None:
-        if time.monotonic() > end:
-            raise StepError(
-                f"the TrainJob has ended well, and {model_volume() / NETWORK / id} is not here: see that its "
-                "pods mount the same claims, and that these are of a file system that all nodes share"
-            )
-        time.sleep(1)
+    network = await_made(model_volume(), NETWORK, id)
+    if network is None:
+        raise StepError(
+            f"the TrainJob has ended well, and {model_volume() / NETWORK / id} is not here: see that its pods mount "
+            "the same claims, and that these are of a file system that all nodes share"
+        )
     return Artefact(network.path, network.manifest, unchanged=False)
 
 
