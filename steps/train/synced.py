@@ -1,11 +1,26 @@
 """Batch normalisation over the images of all processes: a batch that is shared out is normalised as one."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes, and in the other direction that of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:
+        total = own.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 class SyncedBatchNorm(_BatchNorm):
@@ -37,7 +52,7 @@ class SyncedBatchNorm(_BatchNorm):
         centred = input.float() - mean.view(shape)
         count = centred.new_tensor([centred.numel() / self.num_features])
         own = torch.cat([centred.sum(axes), centred.square().sum(axes), count])
-        sums = cast(torch.Tensor, all_reduce(own))  # type: ignore[no-untyped-call]  # torch's lacks types
+        sums: torch.Tensor = _Sum.apply(own)  # type: ignore[no-untyped-call]  # torch's lacks types
         total = sums[-1].detach()
         shift, square = (sums[:-1] / total).chunk(2)
         spread = (square - shift.square()).clamp(min=0)
