@@ -67,6 +67,13 @@ class Environment(BaseSettings):
     )
     world_size: int = Field(default=1, description="The number of training processes; torch's launcher sets it.")
     rank: int = Field(default=0, description="The number of this training process, from 0; torch's launcher sets it.")
+    local_rank: int = Field(default=0, description="Its number among those of its node, and so its GPU's; likewise.")
+    train_job: str | None = Field(
+        default=None,
+        description="The TrainJob, as JSON without its arguments, that train creates in the place of training itself.",
+    )
+    pod_name: str | None = Field(default=None, description="The pod that creates a TrainJob.")
+    pod_namespace: str | None = Field(default=None, description="Its namespace, in which the TrainJob runs.")
 
 
 def volumes() -> Path:

@@ -33,22 +33,36 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _label_key(key: str) -> str:
+    prefix, slash, name = key.rpartition("/")
+    if len(name) > _LONGEST or not re.fullmatch(_WORD, name) or (slash and not _is_name(prefix)):
+        raise ValueError(
+            f"has the label {key!r}, which must be at most 63 letters, digits, -, _ and ., after a "
+            "domain and / if it has one"
+        )
+    return key
+
+
+def _label_value(value: str) -> str:
+    if len(value) > _LONGEST or not re.fullmatch(f"({_WORD})?", value):
+        raise ValueError(
+            f"has {value!r}, which must be at most 63 letters, digits, -, _ and ., with a letter or digit at both ends"
+        )
+    return value
+
+
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     for key, value in labels.items():
-        prefix, slash, name = key.rpartition("/")
-        if len(name) > _LONGEST or not re.fullmatch(_WORD, name) or (slash and not _is_name(prefix)):
-            raise ValueError(
-                f"has the label {key!r}, which must be at most 63 letters, digits, -, _ and ., after a "
-                "domain and / if it has one"
-            )
-        if len(value) > _LONGEST or not re.fullmatch(f"({_WORD})?", value):
-            raise ValueError(
-                f"has the label {key} with {value!r}, which must be at most 63 letters, digits, -, _ and ., with a "
-                "letter or digit at both ends"
-            )
+        _label_key(key)
+        try:
+            _label_value(value)
+        except ValueError as error:
+            raise ValueError(f"has the label {key} with {str(error).removeprefix('has ')}") from None
     return labels
 
 
 Name = Annotated[str, AfterValidator(_name)]
 Namespace = Annotated[str, AfterValidator(_namespace)]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]

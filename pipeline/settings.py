@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from contract.cluster import SERVING
 from contract.errors import InputError
 from pipeline.kubernetes_names import Labels, Name, Namespace
+from pipeline.placement import AsTuple, Nodes, StepNodes, Toleration, Training
 from steps.analyse.parameters import Analyse, Gate
 from steps.common.parameters import Count
 from steps.deploy.gc.parameters import Gc
@@ -24,6 +25,9 @@ from steps.validate.parameters import Validate
 
 # A host, which Docker recognises by a dot, a port or the name localhost; then folders.
 _REGISTRY = r"^(localhost|[A-Za-z0-9.-]+:\d+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"
+
+# So that the pods of a TrainJob, <prefix>train-<id>-node-0-<number>-<suffix>, have names of at most 63 characters.
+_LONGEST_PREFIX = 24
 
 
 class SettingsError(InputError):
@@ -54,10 +58,6 @@ Platform = Literal["linux/amd64", "linux/arm64"]
 DEFAULT_PLATFORM: Platform = "linux/amd64"
 
 
-def _as_tuple(values: Any) -> Any:
-    return tuple(values) if isinstance(values, list) else values
-
-
 class Kubeflow(_Section):
     """The settings of the steps' pods."""
 
@@ -71,10 +71,43 @@ class Kubeflow(_Section):
     webhook_secret: Name | None
     name_prefix: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]*)?$", max_length=40)] = ""
     serving_namespace: Namespace | None
-    platforms: Annotated[tuple[Platform, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (DEFAULT_PLATFORM,)
+    platforms: Annotated[tuple[Platform, ...], AsTuple, Field(min_length=1)] = (DEFAULT_PLATFORM,)
     resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
         default_factory=dict, validate_default=True
     )
+    nodes: StepNodes = Field(default_factory=dict)
+    train: Training = Training()
+
+    @model_validator(mode="after")
+    def _gpus_have_one_place(self) -> "Kubeflow":
+        if self.gpus and self.trains_in_a_job:
+            raise ValueError(
+                f"gpus is {self.gpus}, which are for train on one node: with train.nodes or train.gpus_per_node above "
+                "1 set it to 0, and the GPUs of each node in train.gpus_per_node"
+            )
+        return self
+
+    @property
+    def trains_in_a_job(self) -> bool:
+        """Whether train creates a TrainJob, since it is more than one process."""
+        return self.train.processes > 1
+
+    def selector(self, step: str) -> dict[str, str]:
+        """The labels of the nodes that may run a step's pods; a step's own win."""
+        return {**self.node_selector, **self.nodes.get(step, Nodes()).selector}
+
+    def tolerations(self, step: str) -> tuple[Toleration, ...]:
+        """The taints that do not keep a step's pods away."""
+        return self.nodes.get(step, Nodes()).tolerations
+
+    @model_validator(mode="after")
+    def _names_of_jobs_fit(self) -> "Kubeflow":
+        if self.trains_in_a_job and len(self.name_prefix) > _LONGEST_PREFIX:
+            raise ValueError(
+                f"name_prefix is {self.name_prefix!r}, and with train.nodes or train.gpus_per_node above 1 at most "
+                f"{_LONGEST_PREFIX} characters, since the names of pods begin with it: choose a shorter one"
+            )
+        return self
 
     @property
     def claims(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from serving.pointer import (
     NothingDeployedError,
     Pointer,
     PointerError,
-    check_archive,
+    read_deployed,
     read_pointer,
     served_first,
     wait_for_first,
@@ -118,13 +118,11 @@ def _tell_metrics(server: "Server", volumes: Path) -> None:
 def _deployed(volume: Path, version: str, wait: bool) -> Pointer | None:
     """The model to serve; None if the first one has to be waited for."""
     try:
-        pointer = read_pointer(volume, version)
+        return read_deployed(volume, version)
     except NothingDeployedError:
         if wait:
             return None
         raise
-    check_archive(pointer)
-    return pointer
 
 
 def _first(volume: Path, log: Log) -> Pointer:

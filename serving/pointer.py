@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import InputError
+from contract.files import patience, read_text
 from contract.pointer import BACKUP, DAMAGE, MODEL_STORE, Record, pointer_path, record_path
 
 _WAIT_SECONDS = 0.5
@@ -59,7 +60,7 @@ def read_pointer(volume: Path, version: str = "") -> Pointer:
         raise PointerError(f"the version is {version!r} and {_RULE}: see make versions")
     path = record_path(volume, version) if version else pointer_path(volume)
     try:
-        record = Record.parsed(json.loads(path.read_text()), needs=["sha256"])
+        record = Record.parsed(json.loads(read_text(path)), needs=["sha256"])
     except FileNotFoundError as error:
         if version:
             raise PointerError(f"no version {version} was ever deployed, {path} does not exist") from error
@@ -118,6 +119,37 @@ def check_archive(pointer: Pointer) -> None:
             f"{pointer.mar} has SHA-256 {found} where the pointer says {pointer.sha256}, so it is not what was "
             "deployed: remove it and run make run, which deploys it anew"
         )
+
+
+def read_deployed(volume: Path, version: str = "") -> Pointer:
+    """Read the pointer or the record of a version, and verify its archive.
+
+    On a volume that nodes share, this one may see what was published a little later: it is waited for.
+
+    Args:
+        volume: the deploy volume.
+        version: the version to serve, whatever the pointer says; the pointer's if empty.
+
+    Returns:
+        The model to serve, whose archive is whole.
+
+    Raises:
+        NothingDeployedError: there is no pointer.
+        PointerError: errors are those of `read_pointer` and `check_archive`.
+    """
+    end = time.monotonic() + patience(volume)
+    while True:
+        try:
+            pointer = read_pointer(volume, version)
+            check_archive(pointer)
+        except NothingDeployedError:
+            raise
+        except PointerError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_WAIT_SECONDS)
+        else:
+            return pointer
 
 
 def wait_for_first(volume: Path, say: Callable[[str], object]) -> Pointer:

@@ -51,7 +51,7 @@ def check_claims(namespace: str, wanted: Collection[str]) -> str:
         SettingsError: A claim is missing, not bound, on its way out, or another project's.
         KubectlError: Kubectl failed.
     """
-    claims = {each["metadata"]["name"]: each for each in _kubectl("get", "pvc", "-n", namespace)}
+    claims = {each["metadata"]["name"]: each for each in kubectl("get", "pvc", "-n", namespace)}
     if missing := [name for name in wanted if name not in claims]:
         raise SettingsError(
             f"namespace {namespace} has no claim {', '.join(missing)}: make them with kubectl apply -k infra/pv-pvc, "
@@ -71,19 +71,47 @@ def check_claims(namespace: str, wanted: Collection[str]) -> str:
             "-k infra/pv-pvc"
         )
     phases = {name: claims[name]["status"].get("phase") for name in wanted}
-    if unbound := [name for name in wanted if phases[name] != "Bound"]:
+    late = [
+        name for name in wanted if phases[name] == "Pending" and _is_bound_by_its_first_pod(claims[name], namespace)
+    ]
+    if unbound := [name for name in wanted if phases[name] != "Bound" and name not in late]:
         _check_reservation(claims[unbound[0]], namespace)
         raise SettingsError(
             f"{', '.join(unbound)} in namespace {namespace} is not bound ({phases[unbound[0]]}): kubectl describe pvc "
             f"{unbound[0]} -n {namespace} says why; delete a volume that is Released, and apply it again"
         )
+    if late:
+        return f"{', '.join(wanted)} are in namespace {namespace}; {', '.join(late)} will be bound with the first pod"
     return f"{', '.join(wanted)} are bound in namespace {namespace}"
+
+
+def _is_bound_by_its_first_pod(claim: dict[str, Any], namespace: str) -> bool:
+    """Whether a claim waits for its class to make a volume when a pod needs it; SettingsError if the class cannot."""
+    name, wanted = claim["metadata"]["name"], claim.get("spec", {}).get("storageClassName")
+    if not wanted:  # a volume that infra/pv-pvc makes
+        return False
+    classes = {each["metadata"]["name"]: each for each in kubectl("get", "storageclasses")}
+    if wanted not in classes:
+        raise SettingsError(
+            f"{name} in namespace {namespace} waits for the storage class {wanted}, and the cluster has "
+            f"{', '.join(sorted(classes)) or 'none'}: set storage-class= in infra/pv-pvc/kustomization.yaml to one "
+            "with ReadWriteMany, delete the claim, and apply it again"
+        )
+    events = kubectl("get", "events", "-n", namespace, f"--field-selector=involvedObject.name={name}")
+    if failed := [each for each in events if each.get("reason") == "ProvisioningFailed"]:
+        modes = ", ".join(claim["spec"].get("accessModes", ()))
+        raise SettingsError(
+            f"{name} in namespace {namespace} is not bound, since the storage class {wanted} makes no {modes} volume "
+            f"({' '.join(failed[-1].get('message', '').split())}): set storage-class= in "
+            "infra/pv-pvc/kustomization.yaml to another, delete the claim, and apply it again"
+        )
+    return classes[wanted].get("volumeBindingMode") == "WaitForFirstConsumer"
 
 
 def _check_reservation(claim: dict[str, Any], namespace: str) -> None:
     """Find the volume of a claim that is reserved for the claim of another namespace."""
     volume = claim.get("spec", {}).get("volumeName")
-    for each in _kubectl("get", "pv") if volume else ():
+    for each in kubectl("get", "pv") if volume else ():
         reserved = each.get("spec", {}).get("claimRef", {}).get("namespace", namespace)
         if each["metadata"]["name"] == volume and reserved != namespace:
             raise SettingsError(
@@ -107,10 +135,10 @@ def pod_troubles(namespace: str, run_id: str) -> str:
         KubectlError: Kubectl failed.
     """
     label = ("-n", namespace, "-l", f"pipeline/runid={run_id}")
-    said = [text for pod in _kubectl("get", "pods", *label) for text in _pod_trouble(pod)]
+    said = [text for pod in kubectl("get", "pods", *label) for text in _pod_trouble(pod)]
     nodes = [
         node
-        for workflow in _kubectl("get", "workflows.argoproj.io", *label)
+        for workflow in kubectl("get", "workflows.argoproj.io", *label)
         for node in workflow.get("status", {}).get("nodes", {}).values()
     ]
     said += [node["message"] for node in nodes if node.get("type") == "Pod" and node.get("message")]
@@ -145,7 +173,7 @@ def check_gpus(wanted: int, labels: Mapping[str, str]) -> str:
         KubectlError: Kubectl failed.
     """
     selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
-    nodes = _kubectl("get", "nodes", *selector)
+    nodes = kubectl("get", "nodes", *selector)
     most = max((int(each["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for each in nodes), default=0)
     if most < wanted:
         raise SettingsError(
@@ -170,7 +198,7 @@ def check_processors(platforms: Sequence[str], labels: Mapping[str, str]) -> str
         KubectlError: Kubectl failed.
     """
     selector = ["-l", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
-    found = {each["status"].get("nodeInfo", {}).get("architecture") for each in _kubectl("get", "nodes", *selector)}
+    found = {each["status"].get("nodeInfo", {}).get("architecture") for each in kubectl("get", "nodes", *selector)}
     nodes = sorted(f"linux/{each}" for each in found if each)
     if others := [each for each in nodes if each not in platforms]:
         raise SettingsError(
@@ -195,7 +223,7 @@ def check_serving(namespace: str, name: str) -> str:
         SettingsError: There is no such Deployment, or it is another project's.
         KubectlError: Kubectl failed.
     """
-    found = {each["metadata"]["name"]: each["metadata"] for each in _kubectl("get", "deployments", "-n", namespace)}
+    found = {each["metadata"]["name"]: each["metadata"] for each in kubectl("get", "deployments", "-n", namespace)}
     project = _setting("project")
     if (owner := found.get(name, {}).get("labels", {}).get(_PROJECT, project)) != project:
         raise SettingsError(
@@ -211,18 +239,59 @@ def check_serving(namespace: str, name: str) -> str:
     return f"namespace {namespace} has the Deployment {name}"
 
 
-def _kubectl(*words: str) -> list[dict[str, Any]]:
-    # The user's kubectl fits the version of the cluster; the one in this environment is the fallback.
-    program = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
-    command = [program, *words, "-o", "json", f"--request-timeout={_SECONDS}s"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS + 5)
-        if done.returncode == 0:
+def allowed(verb: str, resource: str, namespace: str, account: str) -> bool:
+    """Whether an account may do something.
+
+    Args:
+        verb: Such as `create`.
+        resource: With its group, such as `trainjobs.trainer.kubeflow.org`.
+        namespace: Where.
+        account: Who, as Kubernetes names it.
+
+    Returns:
+        What the cluster says.
+
+    Raises:
+        KubectlError: Kubectl failed, or may not ask for another account.
+    """
+    done, reason = _run("auth", "can-i", verb, resource, "-n", namespace, f"--as={account}")
+    said = done.stdout.split() if done else []
+    if said[:1] in (["yes"], ["no"]):
+        return said[0] == "yes"
+    raise KubectlError(f"kubectl auth can-i failed ({reason}): ask as an administrator of the cluster")
+
+
+def kubectl(*words: str) -> list[dict[str, Any]]:
+    """What kubectl lists.
+
+    Args:
+        words: Its arguments, such as `get nodes`.
+
+    Returns:
+        The objects, as JSON.
+
+    Raises:
+        KubectlError: Kubectl failed.
+    """
+    done, reason = _run(*words, "-o", "json")
+    if done and done.returncode == 0:
+        try:
             items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
             return items
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    except (OSError, subprocess.TimeoutExpired, ValueError, LookupError) as error:
-        reason = str(error)
+        except (ValueError, LookupError) as error:
+            reason = str(error)
     raise KubectlError(
         f"kubectl {' '.join(words)} failed ({reason}): choose the cluster with kubectl config use-context"
     )
+
+
+def _run(*words: str) -> tuple[subprocess.CompletedProcess[str] | None, str]:
+    """Kubectl's end, and the last line of its errors; None if it did not end."""
+    # The user's kubectl fits the version of the cluster; the one in this environment is the fallback.
+    program = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
+    command = [program, *words, f"--request-timeout={_SECONDS}s"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS + 5)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+    return done, (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -42,10 +42,10 @@ def submit(options: Namespace) -> int:
     commit = revision()
     server = _connect(options)
 
-    from pipeline.kubeflow.submit import check_claims, check_images, submit, wait
+    from pipeline.kubeflow.submit import check_cluster, check_images, submit, wait
 
     check_images(project)
-    check_claims(server, project)
+    check_cluster(server, project)
     run_id = submit(server, project, params, commit)
     print(f"submitted {commit[:12]}: {server.ui(run_id)}", flush=True)
     if not options.wait:
@@ -67,12 +67,12 @@ def schedule(options: Namespace) -> int:
     from pipeline.kubeflow.cron import kubeflow_cron
     from pipeline.kubeflow.revision import revision
     from pipeline.kubeflow.schedule import schedule
-    from pipeline.kubeflow.submit import check_claims, check_images
+    from pipeline.kubeflow.submit import check_cluster, check_images
 
     cron, commit = kubeflow_cron(options.cron), revision()
     server = _connect(options)
     check_images(project)
-    check_claims(server, project)
+    check_cluster(server, project)
     change = schedule(server, project, params, commit, cron)
     print(f"schedule {change}: {commit[:12]} at '{options.cron}' (UTC)")
     return 0

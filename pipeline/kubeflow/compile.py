@@ -1,5 +1,6 @@
 """Compiles the pipeline for Kubeflow: reads the settings and the steps' sources, writes the package, one YAML file."""
 
+import json
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from kfp import compiler, dsl, kubernetes
 from pipeline import components
 from pipeline.images.build import references
 from pipeline.images.docker import GID, UID
+from pipeline.kubeflow.train_job import GPU, manifest
 from pipeline.pipeline import build_pipeline
 from pipeline.settings import Project, SettingsError
 from steps.common.digest import digest
-from steps.registry import REPORT, TASKS
+from steps.registry import REPORT, TASKS, Resources
 
-_GPU = "nvidia.com/gpu"
+# Of train's own pod where a TrainJob does the work, which it creates and follows.
+_FOLLOWING = Resources(cpu="100m", cpu_limit="1", memory="256Mi", memory_limit="1Gi")
 
 
 def write_package(project: Project, path: Path, inputs: dict[str, Any] | None = None) -> None:
@@ -81,13 +84,21 @@ def _prepare(task: dsl.PipelineTask, project: Project) -> None:
         task.set_env_variable("SERVING_IMAGE", references(project)["serving"])
     # As the restricted profile of PodSecurity demands; the rest of it are Kubeflow's own settings of the pod.
     kubernetes.set_security_context(task, run_as_user=UID, run_as_group=GID, run_as_non_root=True)
-    resources = kubeflow.resources[step.image]
+    follows = task.name == "train" and kubeflow.trains_in_a_job
+    if follows:
+        task.set_env_variable("TRAIN_JOB", json.dumps(manifest(project, references(project)[step.image])))
+        kubernetes.use_field_path_as_env(task, "POD_NAME", "metadata.name")
+        kubernetes.use_field_path_as_env(task, "POD_NAMESPACE", "metadata.namespace")
+    resources = _FOLLOWING if follows else kubeflow.resources[step.image]
     task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu_limit)
     task.set_memory_request(resources.memory).set_memory_limit(resources.memory_limit)
     if kubeflow.gpus and step.gpus:
-        task.set_accelerator_type(_GPU).set_accelerator_limit(kubeflow.gpus)
-    for label, value in kubeflow.node_selector.items():
+        task.set_accelerator_type(GPU).set_accelerator_limit(kubeflow.gpus)
+    # Where a TrainJob trains, its pods have train's nodes, and the pod that follows it any.
+    for label, value in (kubeflow.node_selector if follows else kubeflow.selector(step.image)).items():
         kubernetes.add_node_selector(task, label, value)
+    for each in () if follows else kubeflow.tolerations(step.image):
+        kubernetes.add_toleration(task, each.key, each.operator, each.value, each.effect)
     kubernetes.set_image_pull_policy(task, kubeflow.image_pull_policy)
     if kubeflow.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [kubeflow.image_pull_secret])

@@ -11,6 +11,7 @@ from contract.paths import ROOT
 from pipeline.images.platforms import of_cluster
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.cluster import check_claims, check_gpus, check_processors, check_serving, claims_namespace
+from pipeline.kubeflow.placement import check_placement, check_training
 from pipeline.settings import Project, SettingsError, load_params, load_project
 
 _SECONDS = 9.0  # for all checks, which run at once
@@ -68,13 +69,16 @@ def _checks(
         "images": lambda: _images(project),
         "Kubeflow": lambda: _kubeflow(host, token, namespace),
         "claims": lambda: check_claims(claims_namespace(), kubeflow.claims.values()),
+        "nodes": lambda: check_placement(claims_namespace(), project),
         "processors": lambda: check_processors(of_cluster(project), kubeflow.node_selector),
     }
     if serving := kubeflow.serving_namespace:
         checks["manifests"] = lambda: _manifests(project)
         checks["serving"] = lambda: check_serving(serving, kubeflow.serving)
+    if kubeflow.trains_in_a_job:
+        checks["training"] = lambda: check_training(claims_namespace(), project)
     if kubeflow.gpus:
-        checks["GPU"] = lambda: check_gpus(kubeflow.gpus, kubeflow.node_selector)
+        checks["GPU"] = lambda: check_gpus(kubeflow.gpus, kubeflow.selector("train"))
     return checks
 
 

@@ -18,6 +18,7 @@ from pipeline.kubeflow.client import Kubeflow
 from pipeline.kubeflow.compile import write_package
 from pipeline.kubeflow.errors import KubeflowError, TransientError
 from pipeline.kubeflow.job_summary import write_summary
+from pipeline.kubeflow.placement import check_placement, check_training
 from pipeline.kubeflow.revision import branch
 from pipeline.outcome import Outcome, RunError
 from pipeline.pipeline import arguments
@@ -51,18 +52,23 @@ def check_images(project: Project) -> None:
         raise SettingsError(f"the registry lacks {names}: push what is missing with make push")
 
 
-def check_claims(server: Kubeflow, project: Project) -> None:
-    """Check that the claims are bound; without access to the cluster, do nothing.
+def check_cluster(server: Kubeflow, project: Project) -> None:
+    """Check claims, nodes, and what a TrainJob needs; what this account may not see is not checked.
 
     Args:
         server: The server whose namespace the pods run in.
-        project: The project, which names the claims.
+        project: The project, which names the claims and the nodes.
 
     Raises:
-        SettingsError: A claim is missing or not bound.
+        SettingsError: A claim is missing or not bound, a step has no node, or its TrainJob cannot run.
     """
     with contextlib.suppress(cluster.KubectlError):
         cluster.check_claims(_namespace(server), project.kubeflow.claims.values())
+    with contextlib.suppress(cluster.KubectlError):
+        check_placement(_namespace(server), project)
+    if project.kubeflow.trains_in_a_job:
+        with contextlib.suppress(cluster.KubectlError):
+            check_training(_namespace(server), project)
 
 
 def upload(server: Kubeflow, project: Project, params: Params, revision: str) -> Uploaded:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from contract import pointer
+from contract.files import read_text
 from contract.pointer import Pointer
 from steps.common.errors import StepError
 from steps.common.volumes import deploy_volume
@@ -18,7 +19,7 @@ def read_pointer_file() -> tuple[Pointer | None, dict[str, Any]]:
     """The pointer and all of its JSON, which is empty if nothing was deployed yet; errors are those of read_pointer."""
     path = pointer.pointer_path(deploy_volume())
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(read_text(path))
         return Pointer.parsed(content, needs=["network", "index"]), content
     except FileNotFoundError:
         return None, {}

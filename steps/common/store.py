@@ -10,6 +10,7 @@ import errno
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contract.files import sync
+from contract.files import patience, sync
 from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
@@ -26,6 +27,7 @@ from steps.common.locks import acquire
 from steps.common.usage import shared, stamp
 
 MANIFEST = "manifest.json"
+_LOOK_SECONDS = 0.5  # between two looks for what another node has made
 # 2: `code` and `libraries` say what decided the artefact; manifests without a format have one `step_digest` instead.
 # 3: splits are lists of rows, and their pixels are shared; those of 2 held their images.
 FORMAT = 3
@@ -100,12 +102,20 @@ def read(volume: Path, kind: str, id: str) -> Artefact:
         StepError: It is missing or damaged.
     """
     path = volume / kind / id
-    found = find(volume, kind, id)
+    found = await_made(volume, kind, id)
     if found is None:
         raise StepError(f"{path} is missing or incomplete: run the pipeline again, which makes it anew")
     for name, file in found.manifest["files"].items():
         if file_sha256(path / name) != file["sha256"]:
             raise StepError(f"{path / name} was changed after it was made: delete {path} and run again")
+    return found
+
+
+def await_made(volume: Path, kind: str, id: str) -> Artefact | None:
+    """The artefact that another step has made, as `find` gives it; on a volume that nodes share it may be seen late."""
+    end = time.monotonic() + patience(volume)
+    while (found := find(volume, kind, id)) is None and time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS)
     return found
 
 
@@ -209,7 +219,8 @@ def _publish(folder: Path, final: Path) -> None:
     try:
         folder.rename(final)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        # Not every file system says with these that a folder is there, as one behind FUSE or SMB.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and look(final) is None:
             raise
         shutil.rmtree(folder)
     sync(final.parent)

@@ -89,6 +89,14 @@ def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Number
     return Numbers(epochs, size, widths)
 
 
+def check_batch(batch_size: int, processes: int) -> None:
+    """Check that every process gets images of a batch; StepError if not."""
+    if batch_size < 2 * processes:
+        raise StepError(
+            f"train.batch_size is {batch_size}: {processes} processes need {2 * processes} or more, two images each"
+        )
+
+
 def chosen(parameters: Train, known: Numbers, train: "Split", validation: "Split") -> Chosen:
     """Choose by the images and their labels.
 

@@ -1,6 +1,7 @@
 """Fits the network, in a process for each GPU: reads two splits, writes the network's files and checkpoints.
 
-Several processes are torch.distributed: its elastic launcher, as in `torchrun`, and DistributedDataParallel.
+Several processes are torch.distributed: its elastic launcher, as in `torchrun`, and DistributedDataParallel. They share
+each batch out, and compute what one process would: the same order and augmentation, normalised over the whole batch.
 """
 
 import io
@@ -8,9 +9,12 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +30,16 @@ from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
 from steps.common.images.mapped import MappedImages, read_ahead
 from steps.common.models.network import EmbeddingNetwork
-from steps.train.augment import augment
-from steps.train.auto import Chosen
+from steps.train.augment import augment, draw_maps
+from steps.train.auto import Chosen, check_batch
 from steps.train.learner import Learner, groups, new_learner
 from steps.train.machine import chosen_device, trains_in_bfloat16
 from steps.train.parameters import Train
 from steps.train.sampling import epoch_rows
+from steps.train.synced import sync
 
+# How long a process waits for another one: the first measures accuracy alone, and looks at the data before.
+_PATIENCE = timedelta(minutes=30)
 _PIECE_BYTES = 4 << 20  # pixels that are read into memory at a time
 
 
@@ -62,8 +69,10 @@ def launch(job: Job, processes: int) -> None:
     Raises:
         StepError: if a batch is too small for the processes, or training diverges.
     """
-    if job.chosen.batch_size < 2 * processes:
-        raise StepError(f"train.batch_size is {job.chosen.batch_size}: {processes} GPUs need {2 * processes} or more")
+    check_batch(job.chosen.batch_size, processes)
+    if torch.distributed.is_initialized():
+        fit(handed_over(job))
+        return
     if processes == 1:
         fit(job)
         return
@@ -87,6 +96,38 @@ def _fit_as_one_of_several(job: Job) -> None:
     fit(job)
 
 
+@contextmanager
+def joined() -> Iterator[None]:
+    """Be one of the processes that torch's launcher started, until they have trained."""
+    if Environment().world_size == 1 or torch.distributed.is_initialized():
+        yield
+        return
+    device = chosen_device(Environment().local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def handed_over(value: Any) -> Any:
+    """Give all processes the first one's value, such as what is to do.
+
+    Args:
+        value: Any that can be pickled; that of other processes than the first does not count.
+
+    Returns:
+        The first process's.
+    """
+    if not torch.distributed.is_initialized():
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]
+
+
 def fit(job: Job) -> None:
     """Train from the last checkpoint, or from the start, and write the network's files.
 
@@ -94,17 +135,11 @@ def fit(job: Job) -> None:
         job: The training run; in a process that torch's launcher started, its share of it.
     """
     environment = Environment()
-    world, rank = environment.world_size, environment.rank
-    device = chosen_device(rank)
+    device = chosen_device(environment.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if world > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        _fit(job, device, world, rank)
-    finally:
-        if world > 1:
-            torch.distributed.destroy_process_group()
+    with joined():
+        _fit(job, device, environment.world_size, environment.rank)
 
 
 def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
@@ -112,7 +147,10 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     split, validation = open_split(job.train), open_split(job.validation)
     batches_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
-    learner = new_learner(split, parameters, chosen.widths, job.pretrained).to(device)
+    learner = new_learner(split, parameters, chosen.widths, job.pretrained)
+    if world > 1:
+        sync(learner)
+    learner.to(device)
     learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
 
     batch_size = min(chosen.batch_size, len(split))
@@ -129,14 +167,14 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     for epoch in range(len(history), chosen.epochs):
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
         order = epoch_rows(torch.from_numpy(split.labels), chosen.class_power, _generator(parameters.seed, epoch))
-        generator = _generator(parameters.seed, epoch, rank + 1)
+        generator = _generator(parameters.seed, epoch, 1)
         total = torch.zeros((), device=device)
         learner.train()
         learner.freeze(epoch < frozen_epochs)
         own = (order[batch * batch_size : (batch + 1) * batch_size][rank::world] for batch in range(batches))
         for rows, images in batches_of(own):
-            augmented = augment(
-                images,
+            maps = draw_maps(  # of the whole batch, so that they do not depend on the number of processes
+                batch_size,
                 generator,
                 rotation=parameters.rotation,
                 translation=parameters.translation,
@@ -145,13 +183,16 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
                 flip=chosen.flip,
             )
             with precision:
-                loss = module(augmented, labels[rows.to(device)])
+                loss = module(augment(images, maps[rank::world]), labels[rows.to(device)])
+            loss = loss * (len(rows) * world / batch_size)  # the mean over all processes is the batch's
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.detach()
-        mean_loss = total.item() / batches
+        if world > 1:
+            torch.distributed.all_reduce(total)
+        mean_loss = total.item() / batches / world
         if not np.isfinite(mean_loss):
             raise DivergedError(f"the loss is {mean_loss} in epoch {epoch + 1}: lower train.learning_rate")
         if rank == 0:
@@ -236,19 +277,28 @@ def _resume(
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> list[dict[str, float]]:
     """Restore the state in a checkpoint, and return the history of its epochs; an empty one if there is none."""
-    if not path.exists():
-        return []
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        emit(Warned(f"{path} is damaged, so training starts anew ({error})", "train"))
+    # The first process reads it for all: on a volume that nodes share, others may still see the one before.
+    state = handed_over(_checkpoint(path) if Environment().rank == 0 else None)
+    if state is None:
         return []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     history: list[dict[str, float]] = state["history"]
-    emit(Resumed(len(history), "train"))
     return history
+
+
+def _checkpoint(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint holds; None if there is none, or it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        emit(Warned(f"{path} is damaged, so training starts anew ({error})", "train"))
+        return None
+    emit(Resumed(len(state["history"]), "train"))
+    return state
 
 
 def _save(network: EmbeddingNetwork, history: list[dict[str, float]], folder: Path) -> None:

@@ -5,7 +5,7 @@ import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from tests.stand_ins.kubernetes import Cluster, Json
@@ -40,10 +40,17 @@ class Service:
         return 200, {**answer, "model": {"name": "digits", "version": version}}
 
 
+class Served(Protocol):
+    """What answers requests."""
+
+    def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Json | str | None]:
+        """Status and content of the answer, JSON or text; status 0 closes the connection."""
+
+
 class Server(InThread):
     """A context manager that serves a Cluster or a Service on loopback, by TLS if a certificate is given."""
 
-    def __init__(self, served: Cluster | Service, certificate: Path | None = None) -> None:
+    def __init__(self, served: Served, certificate: Path | None = None) -> None:
         class Handler(BaseHTTPRequestHandler):
             def _do(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -51,9 +58,10 @@ class Server(InThread):
                 if status == 0:
                     self.connection.close()
                     return
-                data = json.dumps(content).encode()
+                text = isinstance(content, str)
+                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/plain" if text else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -21,6 +21,7 @@ PACKAGES = ("contract", "serving", "steps")
 # part of an id by their values, and the images of a source by their digest, so their modules are not.
 PLUMBING = (
     "contract",
+    "steps.common.cluster",
     "steps.common.code",
     "steps.common.digest",
     "steps.common.errors",
@@ -38,6 +39,7 @@ PLUMBING = (
     "steps.common.usage",
     "steps.common.volumes",
     "steps.preprocess.sources",
+    "steps.train.cluster",
 )
 # What travels in the model archive counts, wherever it is.
 _ARCHIVED = ("contract.collected",)

@@ -1,5 +1,6 @@
 """The package for Kubeflow, at every depth: images, volumes, resources, retries and names; caching is off."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.kubeflow.compile import write_package
+from pipeline.placement import Nodes, Toleration, Training
 from pipeline.settings import SettingsError, load_project
 from steps.registry import CLAIMS, STEP_NAMES, STEPS, TASKS
 from tests.support.examples import PARAMS, judging
@@ -193,6 +195,37 @@ def test_pull_policy_secret_and_node_are_as_set(compiled: tuple[Spec, Spec], cho
         assert executor["imagePullPolicy"] == "Always"
         assert [secret["secretName"] for secret in executor["imagePullSecret"]] == ["login"]
         assert executor["nodeSelector"]["labels"] == {"disk": "fast"}
+
+
+def test_a_step_has_its_own_nodes_and_tolerations_besides_the_common_ones(tmp_path: Path) -> None:
+    toleration = Toleration(key="gpu", value="a", effect="NoSchedule")
+    own = {"train": Nodes(selector={"gpu": "true", "disk": "slow"}, tolerations=(toleration,))}
+    executors = package(tmp_path / "p.yaml", node_selector={"disk": "fast"}, nodes=own)[1]
+    labels = {name: executor["nodeSelector"]["labels"] for name, executor in executors.items()}
+    assert labels.pop("exec-train") == {"disk": "slow", "gpu": "true"}
+    assert set(map(str, labels.values())) == {str({"disk": "fast"})}
+    tolerations = {name: executor.get("tolerations") for name, executor in executors.items()}
+    assert tolerations.pop("exec-train") == [{"key": "gpu", "operator": "Equal", "value": "a", "effect": "NoSchedule"}]
+    assert set(tolerations.values()) == {None}
+
+
+def test_several_processes_train_in_a_job_that_a_small_pod_creates(tmp_path: Path, compiled: tuple[Spec, Spec]) -> None:
+    own = {"train": Nodes(selector={"gpu": "true"})}
+    training = Training(nodes=2, gpus_per_node=4)
+    pipeline, executors = package(tmp_path / "p.yaml", train=training, nodes=own)
+    container = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]
+    (variable,) = container["env"]
+    job = json.loads(variable["value"])
+    assert (variable["name"], job["kind"]) == ("TRAIN_JOB", "TrainJob")
+    assert job["spec"]["trainer"]["image"] == references(PROJECT)["train"] == container["image"]
+    assert "accelerator" not in container["resources"], "the job's pods have the GPUs"
+    assert container["resources"]["resourceMemoryLimit"] == "1Gi"
+    executor = executors["exec-train"]
+    assert "nodeSelector" not in executor
+    fields = {one["name"]: one["fieldPath"] for one in executor["fieldPathAsEnv"]}
+    assert fields == {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace"}
+    assert "env" not in compiled[0]["deploymentSpec"]["executors"]["exec-train"]["container"], "one process needs none"
+    assert pipeline["root"] == compiled[0]["root"], "the number of processes names no other work"
 
 
 def test_gpus_are_for_train_only(compiled: tuple[Spec, Spec], chosen: tuple[Spec, Spec]) -> None:

@@ -66,7 +66,7 @@ def test_every_check_can_pass(tmp_path: Path, here: Forked) -> None:
     said = doctor(tmp_path, here, Kfp(), BOUND)
     said.pop("revision")  # this working tree's
     assert "names other images than those of 127.0.0.1" in said.pop("manifests"), "which have a real registry's"
-    checked = {"params.yaml", "torch", "engine", "images", "Kubeflow", "claims", "processors", "serving"}
+    checked = {"params.yaml", "torch", "engine", "images", "Kubeflow", "claims", "nodes", "processors", "serving"}
     assert set(said) == {str(tmp_path / "project.yaml"), *checked}
     assert [line for line in said.values() if not line.startswith("ok ")] == []
 

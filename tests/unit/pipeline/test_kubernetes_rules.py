@@ -22,8 +22,8 @@ def refused(path: Path) -> str:
     with pytest.raises(SettingsError) as found:
         load_project(path)
     (line,) = str(found.value).splitlines()
-    assert line.startswith(f"{path}: kubeflow.")
-    return line.removeprefix(f"{path}: kubeflow.")
+    assert line.startswith((f"{path}: kubeflow.", f"{path}: kubeflow: "))
+    return line.removeprefix(f"{path}: kubeflow")[1:].lstrip()
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,51 @@ def test_a_label_that_no_node_can_have_is_refused(tmp_path: Path, labels: dict[s
 def test_labels_of_kubernetes_are_taken(tmp_path: Path) -> None:
     labels = {"kubernetes.io/hostname": "node-1.example", "Disk_Type": "", "topology.kubernetes.io/zone": "A_1.b"}
     assert load_project(project(tmp_path, node_selector=labels)).kubeflow.node_selector == labels
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ({"trian": {}}, "there is no step trian; the steps are preprocess"),
+        ({"train": {"selector": {"a b": "x"}}}, "has the label 'a b', which must be"),
+        ({"train": {"tolerations": [{"value": "x"}]}}, "has no key, which only the operator Exists may leave out"),
+        ({"train": {"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}}, "does not compare: remove it"),
+        ({"train": {"tolerations": [{"key": "a/b/c"}]}}, "has the label 'a/b/c'"),
+        ({"train": {"tolerations": [{"key": "a", "value": "not this"}]}}, "has 'not this', which must be at most 63"),
+        ({"train": {"tolerations": [{"key": "a", "effect": "Sometimes"}]}}, "is 'Sometimes'"),
+        ({"train": {"taints": []}}, "there is no such key"),
+    ],
+)
+def test_nodes_that_kubernetes_would_refuse_are_refused(tmp_path: Path, nodes: dict[str, Any], message: str) -> None:
+    said = refused(project(tmp_path, nodes=nodes))
+    assert said.startswith("nodes")
+    assert message in said
+
+
+def test_nodes_of_kubernetes_are_taken(tmp_path: Path) -> None:
+    given = {"selector": {"gpu": "true"}, "tolerations": [{"operator": "Exists"}, {"key": "gpu", "value": ""}]}
+    kubeflow = load_project(project(tmp_path, nodes={"train": given}, node_selector={"disk": "fast"})).kubeflow
+    assert kubeflow.selector("train") == {"disk": "fast", "gpu": "true"}
+    assert kubeflow.selector("embed") == {"disk": "fast"}
+    assert [each.manifest() for each in kubeflow.tolerations("train")] == [
+        {"operator": "Exists"},
+        {"key": "gpu", "operator": "Equal", "value": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kubeflow", "message"),
+    [
+        ({"train": {"nodes": 0}}, "train.nodes: is 0; input should be greater than or equal to 1"),
+        ({"train": {"nodes": "2"}}, "train.nodes: is '2'"),
+        ({"train": {"gpus_per_node": -1}}, "train.gpus_per_node: is -1"),
+        ({"train": {"nodes": 1, "gpus_per_node": 1}}, "train: is one process, which trains in the step's own pod"),
+        ({"train": {"nodes": 2}, "gpus": 1}, "gpus is 1, which are for train on one node: with train.nodes or"),
+        ({"train": {"nodes": 2}, "name_prefix": "p" * 25}, "and with train.nodes or train.gpus_per_node above 1 at m"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(tmp_path: Path, kubeflow: dict[str, Any], message: str) -> None:
+    assert message in refused(project(tmp_path, **kubeflow))
 
 
 @pytest.mark.parametrize("platforms", [[], ["linux/riscv64"], ["amd64"], "linux/amd64"])

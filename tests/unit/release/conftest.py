@@ -15,7 +15,8 @@ from tests.support.switching import answers, kubeconfig
 @pytest.fixture
 def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster that kubectl's settings name, with the Role of infra/torchserve, and patience for a test."""
-    from steps.deploy.release.cluster import deployment, rollout, service
+    from steps.common.cluster import api as kubernetes
+    from steps.deploy.release.cluster import rollout, service
 
     (volumes / "deploy-model/model-store").mkdir(parents=True)
     one = Cluster(rules=yaml.safe_load((ROOT / "infra/torchserve/base/rollout-role.yaml").read_text())["rules"])
@@ -28,7 +29,7 @@ def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setattr(rollout, "POLL_SECONDS", 0.002)
         monkeypatch.setattr(rollout, "LATER_SECONDS", 0.2)
         monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 10)  # where it waits for what never comes, a test fails
-        monkeypatch.setattr(deployment, "BACKOFF_SECONDS", 0.001)
+        monkeypatch.setattr(kubernetes, "BACKOFF_SECONDS", 0.001)
         monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)
         monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
         yield one

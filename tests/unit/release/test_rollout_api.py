@@ -13,10 +13,10 @@ import pytest
 import urllib3
 
 from contract.paths import ROOT
+from steps.common.cluster import api as kubernetes_api
 from steps.common.errors import StepError
 from steps.common.pointer import read_pointer
 from steps.deploy.__main__ import main
-from steps.deploy.release.cluster import deployment
 from steps.deploy.release.switch import SwitchError
 from tests.stand_ins.kubernetes import ALL, Cluster, waiting
 from tests.stand_ins.kubernetes_http import Server
@@ -130,7 +130,7 @@ def test_in_a_pod_its_account_and_its_certificate_are_used(
         assert serve("v1")
         other = self_signed(tmp_path / "other.pem")
         monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(other))
-        monkeypatch.setattr(deployment, "_RETRIES", 0)
+        monkeypatch.setattr(kubernetes_api, "_RETRIES", 0)
         with pytest.raises(StepError, match="the Kubernetes API does not answer .*CERTIFICATE_VERIFY_FAILED"):
             serve("v2")
 

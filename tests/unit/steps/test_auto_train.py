@@ -18,7 +18,7 @@ from steps.common.parameters import ImageFormat
 from steps.common.store import find
 from steps.common.volumes import model_volume
 from steps.preprocess.preprocess import preprocess
-from steps.train.augment import augment
+from steps.train.augment import augment, draw_maps
 from steps.train.auto import Chosen, Numbers, numbers
 from steps.train.mirroring import look
 from steps.train.parameters import Train
@@ -90,7 +90,7 @@ def test_without_imbalance_each_image_comes_once_in_the_order_of_before() -> Non
 def test_every_second_image_is_mirrored() -> None:
     images = torch.zeros(400, 9, 9, 1, dtype=torch.uint8)
     images[:, 4, 1] = 255
-    moved = augment(images, torch.Generator().manual_seed(0), **STILL, flip=True)
+    moved = augment(images, draw_maps(len(images), torch.Generator().manual_seed(0), **STILL, flip=True))
     where = moved[:, 4, :, 0].argmax(1)
     assert set(where.tolist()) == {1, 7}
     assert 150 < int((where == 7).sum()) < 250

@@ -23,7 +23,7 @@ from steps.common.models.embedding import embed_images, load_network
 from steps.preprocess.preprocess import preprocess
 from steps.train import fit
 from steps.train.arcface import ArcFace
-from steps.train.augment import augment
+from steps.train.augment import augment, draw_maps
 from steps.train.auto import Chosen
 from steps.train.machine import chosen_device, has_bfloat16
 from steps.train.parameters import Train
@@ -74,13 +74,15 @@ def test_arcface_rises_with_the_angle_everywhere_and_its_gradient_is_finite() ->
 
 def test_augmentation_with_limits_of_zero_changes_nothing() -> None:
     images = torch.randint(256, (5, 9, 9, 3), dtype=torch.uint8)
-    assert torch.allclose(augment(images, torch.Generator(), **STILL), images.float(), atol=1e-2)
+    assert torch.allclose(
+        augment(images, draw_maps(len(images), torch.Generator(), **STILL)), images.float(), atol=1e-2
+    )
 
 
 def test_augmentation_moves_by_the_fraction_asked_for() -> None:
     images = torch.zeros(200, 21, 21, 1, dtype=torch.uint8)
     images[:, 10, 10] = 255
-    moved = augment(images, torch.Generator().manual_seed(0), **{**STILL, "translation": 0.2})
+    moved = augment(images, draw_maps(len(images), torch.Generator().manual_seed(0), **{**STILL, "translation": 0.2}))
     where = moved[..., 0].flatten(1).argmax(1)
     shift = torch.stack([where // 21, where % 21]) - 10
     assert shift.abs().max() in (4, 5)  # 0.2 * 21 = 4.2 pixels
@@ -90,7 +92,7 @@ def test_augmentation_moves_by_the_fraction_asked_for() -> None:
 def test_augmentation_turns_by_degrees() -> None:
     images = torch.zeros(100, 31, 31, 1, dtype=torch.uint8)
     images[:, 15, 25] = 255  # ten pixels to the right of the centre
-    turned = augment(images, torch.Generator().manual_seed(0), **{**STILL, "rotation": 30.0})
+    turned = augment(images, draw_maps(len(images), torch.Generator().manual_seed(0), **{**STILL, "rotation": 30.0}))
     where = turned[..., 0].flatten(1).argmax(1)
     angles = torch.rad2deg(torch.atan2((where // 31 - 15).float(), (where % 31 - 15).float()))
     assert 22 < angles.abs().max() < 34
@@ -237,7 +239,7 @@ def test_training_starts_anew_from_a_damaged_checkpoint(
 
 def test_too_small_a_batch_for_several_processes_is_refused(tmp_path: Path) -> None:
     chosen = replace(CHOSEN, batch_size=7)
-    with pytest.raises(StepError, match="train.batch_size is 7: 4 GPUs need 8 or more"):
+    with pytest.raises(StepError, match="train.batch_size is 7: 4 processes need 8 or more"):
         fit.launch(fit.Job(Train(**QUICK), chosen, tmp_path, tmp_path, tmp_path, tmp_path), processes=4)
 
 

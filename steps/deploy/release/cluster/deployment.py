@@ -1,6 +1,6 @@
 """The Deployment that serves, in the Kubernetes API: reads it and its pods, patches its pod template.
 
-This is the one module that imports `kubernetes`.
+This is the one module of the step that imports `kubernetes`.
 """
 
 import json
@@ -10,19 +10,15 @@ from http import HTTPStatus
 from typing import Any
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
 from contract.cluster import SERVING
-from contract.environment import Environment
 from contract.journal import Template
+from steps.common.cluster.api import REQUEST_SECONDS, TRANSIENT, NoClusterError, connect
+from steps.common.cluster.pods import reason
 from steps.common.errors import StepError
-from steps.deploy.release.cluster.pods import reason
 
 STAMP = "continuous-training/model-version"
-BACKOFF_SECONDS = 0.5
-_REQUEST_SECONDS = 30
-_RETRIES = 6
-_TRANSIENT = (409, 429, 500, 502, 503, 504)
 _APPLY = "kubectl apply -k infra/torchserve"
 
 
@@ -48,27 +44,14 @@ class Deployment:
             RolloutError: neither names a cluster.
         """
         self.namespace, self.name = namespace, name
-        settings = client.Configuration()
         try:
-            config.load_incluster_config(settings)
-        except config.ConfigException:
-            try:
-                config.load_kube_config(Environment().kubeconfig, client_configuration=settings)
-            except config.ConfigException as error:
-                raise RolloutError(
-                    f"SERVING_NAMESPACE is {namespace}, but this is no pod, and kubectl's settings name no cluster "
-                    f"({error}): choose one, or unset SERVING_NAMESPACE to leave serving alone"
-                ) from error
-        # A patch is idempotent, so it may be sent again after it was lost or its answer was.
-        settings.retries = urllib3.Retry(
-            _RETRIES,
-            status_forcelist=_TRANSIENT,
-            allowed_methods=None,
-            backoff_factor=BACKOFF_SECONDS,
-            raise_on_status=False,
-            redirect=0,
-        )
-        api = client.ApiClient(settings)
+            # A patch is idempotent, so it may be sent again after it was lost or its answer was.
+            api = connect()
+        except NoClusterError as error:
+            raise RolloutError(
+                f"SERVING_NAMESPACE is {namespace}, but this is no pod, and kubectl's settings name no cluster "
+                f"({error}): choose one, or unset SERVING_NAMESPACE to leave serving alone"
+            ) from error
         self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
 
     def template(self) -> Template:
@@ -96,7 +79,7 @@ class Deployment:
         }
         with self._explained("patch", "deployments"):
             self._apps.patch_namespaced_deployment(
-                self.name, self.namespace, {"spec": {"template": pod}}, _request_timeout=_REQUEST_SECONDS
+                self.name, self.namespace, {"spec": {"template": pod}}, _request_timeout=REQUEST_SECONDS
             )
 
     def reasons(self, version: str | None, labels: Mapping[str, str]) -> str:
@@ -106,7 +89,7 @@ class Deployment:
                 pods = self._core.list_namespaced_pod(
                     self.namespace,
                     label_selector=",".join(f"{key}={value}" for key, value in labels.items()),
-                    _request_timeout=_REQUEST_SECONDS,
+                    _request_timeout=REQUEST_SECONDS,
                 ).items
         except RolloutError as error:
             return str(error)
@@ -117,14 +100,14 @@ class Deployment:
     def read(self) -> Any:
         """The Deployment, as the client gives it; RolloutError if there is none, or the API refuses or is away."""
         with self._explained("get", "deployments"):
-            return self._apps.read_namespaced_deployment(self.name, self.namespace, _request_timeout=_REQUEST_SECONDS)
+            return self._apps.read_namespaced_deployment(self.name, self.namespace, _request_timeout=REQUEST_SECONDS)
 
     @contextmanager
     def _explained(self, verb: str, resource: str) -> Iterator[None]:
         try:
             yield
         except client.ApiException as error:
-            kind = UnreachableError if error.status in _TRANSIENT else RolloutError
+            kind = UnreachableError if error.status in TRANSIENT else RolloutError
             raise kind(self._refusal(error, verb, resource)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(

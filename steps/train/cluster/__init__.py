@@ -1,0 +1,1 @@
+"""Training as a TrainJob of Kubeflow Trainer: creates it, relays what its first process says, ends as it ends."""
