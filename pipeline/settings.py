@@ -57,6 +57,12 @@ def _as_tuple(values: Any) -> Any:
     return tuple(values) if isinstance(values, list) else values
 
 
+class Sharding(_Section):
+    """How preprocess is spread over pods."""
+
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+
+
 class Kubeflow(_Section):
     """The settings of the steps' pods."""
 
@@ -71,6 +77,7 @@ class Kubeflow(_Section):
     name_prefix: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]*)?$", max_length=40)] = ""
     serving_namespace: Namespace | None
     platforms: Annotated[tuple[Platform, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (DEFAULT_PLATFORM,)
+    preprocess: Sharding = Sharding()
     resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
         default_factory=dict, validate_default=True
     )
