@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import backbone, drift, images, index, pixels, runs, scale, serving, training, unknown, verdicts
+from benchmarks.costs import constants, tables
 from benchmarks.own import measure as own
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[list[int]], Iterator[str]]] = {
     "decoding": lambda _: scale.decoding(),
     "large": lambda _: scale.large_images(),
     "classes": lambda _: scale.many_classes(),
+    "constants": lambda _: constants.show(),
 }
 MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
     "own": lambda: own.measure(load_params(ROOT / "params.yaml")),
@@ -39,6 +41,7 @@ MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
     "drift": lambda: drift.measure(load_params(ROOT / "params.yaml")),
     "pixels": pixels.measure,
     "unchanged": scale.unchanged,
+    "costs": tables.show,
 }
 NAMES = (*BENCHMARKS, *MARKDOWN, "scale")
 
@@ -49,6 +52,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--sizes", nargs="+", type=int, default=scale.SIZES, help="of scale: numbers of images")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="of scale: some of its tables")
+    parser.add_argument("--folder", type=Path, help="of scale: the volume that constants measures")
     parser.add_argument("--images", type=Path, help="of unknown: own images to train on, a folder for each class")
     parser.add_argument("--others", type=Path, help="of unknown: images of no class, with --images")
     parser.add_argument("--weights", type=Path, help="of own: of the backbone, with which the emoji are learned")
@@ -58,6 +62,7 @@ def main() -> int:
     if options.images and options.others:
         params = load_params(ROOT / "params.yaml")
         MARKDOWN["unknown"] = lambda: unknown.measure_own(params, options.images, options.others)
+    PARTS["constants"] = lambda _: constants.show(options.folder)
     names = options.names or NAMES
     console = Console()
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}", highlight=False)

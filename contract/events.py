@@ -100,6 +100,8 @@ class Finished:
     unchanged: bool = False
     id: str = ""  # of what it made
     ids: Mapping[str, str] = field(default_factory=dict)  # preprocess: of the splits
+    shards: int = 0  # decode: how many shards of the source this is about
+    images: int = 0  # decode: how many it decoded
     verdict: Verdict | None = None  # analyse
     classes: list[str] = field(default_factory=list)  # analyse: of the confusion matrix, as far as it can be read
     confusion: list[list[int]] = field(default_factory=list)  # analyse: a row for each true class
@@ -150,6 +152,28 @@ def to_json(event: Event) -> str:
 def emit(event: Event) -> None:
     """Write one event to standard output, for whoever watches: a person, the pipeline's command, or a pod's log."""
     print(line(event), flush=True)
+
+
+def joined(before: Finished | None, event: Finished) -> Finished:
+    """What a step has made: of one with a task for each shard of the source, what all of them made.
+
+    Args:
+        before: What was made so far; None if this is the first event.
+        event: The next event of the same step.
+
+    Returns:
+        The event, or both as one.
+    """
+    if before is None or not event.shards:
+        return event
+    shards, images = before.shards + event.shards, before.images + event.images
+    return dataclasses.replace(
+        event,
+        made=f"{images} images in {shards} shards",
+        unchanged=before.unchanged and event.unchanged,
+        shards=shards,
+        images=images,
+    )
 
 
 def facts(event: Event) -> dict[str, Any]:

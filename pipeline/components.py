@@ -12,6 +12,40 @@ from kfp import dsl
 # mypy: disable-error-code="valid-type, no-any-return, arg-type"
 
 
+def scan(
+    name: str,
+    data: dict,  # type: ignore[type-arg]
+    validate: dict,  # type: ignore[type-arg]
+    train: dict,  # type: ignore[type-arg]
+    embed: dict,  # type: ignore[type-arg]
+    index: dict,  # type: ignore[type-arg]
+    baseline: float,
+    gate: dict,  # type: ignore[type-arg]
+    analyse: dict,  # type: ignore[type-arg]
+    deploy: dict,  # type: ignore[type-arg]
+    code: str,
+    shards: int,
+) -> NamedTuple("Scanned", [("settled", bool), ("shards", list)]):
+    """See whether an earlier run has done all work, and by how many shards new images are to be decoded."""
+    from steps.common.settled import recall, work_of
+    from steps.preprocess.shard import scan as step
+
+    scanned = step(data, train, shards)
+    parameters = [name, data, validate, train, embed, index, baseline, gate, analyse, deploy]
+    work = work_of(code, parameters, scanned.inputs) if scanned.inputs else ""
+    return recall(work, "scan"), scanned.shards
+
+
+def decode(
+    data: dict,  # type: ignore[type-arg]
+    shard: str,
+) -> None:
+    """Decode the new images of a shard."""
+    from steps.preprocess.shard import decode as step
+
+    step(data, shard)
+
+
 def preprocess(
     name: str,
     data: dict,  # type: ignore[type-arg]

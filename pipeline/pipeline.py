@@ -9,7 +9,7 @@ from kfp import dsl
 
 from pipeline import components
 from pipeline.settings import Params, Project
-from steps.registry import STEPS, Step
+from steps.registry import SHOWN, Step
 
 
 def build_pipeline(
@@ -21,8 +21,11 @@ def build_pipeline(
 ) -> Any:
     """Build the graph, with each step in its image.
 
+    With more than one shard of the source, the first task only sees whether there is work. Then a task for each shard
+    decodes its images, and preprocess finds them decoded.
+
     Args:
-        project: The project, for the pipeline's name and description.
+        project: The project: the pipeline's name and description, and `kubeflow.preprocess.shards`.
         images: The image of each step.
         on_task: Called with each task, to add what the place where it runs needs.
         around: A context around all tasks.
@@ -35,7 +38,7 @@ def build_pipeline(
 
     def task_of(step: Step) -> Callable[..., dsl.PipelineTask]:
         component = dsl.component(
-            getattr(components, step.name), base_image=images[step.name], install_kfp_package=False
+            getattr(components, step.name), base_image=images[step.image], install_kfp_package=False
         )
 
         def make(**inputs: Any) -> dsl.PipelineTask:
@@ -47,7 +50,8 @@ def build_pipeline(
 
         return make
 
-    step = SimpleNamespace(**{each.name: task_of(each) for each in STEPS})
+    step = SimpleNamespace(**{each.name: task_of(each) for each in SHOWN})
+    shards = project.kubeflow.preprocess.shards
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name=project.name, description=project.title
@@ -66,21 +70,26 @@ def build_pipeline(
         serving: dict,  # type: ignore[type-arg]
     ) -> None:
         with around():
-            dataset = step.preprocess(
-                name=name,
-                data=data,
-                validate=validate,
-                train=train,
-                embed=embed,
-                index=index,
-                baseline=baseline,
-                gate=gate,
-                analyse=analyse,
-                deploy=deploy,
-                code=code,
-            )
-            splits = dataset.outputs
-            with dsl.If(splits["settled"] == False, name="work-to-do"):  # noqa: E712 - it builds a condition
+            work = {
+                "name": name,
+                "data": data,
+                "validate": validate,
+                "train": train,
+                "embed": embed,
+                "index": index,
+                "baseline": baseline,
+                "gate": gate,
+                "analyse": analyse,
+                "deploy": deploy,
+                "code": code,
+            }
+            first = step.preprocess(**work) if shards == 1 else step.scan(**work, shards=shards)
+            with dsl.If(first.outputs["settled"] == False, name="work-to-do"):  # noqa: E712 - it builds a condition
+                splits = first.outputs
+                if shards > 1:
+                    with dsl.ParallelFor(first.outputs["shards"], name="shards", parallelism=shards) as shard:
+                        decoded = step.decode(data=data, shard=shard)
+                    splits = step.preprocess(**work).after(decoded).outputs
                 sound = step.validate(
                     train=splits["train"],
                     validation=splits["validation"],

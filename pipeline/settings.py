@@ -58,6 +58,12 @@ Platform = Literal["linux/amd64", "linux/arm64"]
 DEFAULT_PLATFORM: Platform = "linux/amd64"
 
 
+class Sharding(_Section):
+    """How preprocess is spread over pods."""
+
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+
+
 class Kubeflow(_Section):
     """The settings of the steps' pods."""
 
@@ -72,6 +78,7 @@ class Kubeflow(_Section):
     name_prefix: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]*)?$", max_length=40)] = ""
     serving_namespace: Namespace | None
     platforms: Annotated[tuple[Platform, ...], AsTuple, Field(min_length=1)] = (DEFAULT_PLATFORM,)
+    preprocess: Sharding = Sharding()
     resources: Annotated[dict[str, Resources], BeforeValidator(_of_every_step)] = Field(
         default_factory=dict, validate_default=True
     )

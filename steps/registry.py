@@ -6,7 +6,7 @@ entries. No image has this file, so an entry decides no result.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -160,5 +160,11 @@ REPORT = Step(
     resources=next(step.resources for step in STEPS if step.name == "validate"),
     image_of="validate",
 )
+# Tasks before preprocess where `kubeflow.preprocess.shards` in project.yaml is more than 1: parts of its work.
+_PREPROCESS = next(step for step in STEPS if step.name == "preprocess")
+SCAN = replace(_PREPROCESS, name="scan", title="scan the source", image_of="preprocess")
+DECODE = replace(_PREPROCESS, name="decode", title="decode images", volumes=("data", "model"), image_of="preprocess")
+# The tasks that a run may show, in the order of the graph.
+SHOWN = (SCAN, DECODE, *STEPS)
 # Every task of the pipeline, by name.
-TASKS = {step.name: step for step in (*STEPS, REPORT)}
+TASKS = {step.name: step for step in (*SHOWN, REPORT)}

@@ -2,19 +2,22 @@
 
 The server tells of a run a task for each node of Argo's workflow. A step `train` is a node of this name. Its attempt
 `train(0)` has a node `executor`, whose attempts `executor(0)`, `executor(1)` are the step's pods. A driver of Kubeflow,
-`train-driver(0)`, runs before them. Only `child_tasks` have the ids of nodes.
+`train-driver(0)`, runs before them. Only `child_tasks` have the ids of nodes. A step that runs once for each shard has
+as many nodes of its name.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from contract.events import Event, Failed, Finished, Settled, parse
+from contract.events import Event, Failed, Finished, Settled, joined, parse
 from pipeline.kubeflow.client import Kubeflow
 from pipeline.outcome import Outcome
-from steps.registry import STEP_NAMES, STEPS
+from steps.registry import SHOWN
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
@@ -33,7 +36,17 @@ _OUTPUTS = "ExecutorOutput: "  # Kubeflow's launcher writes a step's outputs aft
 Events = dict[str, Finished]
 
 
-def steps(run: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Task:
+    """A step of a run, or the tasks of all its shards together: its state, its times, and why it failed."""
+
+    state: str | None
+    start_time: datetime | None
+    end_time: datetime | None
+    error: Any = None
+
+
+def steps(run: Any) -> dict[str, Task]:
     """The tasks of a run's steps.
 
     Args:
@@ -42,12 +55,25 @@ def steps(run: Any) -> dict[str, Any]:
     Returns:
         The task of each step that the server has created so far, by the step's name.
     """
-    names = {name: step.name for step in STEPS for name in (step.name, step.title)}
-    found = {names[task.display_name]: task for task in _tasks(run) if task.display_name in names}
-    return {name: found[name] for name in STEP_NAMES if name in found}
+    names = {name: step.name for step in SHOWN for name in (step.name, step.title)}
+    found: dict[str, list[Any]] = {}
+    for task in _tasks(run):
+        if task.display_name in names:
+            found.setdefault(names[task.display_name], []).append(task)
+    return {step.name: _together(found[step.name]) for step in SHOWN if step.name in found}
 
 
-def state(run: Any, task: Any) -> str | None:
+def _together(tasks: list[Any]) -> Task:
+    """Failed if one failed, ended if all have, and else as the one that is furthest."""
+    order = (FAILED, RUNNING, PENDING, None, "CANCELED", SUCCEEDED, "SKIPPED")
+    first = min(tasks, key=lambda task: order.index(task.state) if task.state in order else len(order))
+    starts = [task.start_time for task in tasks if task.start_time]
+    ends = [task.end_time for task in tasks if task.end_time]
+    ended = max(ends) if len(ends) == len(tasks) else None
+    return Task(first.state, min(starts, default=None), ended, first.error)
+
+
+def state(run: Any, task: Task) -> str | None:
     """The state of a step.
 
     Args:
@@ -135,8 +161,11 @@ def finished(server: Kubeflow, run: Any) -> Events:
 
 
 def _finished(said: Iterable[Event]) -> Events:
-    events = {event.step: event for event in said if isinstance(event, Finished)}
-    return {name: events[name] for name in STEP_NAMES if name in events}
+    events: Events = {}
+    for event in said:
+        if isinstance(event, Finished):
+            events[event.step] = joined(events.get(event.step), event)
+    return {step.name: events[step.name] for step in SHOWN if step.name in events}
 
 
 def failure(server: Kubeflow, run: Any, explain: Callable[[], str] = str) -> str:
@@ -153,13 +182,12 @@ def failure(server: Kubeflow, run: Any, explain: Callable[[], str] = str) -> str
     Raises:
         LoginError: The token is no longer valid.
     """
-    failed = next((task for task in steps(run).values() if task.state == FAILED), None)
+    name, failed = next(((name, task) for name, task in steps(run).items() if task.state == FAILED), ("", None))
     if failed is None:
         drivers = sorted({n[: -len("-driver")] for task in _tasks(run) if (n := _failed_driver(task))})
         where = f"Kubeflow could not start {' and '.join(drivers)}: its driver failed" if drivers else ""
         told = (run.error.message if run.error else None) or explain()
         return ": ".join(filter(None, (where, told))) or "the server gives no reason"
-    name = next(name for name, task in steps(run).items() if task is failed)
     lines = [line for log in _logs(server, run, _executors(run, FAILED)) for line in log]
     errors = [event.error for line in lines if isinstance(event := parse(line), Failed) and event.step == name]
     if errors:

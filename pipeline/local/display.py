@@ -14,8 +14,8 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from contract.events import Epoch, Event, Failed, Finished, Progress, Resumed, Started, Waiting, Warned, parse
-from steps.registry import STEP_NAMES
+from contract.events import Epoch, Event, Failed, Finished, Progress, Resumed, Started, Waiting, Warned, joined, parse
+from steps.registry import SHOWN, STEP_NAMES
 
 
 class EventLog(io.StringIO):
@@ -87,10 +87,11 @@ class RunDisplay:
                 if not self.console.is_terminal:
                     self._print(f"{event.step} ...")
             case Finished():
-                self.finished[event.step] = event
+                self.finished[event.step] = joined(self.finished.get(event.step), event)
                 # Since the end of the step before, so the time includes the start of Python and the imports.
                 now = time.monotonic()
-                self.seconds[event.step], self._since = now - self._since, now
+                self.seconds[event.step] = self.seconds.get(event.step, 0.0) + now - self._since
+                self._since = now
                 self.step = None
                 self._end_task()
                 self._print(f"{event.step}: {'unchanged, ' if event.unchanged else ''}{event.made}")
@@ -112,7 +113,7 @@ class RunDisplay:
     def table(self) -> Table:
         """A row for each step: its seconds or `unchanged`, and what it made."""
         table = Table("step", "seconds", Column("made", no_wrap=True), box=None, pad_edge=False)
-        for step in STEP_NAMES:
+        for step in (each.name for each in SHOWN if each.name in self.finished or each.name in STEP_NAMES):
             if event := self.finished.get(step):
                 seconds = "unchanged" if event.unchanged else f"{self.seconds[step]:.1f}"
                 table.add_row(step, seconds, Text(event.made))

@@ -12,7 +12,9 @@ from unittest import mock
 
 from kfp import local
 from kfp.local.io import IOStore
+from kfp.local.orchestrator import enhanced_dag_orchestrator as orchestrator
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
+from kfp.local.status import Status
 
 from contract.paths import ROOT
 
@@ -47,7 +49,7 @@ def run_with(runner: Any, root: Path, pipeline: Callable[..., Any], arguments: d
     """
     workspace = root / "workspace"  # another folder than `root`, since kfp mounts both
     workspace.mkdir()
-    with _quiet(output), _named_outputs_in_conditions():
+    with _quiet(output), _named_outputs_in_conditions(), _one_by_one():
         local.init(runner, pipeline_root=str(root), workspace_root=str(workspace), raise_on_error=True)
         pipeline(**arguments)
 
@@ -85,4 +87,30 @@ def _named_outputs_in_conditions() -> Iterator[None]:
         return original(reference, store)
 
     with mock.patch.object(ConditionEvaluator, "_resolve_pipeline_channel", staticmethod(resolve)):
+        yield
+
+
+@contextlib.contextmanager
+def _one_by_one() -> Iterator[None]:
+    """Run the tasks of `dsl.ParallelFor` one after the other, up to the first that fails.
+
+    kfp runs two at a time, in threads that mix their output, and all of them after a failure. Here each task uses all
+    cores, so it gains nothing by that.
+    """
+
+    class OneByOne(orchestrator.ParallelExecutor):  # type: ignore[misc]
+        def execute_parallel_tasks(self, tasks: list[Any], **how: Any) -> tuple[dict[str, Any], Status]:
+            how.pop("parallelism_limit", None)
+            found: dict[str, Any] = {}
+            for name, spec in tasks:
+                outputs, status = orchestrator.execute_task(task_name=name, task_spec=spec, **how)
+                if status == Status.FAILURE:
+                    how["fail_stack"].append(name)
+                    return {}, status
+                found[name] = outputs
+                for key, value in outputs.items():
+                    how["io_store"].put_task_output(name, key, value)
+            return found, Status.SUCCESS
+
+    with mock.patch.object(orchestrator, "ParallelExecutor", OneByOne):
         yield

@@ -16,11 +16,12 @@ SETTLED = "settled"  # the name of the record that nothing is to be done
 
 
 @contextmanager
-def running(step: str) -> Iterator[None]:
+def running(step: str, record: str = "") -> Iterator[None]:
     """Say that a step starts and, if it fails, why; what it writes in between, others may read and not change.
 
     Args:
         step: The step.
+        record: The name of its record, where several pods run it at once; by default the step's.
 
     Yields:
         Nothing.
@@ -29,29 +30,30 @@ def running(step: str) -> Iterator[None]:
         StepError: The step raised it.
     """
     with readable_by_all():
-        _tell(Started(step))
+        _tell(Started(step), record)
         try:
             yield
         except StepError as error:
-            _tell(Failed(str(error), step))
+            _tell(Failed(str(error), step), record)
             raise
         except Exception as error:
-            _tell(Failed(f"{type(error).__name__}: {error}", step))
+            _tell(Failed(f"{type(error).__name__}: {error}", step), record)
             raise
 
 
-def finished(step: str, *, made: str, unchanged: bool, **more: Any) -> None:
+def finished(step: str, *, made: str, unchanged: bool, record: str = "", **more: Any) -> None:
     """Say what a step made, or found made already, and what it leaves to the next.
 
     Args:
         step: The step.
+        record: As for `running`.
         made: What it made, in words.
         unchanged: Whether all of that was there before.
         **more: Other fields of `contract.events.Finished`.
     """
     event = Finished(step, made, unchanged, **more)
     emit(event)
-    _record(event, step)
+    _record(event, record or step)
 
 
 def settled(step: str, outcome: str) -> None:
@@ -71,10 +73,10 @@ def record_path(run: str, name: str) -> Path:
     return model_volume() / "runs" / run / f"{name}.json"
 
 
-def _tell(event: Started | Failed) -> None:
+def _tell(event: Started | Failed, record: str) -> None:
     emit(event)
     try:
-        _record(event, event.step)
+        _record(event, record or event.step)
     except Exception as error:  # a report that lacks something must not fail the step, or hide why it failed
         emit(Warned(f"the report of this run will lack it: {error}", event.step))
 

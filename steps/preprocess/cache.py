@@ -1,6 +1,7 @@
-"""Remembers what images files held: reads and writes an SQLite file, which may be deleted at any time.
+"""Remembers what images files held: reads and writes SQLite files, which may be deleted at any time.
 
-A run that is killed loses what it did not commit. What goes wrong with the cache costs time and nothing else.
+A run that is killed loses what it did not commit. What goes wrong with the cache costs time and nothing else. Pods that
+write at the same time have a file each, since SQLite's locks may not hold between machines.
 """
 
 import sqlite3
@@ -37,10 +38,12 @@ class Cache:
 
     Args:
         path: The SQLite file, made if it is not there, and made anew if it is damaged.
+        writer: The name of who writes beside others, to `<stem>-<writer>.sqlite`; what each wrote is read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writer: str = "") -> None:
         self._path = path
+        self._own = path.with_stem(f"{path.stem}-{writer}") if writer else path
 
     def files(self, max_pixels: int) -> Iterator[tuple[str, bytes, str]]:
         """Path, stat and key of each file that was read under this limit."""
@@ -86,10 +89,10 @@ class Cache:
             small = [(bytes.fromhex("".join(keys)), (thumbnails[..., 0] if is_grey else thumbnails).tobytes())]
         for anew in (False, True):
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._own.parent.mkdir(parents=True, exist_ok=True)
                 if anew:
-                    self._path.unlink(missing_ok=True)
-                with closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS)) as connection, connection:
+                    self._own.unlink(missing_ok=True)
+                with closing(sqlite3.connect(self._own, timeout=_WAIT_SECONDS)) as connection, connection:
                     for statement in (_PAGES, *_TABLES):
                         connection.execute(statement)
                     connection.executemany("insert or replace into file values (?, ?, ?, ?)", rows)
@@ -103,11 +106,11 @@ class Cache:
 
     def _rows(self, query: str, values: Sequence[object]) -> Iterator[Any]:
         """The rows of a query, as far as they can be read."""
-        if self._path.exists():
-            with (
-                suppress(sqlite3.Error),
-                closing(
-                    sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=_WAIT_SECONDS)
-                ) as connection,
-            ):
-                yield from connection.execute(query, values)
+        for path in (self._path, *sorted(self._path.parent.glob(f"{self._path.stem}-*{self._path.suffix}"))):
+            if path.exists():
+                place = f"{path.as_uri()}?mode=ro"
+                with (
+                    suppress(sqlite3.Error),
+                    closing(sqlite3.connect(place, uri=True, timeout=_WAIT_SECONDS)) as connection,
+                ):
+                    yield from connection.execute(query, values)

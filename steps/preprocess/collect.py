@@ -29,7 +29,7 @@ from steps.preprocess.sources.source import Parts
 from steps.preprocess.worker import Format, piece
 
 DECODING = ("steps.preprocess.render", "steps.common.images.facts")  # what decides what is kept of an image
-_STEP = "preprocess"
+STEP = "preprocess"
 _NAMED = 20  # unreadable images that are named
 _OTHER_BYTES = 1000  # an image in the cache, in the ledger and in splits
 
@@ -48,6 +48,16 @@ def shards(image_format: ImageFormat) -> Shards:
     """Where the pixels of images are kept that are decoded like this."""
     side, channels = image_format.image_size, image_format.channels
     return Shards(data_volume() / PIXELS / f"{side}x{side}x{channels}-{_decoding()}", (side, side, channels))
+
+
+def format_of(parameters: Data, image_format: ImageFormat) -> Format:
+    """How images are decoded."""
+    return Format(image_format.image_size, image_format.channels, parameters.max_pixels)
+
+
+def known(writer: str = "") -> Cache:
+    """What files held that were decoded by this program; `writer` as `Cache` takes it."""
+    return Cache(data_volume() / "cache" / f"images-{_decoding()}.sqlite", writer)
 
 
 def ledger(parameters: Data) -> Ledger:
@@ -71,14 +81,13 @@ def collect(parameters: Data, image_format: ImageFormat, parts: Parts, appender:
     Raises:
         StepError: if more than `max_unreadable` images cannot be decoded, or the volume has no room.
     """
-    how = Format(image_format.image_size, image_format.channels, parameters.max_pixels)
-    store = shards(image_format)
-    cache = Cache(data_volume() / "cache" / f"images-{_decoding()}.sqlite")
-    keeper = Keeper(cache, appender, store.table() if appender else None)
+    how = format_of(parameters, image_format)
+    cache = known()
+    keeper = Keeper(cache, appender, shards(image_format).table() if appender else None)
     looked = {name: look(part, how, keeper) for name, part in parts.items()}
     if appender:
-        _check_room(store, looked)
-    found = _read(parts, looked, how, keeper)
+        check_room(image_format, looked)
+    found = read(parts, looked, how, keeper)
     items, unreadable = list[Item](), dict[str, BadImage]()
     for name, part in parts.items():
         unreadable |= {part.names[row]: trouble for row, trouble in found[name].troubles.items()}
@@ -110,23 +119,31 @@ def collect(parameters: Data, image_format: ImageFormat, parts: Parts, appender:
     return Collected(parts, planned, unreadable, [*warnings, *_left_out(planned)])
 
 
-def _decoding() -> str:
-    code = deciding_code(*DECODING)
-    return digest([code.digest, code.libraries])
+def read(
+    parts: Parts, looked: Mapping[str, Looked], how: Format, keeper: Keeper, step: str = STEP
+) -> dict[str, Contents]:
+    """Read and decode images, and keep what is found.
 
+    Args:
+        parts: What the source gives, or a part of it.
+        looked: What is known of each part, and which of its images to read.
+        how: How they are decoded.
+        keeper: Keeps what is found.
+        step: Says how far it is.
 
-def _settings(parameters: Data) -> Settings:
-    return Settings(**parameters.model_dump(include=set(Settings.__dataclass_fields__)))
+    Returns:
+        The contents of each part.
 
-
-def _read(parts: Parts, looked: Mapping[str, Looked], how: Format, keeper: Keeper) -> dict[str, Contents]:
+    Raises:
+        StepError: A process that decodes ended, or the volume is full.
+    """
     total, done = sum(len(one.rows) for one in looked.values()), 0
 
     def tell(count: int) -> None:
         nonlocal done
         before, done = done, done + count
         if done // 1000 > before // 1000 or done == total:
-            emit(Progress("read images", done, total, "images", _STEP))
+            emit(Progress("read images", done, total, "images", step))
 
     try:
         return {name: contents(part, looked[name], how, keeper, tell) for name, part in parts.items()}
@@ -134,9 +151,18 @@ def _read(parts: Parts, looked: Mapping[str, Looked], how: Format, keeper: Keepe
         keeper.flush()
 
 
-def _check_room(store: Shards, looked: Mapping[str, Looked]) -> None:
-    """Refuse to begin what the volume has no room for."""
+def check_room(image_format: ImageFormat, looked: Mapping[str, Looked]) -> None:
+    """Refuse to begin what the volume has no room for.
+
+    Args:
+        image_format: What images are decoded to.
+        looked: Which images of each part are to be read.
+
+    Raises:
+        StepError: There is no room.
+    """
     count = sum(len(one.rows) for one in looked.values())
+    store = shards(image_format)
     needed = count * (store.row_bytes + RECORD.itemsize + _OTHER_BYTES)
     volume = next(path for path in (store.folder, *store.folder.parents) if path.exists())
     free = shutil.disk_usage(volume).free
@@ -145,6 +171,15 @@ def _check_room(store: Shards, looked: Mapping[str, Looked]) -> None:
             f"{count} images to decode need up to {_size(needed)} on the volume of {data_volume()}, and {_size(free)} "
             "are free: free some space, or choose another volume, and run again"
         )
+
+
+def _decoding() -> str:
+    code = deciding_code(*DECODING)
+    return digest([code.digest, code.libraries])
+
+
+def _settings(parameters: Data) -> Settings:
+    return Settings(**parameters.model_dump(include=set(Settings.__dataclass_fields__)))
 
 
 def _size(count: int) -> str:
@@ -167,7 +202,7 @@ def _check_unreadable(found: Mapping[str, BadImage], limit: int) -> list[str]:
     said = [f"unreadable: {name}: {found[name]}" for name in sorted(found)[:_NAMED]]
     if len(found) > limit:
         for line in said:
-            emit(Warned(line, _STEP))
+            emit(Warned(line, STEP))
         some = ", ".join(sorted(found)[:_NAMED])
         raise StepError(
             f"{len(found)} images cannot be read, and data.max_unreadable allows {limit}: mend or remove {some}"

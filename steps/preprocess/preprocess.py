@@ -9,7 +9,7 @@ are appended to `<data volume>/pixels/`.
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contract.events import Warned, emit
 from steps.common import progress
@@ -31,6 +31,18 @@ STEP = "preprocess"
 # What decides a split, beside its images and their format.
 PIXELS = ("steps.preprocess.render", "steps.common.images.dataset")
 _ANEW = "the volumes hold results of an earlier version of this program: this run makes everything anew"
+
+
+class Before(NamedTuple):
+    """The splits that the source led to, None if it is not as it was; where that is remembered, and its fingerprint.
+
+    `parts` is what the source gave, if it had to be read.
+    """
+
+    made: "dict[str, Artefact] | None"
+    remembered: Unchanged
+    known: str | None
+    parts: "Parts | None"
 
 
 @typed
@@ -67,13 +79,21 @@ def prepare(parameters: Data, training: Pretrained) -> tuple[dict[str, str], Wei
     with progress.running(STEP):
         weights = named(training)
         made = _splits_of(parameters)
-        if weights is None:
-            weights = automatic(training, parameters.source, **made["train"].manifest["parameters"])
-        return _finish(made), weights
+        return _finish(made), weights or weights_of(training, parameters, made)
 
 
-def _splits_of(parameters: Data) -> dict[str, Artefact]:
-    """The splits of the source, made or found."""
+def before(parameters: Data) -> Before:
+    """See whether the source is as it was, without a look at each image.
+
+    Args:
+        parameters: The section `data` of `params.yaml`.
+
+    Returns:
+        What is known of it.
+
+    Raises:
+        StepError: The source cannot be read.
+    """
     source = parameters.chosen_source()
     code = deciding_code(*PIXELS)
     remembered = Unchanged(
@@ -84,13 +104,31 @@ def _splits_of(parameters: Data) -> dict[str, Artefact]:
     if known is None:
         parts = source.read()
         known = fingerprint(parts)
-    made = _as_before(remembered, known) if known else None
-    return _make(parameters, parts or source.read(), remembered, known) if made is None else made
+    return Before(_as_before(remembered, known) if known else None, remembered, known, parts)
+
+
+def ids_of(made: dict[str, Artefact]) -> dict[str, str]:
+    """The ids of splits, by their names."""
+    return {split: artefact.id for split, artefact in made.items()}
+
+
+def weights_of(training: Pretrained, parameters: Data, made: dict[str, Artefact]) -> Weights:
+    """The weights that `auto` stands for with these splits; StepError if they are others than they should be."""
+    return automatic(training, parameters.source, **made["train"].manifest["parameters"])
+
+
+def _splits_of(parameters: Data) -> dict[str, Artefact]:
+    """The splits of the source, made or found."""
+    found = before(parameters)
+    if found.made is not None:
+        return found.made
+    parts = found.parts or parameters.chosen_source().read()
+    return _make(parameters, parts, found.remembered, found.known)
 
 
 def _finish(made: dict[str, Artefact]) -> dict[str, str]:
     """Say what was made, and return the ids."""
-    ids = {split: artefact.id for split, artefact in made.items()}
+    ids = ids_of(made)
     progress.finished(
         STEP,
         made=", ".join(f"{artefact.facts['images']} {split}" for split, artefact in made.items()),
@@ -141,11 +179,11 @@ def _make(parameters: Data, parts: "Parts", remembered: Unchanged, known: str | 
         for line in collected.warnings:
             emit(Warned(line, STEP))
         made = _splits(image_format, collected, store.folder.name)
+        store.release()
         if known:
             paths = [ledger(parameters).path, *store.files()]
             stamps = _stamps([path.relative_to(data_volume()) for path in paths])
-            ids = {split: artefact.id for split, artefact in made.items()}
-            remembered.keep(known, Outcome(ids, list(collected.warnings), stamps))
+            remembered.keep(known, Outcome(ids_of(made), list(collected.warnings), stamps))
     return made
 
 
@@ -160,7 +198,7 @@ def _splits(image_format: ImageFormat, collected: "Collected", pixels: str) -> d
     }
 
     def build(planned: list[Planned], folder: Path) -> dict[str, Any]:
-        from steps.preprocess.originals import original
+        from steps.preprocess.sources.originals import original
 
         known = Rows(
             names=[one.item.name for one in planned],

@@ -58,9 +58,11 @@ def _ending(state: str, error: str | None) -> str:
 def _failure(run: str) -> str:
     """The step that failed, with its sentence; or the one that started and said no more, as when it is killed."""
     names = [path.stem for path in record_path(run, "").parent.glob("[!.]*.json")] if run else []
-    for event in (_recorded(run, name) for name in sorted(names)):
+    events = [_recorded(run, name) for name in sorted(names)]
+    for event in events:
         if isinstance(event, Failed):
             return f"{event.step}: {event.error}"
+    for event in events:  # shards that another's failure ended are among these
         if isinstance(event, Started):
             return (
                 f"{event.step}: it ended without a word, as a step that is killed or needs more memory than its limit"

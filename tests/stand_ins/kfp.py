@@ -276,7 +276,8 @@ def look(state: str, error: str = "", **steps: str) -> Json:
     Args:
         state: The run's state.
         error: The run's error message.
-        steps: The state of each step's task; `TASK/POD` where its pod's state differs, `TASK/POD/POD` for two pods.
+        steps: The state of each step's task; `TASK/POD` where its pod's state differs, `TASK/POD/POD` for two pods; the
+            tasks of a loop, with commas between them.
     """
     began, tasks = datetime(2026, 1, 1, tzinfo=UTC), list[Json]()
 
@@ -285,18 +286,25 @@ def look(state: str, error: str = "", **steps: str) -> Json:
         one |= {"start_time": began.isoformat(), "end_time": (began + timedelta(seconds=7)).isoformat()}
         tasks.append(one | ({"child_tasks": [{"pod_name": child} for child in children]} if children else {}))
 
-    for name, states in steps.items():
+    def step(name: str, states: str, of: str) -> None:
         whole, *pods = states.split("/")
         if whole == "SKIPPED":
             task(name, whole)
-            continue
+            return
         pods = pods or [whole]
-        task(f"{name}-driver", "SUCCEEDED", [node(f"{name}-driver")])
-        task(f"{name}-driver(0)", "SUCCEEDED", [node(name)])
-        task(name, whole, [f"{node(name)}-attempt"])
-        task(f"{name}(0)", whole, [f"{node(name)}-executor"])
-        task("executor", whole, [node(name, attempt) for attempt in range(len(pods))])
+        task(f"{name}-driver", "SUCCEEDED", [node(f"{of}-driver")])
+        task(f"{name}-driver(0)", "SUCCEEDED", [node(of)])
+        task(name, whole, [f"{node(of)}-attempt"])
+        task(f"{name}(0)", whole, [f"{node(of)}-executor"])
+        task("executor", whole, [node(of, attempt) for attempt in range(len(pods))])
         for attempt, pod in enumerate(pods):
             task(f"executor({attempt})", pod)
+
+    for name, states in steps.items():
+        tasks_of_loop = states.split(",")
+        for number, own in enumerate(tasks_of_loop):
+            if len(tasks_of_loop) > 1:
+                task(f"iteration-item({number}:{number})", own.partition("/")[0])
+            step(name, own, f"{name} {number}" if len(tasks_of_loop) > 1 else name)
     failed = {"error": {"code": 2, "message": error}} if error else {}
     return {"state": state, "run_details": {"task_details": tasks}, **failed}

@@ -3,11 +3,14 @@
 `<shard>.pixels` holds images of a fixed size one after the other, and is memory-mapped; `<shard>.rows` holds a record
 for each: its facts and a checksum of the record. Pixels are on disk before their records are written, so a killed run
 leaves pixels that nobody knows, which the next one writes over. One run at a time appends, to the last shard. On a file
-system without locks each run begins a shard of its own.
+system without locks each run begins a shard of its own. Where several are to append at once, each is another writer: it
+has shards of its own, whose names end with its name, and a lock of its own. No split names what they append before all
+have done so: until then, and for a day at most, a file `.held` keeps a clean-up from the folder.
 """
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +29,8 @@ from steps.common.locks import acquire
 PIXELS, ROWS = ".pixels", ".rows"
 RECORD = np.dtype([("facts", FACTS), ("check", "<u4")])
 _SHARD_BYTES = 1 << 30
+_HELD = ".held"
+_HELD_SECONDS = 24 * 3600
 _ODD = np.random.default_rng(0).integers(0, 1 << 31, FACTS.itemsize // 4, dtype=np.uint32) * 2 + 1
 
 
@@ -118,9 +123,28 @@ class Shards:
         sound = np.flatnonzero(records["check"] == _checks(records["facts"]))
         return records["facts"][sound], sound
 
+    def hold(self) -> None:
+        """Keep a clean-up from the rows that no split names yet, for a day from now."""
+        (self.folder / _HELD).touch()
+
+    def release(self) -> None:
+        """Let a clean-up see to them again."""
+        (self.folder / _HELD).unlink(missing_ok=True)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether rows are held that no split names yet."""
+        try:
+            return (self.folder / _HELD).stat().st_mtime > time.time() - _HELD_SECONDS
+        except FileNotFoundError:
+            return False
+
     @contextmanager
-    def appending(self) -> Iterator["Appender"]:
-        """Append to the shards, while no other run does.
+    def appending(self, writer: str = "") -> Iterator["Appender"]:
+        """Append to the shards, while no other run does as the same writer.
+
+        Args:
+            writer: A name without `-`; that of others who append at the same time is another.
 
         Yields:
             What takes images.
@@ -128,8 +152,8 @@ class Shards:
         Raises:
             StepError: The volume is full or cannot be written.
         """
-        with self.alone() as locked:
-            appender = Appender(self, may_append=locked)
+        with self.alone(writer) as locked:
+            appender = Appender(self, may_append=locked, writer=writer)
             try:
                 yield appender
             finally:
@@ -149,8 +173,11 @@ class Shards:
             appender.close()
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Wait until no other run appends, and keep others from it.
+    def alone(self, writer: str = "") -> Iterator[bool]:
+        """Wait until no other run appends as this writer, and keep others from it.
+
+        Args:
+            writer: As for `appending`.
 
         Yields:
             Whether the file system has locks: without them, others may append beside this run.
@@ -159,7 +186,7 @@ class Shards:
             StepError: The volume is full or cannot be written.
         """
         with writing(self.folder):
-            lock = FileLock(self.folder / ".lock", fallback_to_soft=False)
+            lock = FileLock(self.folder / (f".{writer}.lock" if writer else ".lock"), fallback_to_soft=False)
             try:
                 acquire(lock, "another run is decoding images")
             except OSError:
@@ -172,11 +199,12 @@ class Shards:
 
 
 class Appender:
-    """Appends images to the last shard, or to a new one where that is full or cannot be locked."""
+    """Appends images to the last shard of a writer, or to a new one where that is full or cannot be locked."""
 
-    def __init__(self, shards: Shards, *, may_append: bool) -> None:
+    def __init__(self, shards: Shards, *, may_append: bool, writer: str = "") -> None:
         self._shards = shards
         self._may_append = may_append
+        self._writer = writer
         self._pixels = self._rows = -1
         self._count = 0
 
@@ -206,12 +234,14 @@ class Appender:
     def _open(self, most: int) -> None:
         folder = self._shards.folder
         names = sorted(path.stem for path in folder.glob(f"*{ROWS}"))
-        last = folder / f"{names[-1]}{ROWS}" if names and self._may_append else None
+        own = [name for name in names if _writer(name) == self._writer]
+        last = folder / f"{own[-1]}{ROWS}" if own and self._may_append else None
         if last and last.stat().st_size < most * RECORD.itemsize and last.with_suffix(PIXELS).exists():
             path = last
         else:
             number = 1 + max((int(name.partition("-")[0]) for name in names), default=0)
-            path = folder / f"{number:06d}-{secrets.token_hex(4)}{ROWS}"
+            end = f"-{self._writer}" if self._writer else ""
+            path = folder / f"{number:06d}-{secrets.token_hex(4)}{end}{ROWS}"
         self._pixels = os.open(path.with_suffix(PIXELS), os.O_RDWR | os.O_CREAT, 0o644)
         self._rows = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         # What a crash tore is written over: a record at the end, or one whose pixels were lost.
@@ -227,7 +257,14 @@ class Appender:
         _write(self._rows, memoryview(records.tobytes()), self._count * RECORD.itemsize)
         os.fsync(self._rows)
         self._count += len(images)
+        if self._writer:
+            self._shards.hold()
         return len(images)
+
+
+def _writer(shard: str) -> str:
+    """The writer that a shard belongs to."""
+    return shard.split("-", 2)[2] if shard.count("-") > 1 else ""
 
 
 def _write(handle: int, data: memoryview, offset: int) -> None:

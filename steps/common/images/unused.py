@@ -1,7 +1,8 @@
 """Finds the pixels on the data volume that no split names, and removes them, beside running runs.
 
 A shard of which some rows are used is written anew without the others, and then removed. A process that has it mapped
-goes on: a file in use is removed only by a later clean-up. Runs that append wait, and so does this.
+goes on: a file in use is removed only by a later clean-up. Runs that append wait, and so does this. A folder that is
+held, since several pods decode into it, is left to a later clean-up.
 """
 
 import fcntl
@@ -48,6 +49,8 @@ def unused(volume: Path, splits: Iterable[str]) -> list[Unused]:
     found = []
     for folder in _folders(volume):
         shards = shards_of(folder)
+        if shards.is_held:
+            continue
         table = shards.table()
         count = len(table.facts) - len(_used(table, needed.get(folder.name, set())))
         left = sum(path.stat().st_size for path in _left_over(folder))
@@ -76,7 +79,7 @@ def remove_unused(volume: Path, splits: Iterable[str]) -> int:
     for folder in _folders(volume):
         shards = shards_of(folder)
         with shards.alone() as locked:
-            if not locked:
+            if not locked or shards.is_held:
                 continue
             newer = set(_ids(volume)) - known
             needed = _needed(volume, kept | newer).get(folder.name, set())

@@ -5,6 +5,7 @@ together, their keys of 16 bytes one after the other. What goes wrong leaves eve
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -13,6 +14,18 @@ from pathlib import Path
 from steps.common.images.facts import KEY_BYTES
 
 _WAIT_SECONDS = 60
+
+
+def program(cache: Path) -> str:
+    """What tells the caches of one version of the program from those of others.
+
+    Args:
+        cache: The SQLite file: `images-<digest>.sqlite`, or `images-<digest>-<shard>.sqlite` of a shard of the source.
+
+    Returns:
+        The part of its name that they share.
+    """
+    return re.sub(r"^([^-]+-[^-]+)-.*", r"\1", cache.stem)
 
 
 def gone(cache: Path, root: Path) -> tuple[list[str], float]:

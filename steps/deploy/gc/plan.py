@@ -143,7 +143,7 @@ def _cached(cutoff: int) -> Iterator[Item]:
     images = data_volume() / "images"
     caches = sorted((data_volume() / "cache").glob("*.sqlite"), key=artefacts.newest)
     for path in caches:
-        if path != caches[-1] and artefacts.newest(path) < cutoff:
+        if cache.program(path) != cache.program(caches[-1]) and artefacts.newest(path) < cutoff:
             yield Item("cache", path, artefacts.size(path), "another version of this program wrote it")
         elif (images / "train").is_dir():  # else the images may only be out of reach
             gone, share = cache.gone(path, images)

@@ -15,7 +15,7 @@ from contract.paths import ROOT
 from pipeline.images.build import references
 from pipeline.kubeflow.compile import write_package
 from pipeline.placement import Nodes, Toleration, Training
-from pipeline.settings import SettingsError, load_project
+from pipeline.settings import SettingsError, Sharding, load_project
 from steps.registry import CLAIMS, STEP_NAMES, STEPS, TASKS
 from tests.support.examples import PARAMS, judging
 from tests.support.settings import PROJECT_FILE
@@ -72,6 +72,34 @@ def test_every_step_is_one_task_with_its_display_name(compiled: tuple[Spec, Spec
 
 def test_no_task_at_any_depth_is_cached(compiled: tuple[Spec, Spec]) -> None:
     assert [name for name, task in step_tasks(compiled[0]).items() if task["cachingOptions"].get("enableCache")] == []
+
+
+def test_shards_are_decoded_by_a_loop_after_a_look_whether_there_is_work(tmp_path: Path) -> None:
+    """A run with nothing to do ends after its first task, whatever the number of shards."""
+    pipeline, executors = package(tmp_path / "p.yaml", preprocess=Sharding(shards=3), webhook_secret="slack")
+    [work] = [tasks for tasks in dags(pipeline) if "preprocess" in tasks]
+    [loop] = [task for task in work.values() if "parameterIterator" in task]
+    [first] = [tasks for tasks in dags(pipeline) if "scan" in tasks]
+    assert set(first) == {"scan", "condition-2"}
+    assert first["condition-2"]["triggerPolicy"]["condition"].endswith("scan-settled'] == false")
+    assert loop["iteratorPolicy"] == {"parallelismLimit": 3}
+    assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--scan-shards"}
+    assert set(pipeline["components"][loop["componentRef"]["name"]]["dag"]["tasks"]) == {"decode"}
+    [name] = [name for name, task in work.items() if task is loop]
+    assert work["preprocess"]["dependentTasks"] == [name]
+    tasks, images = step_tasks(pipeline), references(PROJECT)
+    assert set(tasks) == {"scan", "decode", "report", *STEP_NAMES}
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
+    known = {name: set(task["inputs"]["parameters"]) for name, task in tasks.items()}
+    assert known["scan"] == known["preprocess"] | {"shards"}, "what decides whether there is work"
+    for name in ("scan", "decode"):
+        assert tasks[name]["retryPolicy"]["maxRetryCount"] == PROJECT.kubeflow.retries
+        container = pipeline["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        assert container["image"] == images["preprocess"]
+        assert container["resources"]["resourceMemoryLimit"] == PROJECT.kubeflow.resources["preprocess"].memory_limit
+        mounts = [mount["mountPath"] for mount in executors[f"exec-{name}"]["pvcMount"]]
+        assert mounts == [f"/{volume}" for volume in TASKS[name].volumes]
+        assert [one["name"] for one in executors[f"exec-{name}"]["fieldPathAsEnv"]] == ["RUN_ID"]
 
 
 def test_images_have_their_tags(compiled: tuple[Spec, Spec]) -> None:
@@ -155,7 +183,7 @@ def numbers(given: dict[str, str]) -> dict[str, float]:
 
 def test_every_pod_may_run_where_podsecurity_is_restricted(chosen: tuple[Spec, Spec]) -> None:
     executors = chosen[1]
-    assert set(executors) == {f"exec-{task}" for task in TASKS}
+    assert set(executors) == {f"exec-{step}" for step in (*STEP_NAMES, "report")}
     for executor in executors.values():
         context = executor["securityContext"]
         assert context == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
@@ -320,6 +348,7 @@ def test_a_wrong_package_name_is_refused(tmp_path: Path) -> None:
         ("resources", {"train": None}),
         ("resources", ["train"]),
         ("retries", "two"),
+        ("preprocess", {"shards": 0}),
         ("serving_namespace", "Not.Valid"),
     ],
 )

@@ -80,6 +80,17 @@ def test_a_killed_step_is_named(webhook: Told) -> None:
     assert webhook[0]["text"].startswith("digits: FAILED train: it ended without a word, as a step that is killed")
 
 
+def test_of_shards_the_one_that_failed_says_why(webhook: Told) -> None:
+    """Others were ended when it failed, and say nothing."""
+    ended = progress.running("decode", record="decode-1")
+    ended.__enter__()
+    with pytest.raises(StepError), progress.running("decode", record="decode-2"):
+        raise StepError("no space left")
+    progress.finished("decode", record="decode-3", made="", unchanged=False)
+    report("digits", "FAILED", None)
+    assert webhook == [{"text": "digits: FAILED decode: no space left, run r1"}]
+
+
 def test_a_step_that_succeeds_when_tried_again_has_not_failed(webhook: Told) -> None:
     with pytest.raises(StepError), progress.running("analyse"):
         raise StepError("the volume is away")

@@ -165,6 +165,28 @@ def test_without_locks_each_run_writes_a_shard_of_its_own(shards: Shards, monkey
     assert remove_unused(shards.folder.parents[1], []) == 0
 
 
+def test_what_pods_decode_at_once_stays_until_a_split_names_it(shards: Shards) -> None:
+    volume = shards.folder.parents[1]
+    append(shards, range(10))
+    for writer, rows in (("1", range(10, 20)), ("2", range(20, 30)), ("1", range(30, 40))):
+        with shards.appending(writer) as appender:
+            appender.append(facts([KEYS[row] for row in rows], IMAGES[rows]), IMAGES[rows])
+    sizes = [path.stat().st_size // shards.row_bytes for path in shards.files() if path.suffix == PIXELS]
+    assert sizes == [10, 20, 10], "each writer has a shard of its own"
+    append(shards, range(40, 45))
+    check(shards, range(45))
+    assert unused(volume, []) == []
+    assert remove_unused(volume, []) == 0
+    check(shards, range(45))
+    held = shards.folder / ".held"
+    os.utime(held, (0, held.stat().st_mtime - 25 * 3600))
+    assert [each.rows for each in unused(volume, [])] == [45], "what a run left that died a day ago"
+    os.utime(held)
+    shards.release()
+    assert remove_unused(volume, []) > 0
+    assert shards.files() == []
+
+
 def test_a_full_disk_leaves_what_was_there(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     append(shards, range(10))
     write, left = os.pwrite, [2]
