@@ -117,26 +117,33 @@ class Labels:
         self._path, self._images = labels_path(volume), volume / "images"
         self._forget()
 
-    def refresh(self) -> None:
-        """Read the lines that are new; OSError if the file is there and cannot be read."""
+    def refresh(self) -> set[str]:
+        """Read the lines that are new.
+
+        Returns:
+            The digests of the images that they are about.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
+        before = self._lines
         try:
             with self._path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                if size < self._read:  # another file took its place
+                is_other = size < self._read  # another file took its place
+                if is_other:
                     self._forget()
                 file.seek(self._read)
                 text = file.read(size - self._read)
         except FileNotFoundError:
-            if self._read:
-                self._forget()
-            return
-        whole = text.rpartition(b"\n")[0]
-        if not whole:
-            return
-        self._read += len(whole) + 1
-        for each in whole.split(b"\n"):
-            if line := Line.parsed(each):
-                self._take(line)
+            text, is_other = b"", True
+            self._forget()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        lines = [line for each in whole.split(b"\n") if (line := Line.parsed(each))]
+        for line in lines:
+            self._take(line)
+        return {line.digest for line in lines} | (before.keys() if is_other else set())
 
     def of(self, digest: str) -> Line | None:
         """The decision about an image, whether its file is there or not; None without one."""

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from contract import files
 from contract.errors import InputError
-from contract.labels import UNKNOWN, Action, Before, Labels, Line, labels_path
+from contract.labels import UNKNOWN, Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from steps.common.files import readable_by_all, writing
 from steps.common.images.decode import BadImage, read_header, upright
@@ -69,10 +69,16 @@ class Book:
     Args:
         polarity: Of the images in the data set; an image that was sent as the other one is inverted.
         max_pixels: A larger image is not decoded.
+        others: Labels that are known besides those that have a folder of images.
+
+    Attributes:
+        images: The folder of the images.
+        labels: What is decided.
     """
 
-    def __init__(self, polarity: str, max_pixels: int) -> None:
+    def __init__(self, polarity: str, max_pixels: int, others: Iterable[str] = ()) -> None:
         self._volume, self._polarity, self._max_pixels = data_volume(), polarity, max_pixels
+        self._others, self._changed = frozenset(others), set[str]()
         self.images = self._volume / "images"
         self.labels = Labels(self._volume)
         self._here = threading.Lock()  # a lock on a file is one for all threads of a process
@@ -192,9 +198,20 @@ class Book:
                 self._write([self._new(Action.UNDO, each.digest, undoes=each.id) for each in undone], ())
             return undone
 
+    def catch_up(self) -> set[str]:
+        """Read what others wrote; the digests of all images that were decided about since the last call."""
+        with self._here:
+            changed, self._changed = self._changed | self.labels.refresh(), set()
+            return changed
+
+    def measured(self, version: str) -> Measured:
+        """The measured accuracy of a version, as `Labels.measured`."""
+        with self._here:
+            return self.labels.measured(version)
+
     def known_labels(self) -> set[str]:
-        """The labels that have a folder of images."""
-        return {label_of(path.name) for part in PARTS for path in self._folders(part)}
+        """The labels that there are."""
+        return self._others | {label_of(path.name) for part in PARTS for path in self._folders(part)}
 
     def is_open(self, digest: str) -> bool:
         """Whether an image waits for a decision: it has none, or a label whose image is gone."""
@@ -209,7 +226,7 @@ class Book:
     def _alone(self) -> Iterator[None]:
         """As the only writer, with all lines read."""
         with self._here, writing(self._volume), self._lock, readable_by_all():
-            self.labels.refresh()
+            self._changed |= self.labels.refresh()
             yield
 
     @contextmanager
@@ -229,7 +246,7 @@ class Book:
         """Append lines at once; the last one says what has passed."""
         lines[-1] = Line(**{**vars(lines[-1]), "passed": tuple(passed)})
         files.append(labels_path(self._volume), b"".join(line.encoded() for line in lines))
-        self.labels.refresh()
+        self._changed |= self.labels.refresh()
         return lines
 
     def _line(self, given: Given, action: Action, label: str = "", file: str = "") -> Line:
