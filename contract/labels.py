@@ -1,7 +1,7 @@
-"""The labels that people gave in review: the types of `<data volume>/labels.jsonl`, one JSON object a line, never changed.
+"""The labels that people gave in review: the types of `<data volume>/labels.jsonl`, a JSON object a line.
 
-What holds follows from the lines in their order: of an image the last decision that was not undone. A label's image
-lies in `<data volume>/images/`, at the line's `file`; a label whose file is gone holds no more.
+No line is ever changed. What holds follows from their order: of an image the last decision that was not undone. A
+label's image lies in `<data volume>/images/`, at the line's `file`; a label whose file is gone holds no more.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 Reads `<folder>/<label>/<image>`, or `<folder>/train/<label>/<image>` with `test` and `gallery` beside `train`. Writes
 `<data volume>/images/`, where a second call copies only what changed, and `<data volume>/copied.json`: what was copied
-from where, so that a copy whose original is gone is removed, and nothing else ever is. What was labelled in review stays beside
-the copies.
+from where, so that a copy whose original is gone is removed, and nothing else ever is. What was labelled in
+review stays beside the copies.
 """
 
 import json

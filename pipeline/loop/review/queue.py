@@ -13,8 +13,9 @@ from pathlib import Path
 
 from contract import collected
 from contract.collected import NEAR, RANDOM, UNKNOWN, Collected
-from contract.labels import Action, Before, Line, Measured
-from pipeline.loop.labels import Book, Given, LabelError
+from contract.labels import Action, Before, Line
+from pipeline.loop.errors import LabelError
+from pipeline.loop.labels import Book, Given
 
 SKIPPED = "skipped"
 QUEUES = (UNKNOWN, NEAR, RANDOM, SKIPPED)
@@ -30,11 +31,11 @@ class Queue:
     Args:
         folder: The store.
         book: Where decisions are written.
-        served: The version that is served; None if none is.
     """
 
-    def __init__(self, folder: Path, book: Book, served: str | None) -> None:
-        self._folder, self._book, self._served = folder, book, served
+    def __init__(self, folder: Path, book: Book) -> None:
+        self._folder, self._book = folder, book
+        self._served: str | None = None
         self._records: dict[str, Collected] = {}
         self._shards: dict[str, set[str]] = {}  # the digests in each folder of the store
         self._listed: dict[str, int] = {}
@@ -132,9 +133,12 @@ class Queue:
             self._take(line.digest for line in lines)
             return lines
 
-    def measured(self) -> Measured:
-        """The accuracy of the version that is served, as far as it was measured."""
-        return self._book.measured(self._served or "")
+    def serve(self, version: str | None) -> None:
+        """Show random images that this version answered before those of others."""
+        with self._lock:
+            if version != self._served:
+                self._served = version
+                self._take(list(self._records))
 
     def _first(self, name: str, count: int) -> list[Collected]:
         with self._lock:
