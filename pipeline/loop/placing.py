@@ -52,11 +52,14 @@ class Placing:
         try:
             yield
         except BaseException:
-            for step in reversed(self._back):
-                step()
+            self._take_back()
             raise
         finally:
             self.clean()
+
+    def _take_back(self) -> None:
+        for step in reversed(self._back):
+            step()
 
     def folder(self, part: str, label: str) -> str:
         """The folder of a label in a part: the one that is there, however its name is written."""
