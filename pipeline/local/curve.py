@@ -17,7 +17,7 @@ from steps.analyse.advice.findings import Share, learning_curve
 from steps.common.errors import StepError
 from steps.common.images.dataset import KIND, open_split
 from steps.common.images.part import part_of
-from steps.common.interval import wilson
+from steps.common.statistics.interval import wilson
 from steps.common.store import read
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import prepare

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.common.interval import Interval, Z
+from steps.common.statistics.interval import Interval, Z
 
 
 class Result(StrEnum):

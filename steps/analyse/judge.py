@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from steps.analyse.comparison import Comparison, Result, compare
 from steps.analyse.parameters import Gate
-from steps.common.interval import Interval, wilson
+from steps.common.statistics.interval import Interval, wilson
 
 _NAMED = 20  # classes in a sentence; verdict.json has all
 

@@ -17,7 +17,7 @@ from pipeline.loop.review.pictures import LARGE, SMALL, picture
 from pipeline.loop.review.queue import QUEUES, Queue
 from pipeline.loop.review.suspects import Suspect, Suspects
 from steps.common.images.decode import BadImage
-from steps.common.interval import wilson
+from steps.common.statistics.interval import wilson
 from steps.common.volumes import data_volume, deploy_volume
 
 AT_ONCE = 50  # images of the grid

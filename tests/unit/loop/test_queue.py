@@ -63,7 +63,7 @@ def test_what_is_decided_waits_no_more_and_comes_back_when_undone(store: Path) -
     assert queue.answers() == {}
     queue.undo([line.id for line in lines])
     assert order(queue, "unknown") == [two, one]
-    [line] = queue.note(two, Action.SKIP, "unknown")
+    queue.note(two, Action.SKIP, "unknown")
     assert order(queue, "unknown") == [one]
     assert order(queue, "skipped") == [two]
     queue.note(two, Action.NOT_OURS, "skipped")

@@ -2,14 +2,13 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
 from contract import collected
 from pipeline.loop.labels import Book
@@ -19,7 +18,7 @@ from pipeline.loop.review.guard import Guard
 from pipeline.loop.review.queue import Queue
 from tests.support.collected_images import VERSION, add, image, unknown
 from tests.support.model_archive import CLASSES, add_thumbnails, archive, picture, png, write_model
-from tests.support.review_start import deployed
+from tests.support.review_start import Browser, deployed
 
 HERE = "http://127.0.0.1:8090"
 MAX_PIXELS = 10_000
@@ -46,7 +45,7 @@ class Visitor:
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
-        self.client = TestClient(guard, base_url=HERE)
+        self.client = Browser(guard, HERE)
         assert self.client.get(guard.target).status_code == 200
 
     def get(self, path: str) -> Any:
@@ -64,10 +63,10 @@ def visitor(guard: Callable[[], Guard]) -> Visitor:
 def test_only_the_printed_address_opens_the_page(guard: Callable[[], Guard]) -> None:
     page = guard()
     for path in ("/", page.path, f"{page.path}?token=wrong", f"{page.path}state", f"/?token={page.token}", "/state"):
-        answer = TestClient(page, base_url=HERE).get(path)
+        answer = Browser(page, HERE).get(path)
         assert answer.status_code == 403, path
         assert "make review" in answer.text
-    client = TestClient(page, base_url=HERE)
+    client = Browser(page, HERE)
     opened = client.get(page.target)
     assert opened.status_code == 200
     [cookie] = opened.headers.get_list("set-cookie")
@@ -81,7 +80,7 @@ def test_only_the_printed_address_opens_the_page(guard: Callable[[], Guard]) -> 
 
 def test_the_token_alone_changes_nothing(guard: Callable[[], Guard]) -> None:
     page = guard()
-    client = TestClient(page, base_url=HERE)
+    client = Browser(page, HERE)
     answer = client.post(f"{page.path}decide?token={page.token}", json={}, headers={"Origin": HERE})
     assert answer.status_code == 403
 
@@ -89,11 +88,13 @@ def test_the_token_alone_changes_nothing(guard: Callable[[], Guard]) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8090", "127.0.0.1.evil.example:8090", "[::1]:8090", ""])
 def test_another_name_of_the_host_is_refused(guard: Callable[[], Guard], host: str) -> None:
     page = guard()
-    answer = TestClient(page, base_url=HERE).get(page.target, headers={"Host": host})
+    answer = Browser(page, HERE).get(page.target, headers={"Host": host})
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:9999", "https://127.0.0.1:8090", "null", ""])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:9999", "https://127.0.0.1:8090", "null", ""]
+)
 def test_another_page_changes_nothing(visitor: Visitor, store: Path, origin: str) -> None:
     digest = unknown(store, 1)
     answer = visitor.post("decide", {"action": "skip", "digests": [digest], "queue": "unknown"}, Origin=origin)
@@ -113,10 +114,11 @@ def test_nothing_from_elsewhere_is_loaded(visitor: Visitor) -> None:
 
 
 @pytest.fixture
-def served(volumes: Path, tmp_path: Path) -> Iterator[None]:
+def served(volumes: Path, tmp_path: Path) -> None:
     """The small model is served, with pictures of its gallery."""
-    deployed(volumes, archive(add_thumbnails(write_model(tmp_path / "model", VERSION)), tmp_path / "model.mar"), VERSION)
-    return
+    deployed(
+        volumes, archive(add_thumbnails(write_model(tmp_path / "model", VERSION)), tmp_path / "model.mar"), VERSION
+    )
 
 
 @pytest.mark.usefixtures("served")
@@ -138,7 +140,9 @@ def test_an_image_is_shown_with_its_neighbours(guard: Callable[[], Guard], store
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "deep", "WEBP", "large"])
-def test_a_browser_gets_a_png_of_any_image(visitor: Visitor, guard: Callable[[], Guard], store: Path, kind: str) -> None:
+def test_a_browser_gets_a_png_of_any_image(
+    visitor: Visitor, guard: Callable[[], Guard], store: Path, kind: str
+) -> None:
     if kind == "deep":
         file = io.BytesIO()
         Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(file, "PNG")

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from steps.analyse.comparison import Result, compare, heads
 from steps.analyse.judge import Answers, Champion, Verdict, judge
 from steps.analyse.parameters import Gate
-from steps.common.interval import wilson
+from steps.common.statistics.interval import wilson
 
 
 def limits(**change: Any) -> Gate:

@@ -113,5 +113,3 @@ def test_a_folder_keeps_its_gallery(volumes: Path, has_gallery: bool) -> None:
 def test_the_source_says_whether_it_needs_the_network() -> None:
     assert Data(**{**DATA, "source": "mnist"}).chosen_source().needs_network
     assert not Data(**DATA).chosen_source().needs_network
-
-
