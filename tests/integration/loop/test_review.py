@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from contract import collected
 from contract.labels import labels_path
 from steps.common.usage import shared
-from tests.support.collected_images import VERSION, add, image, unknown
+from tests.support.images_to_review import VERSION, add, image, unknown
 from tests.support.model_archive import CLASSES, add_thumbnails, archive, write_model
 from tests.support.review_start import Review, deployed
 

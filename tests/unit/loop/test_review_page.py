@@ -16,7 +16,7 @@ from pipeline.loop.review.app import application
 from pipeline.loop.review.desk import Desk
 from pipeline.loop.review.guard import Guard
 from pipeline.loop.review.queue import Queue
-from tests.support.collected_images import VERSION, add, image, unknown
+from tests.support.images_to_review import VERSION, add, image, unknown
 from tests.support.model_archive import CLASSES, add_thumbnails, archive, picture, png, write_model
 from tests.support.review_start import Browser, deployed
 
