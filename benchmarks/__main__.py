@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import backbone, images, index, pixels, runs, scale, serving, training, unknown, verdicts
+from benchmarks.loop import review
 from benchmarks.own import measure as own
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
@@ -37,6 +38,7 @@ MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
     "own": lambda: own.measure(load_params(ROOT / "params.yaml")),
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "pixels": pixels.measure,
+    "review": review.measure,
     "unchanged": scale.unchanged,
 }
 NAMES = (*BENCHMARKS, *MARKDOWN, "scale")
