@@ -32,7 +32,7 @@ def measure() -> Iterator[str]:
     Yields:
         Lines of a Markdown table; times are medians.
     """
-    yield "| images | start, first page, ms | counts of all lists, ms | next images, ms | label one and show the next, ms |"
+    yield "| images | start, first page, ms | all counts, ms | next images, ms | label one, show the next, ms |"
     yield "|---|---|---|---|---|"
     before = os.environ.get("VOLUMES", "")
     for count in _COUNTS:
