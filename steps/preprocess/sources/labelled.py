@@ -21,20 +21,20 @@ class WithLabelled:
     """A source, and the images that got their labels in review. They are listed once.
 
     Args:
-        source: The source.
+        source: The source, an attribute too.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
 
     @property
     def needs_network(self) -> bool:
         """Whether the source does."""
-        return self._source.needs_network
+        return self.source.needs_network
 
     def fingerprint(self) -> str | None:
         """As `Source.fingerprint`; that of the source itself if no image has a label from review."""
-        known = self._source.fingerprint()
+        known = self.source.fingerprint()
         if known is None or not self._labelled:
             return known
         labelled = fingerprint(self._labelled)
@@ -42,14 +42,14 @@ class WithLabelled:
 
     def read(self) -> Parts:
         """As `Source.read`, with the parts `labelled/train` and `labelled/gallery`, as far as they have images."""
-        parts = self._source.read()
-        if not self._source.lists_labelled:
+        parts = self.source.read()
+        if not self.source.lists_labelled:
             return {**parts, **self._labelled}
         return _parted(parts)
 
     @cached_property
     def _labelled(self) -> Parts:
-        if self._source.lists_labelled:
+        if self.source.lists_labelled:
             return {}
         return _listed()
 

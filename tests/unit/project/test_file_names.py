@@ -54,6 +54,7 @@ PRODUCTS = {
     *("access.log", "copies.log", "error.log", "key_file.json"),  # of a running server
     *("journal.log", "trials.png"),  # make tune
     "copied.json",  # make run IMAGES=
+    "labels.jsonl",  # make review
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
 }
