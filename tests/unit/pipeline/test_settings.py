@@ -174,6 +174,7 @@ def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
     assert left_out == {
         *("data.source", "data.mnist_url", "data.max_unreadable", "train.in_memory_mb", "embed.batch_size"),
         *("train.backbone_url", "train.backbone_sha256"),
+        "data.labelled",
         "deploy.without_locks",
         "deploy.keep",
         "serving.shadow",
