@@ -14,7 +14,7 @@ HERE = $(if $(filter docker,$(RUNNER)),,$$TORCH)
 images image push compile submit schedule pin doctor: HERE =
 
 .DEFAULT_GOAL = help
-.PHONY: help install run splits tune curve runs diff drift notify-new-data watch serve collected forget predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
+.PHONY: help install run splits tune curve runs diff drift notify-new-data watch serve collected forget review predict rollback versions gc images image push missing login compare compile doctor submit schedule unschedule status test coverage test-slow test-docker test-cluster test-all lint fix lock pin bench
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,6 +60,9 @@ collected: install  ## show how many images of clients are kept, and why: make c
 
 forget: install  ## remove images of clients: make forget REQUEST=id, or BEFORE=date [VOLUMES=folder]
 	@$(RUN) serving forget $(if $(REQUEST),--request '$(REQUEST)') $(if $(BEFORE),--before '$(BEFORE)')
+
+review: install  ## label what was collected, on a page on loopback: make review [VOLUMES=folder] [PORT=8090]
+	@$(RUN) pipeline review $(if $(PORT),--port '$(PORT)')
 
 predict: install  ## classify an image: make predict IMAGE=samples/7.png
 	@$(RUN) serving predict '$(IMAGE)'

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmarks import backbone, drift, images, index, pixels, runs, scale, serving, training, unknown, verdicts
 from benchmarks.costs import constants, tables
+from benchmarks.loop import review
 from benchmarks.own import measure as own
 from contract.paths import ROOT
 from pipeline.images.docker import Docker, DockerMissingError
@@ -40,6 +41,7 @@ MARKDOWN: dict[str, Callable[[], Iterable[str]]] = {
     "unknown": lambda: unknown.measure(load_params(ROOT / "params.yaml")),
     "drift": lambda: drift.measure(load_params(ROOT / "params.yaml")),
     "pixels": pixels.measure,
+    "review": review.measure,
     "unchanged": scale.unchanged,
     "costs": tables.show,
 }

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from contract.commands import Argument, Command, argument, positive
+from contract.commands import Argument, Command, argument, port, positive
 from contract.commands import main as run_command
 
 _VOLUMES = argument(
@@ -160,6 +160,15 @@ COMMANDS = (
         _PARAMS,
         description="Serve the model that the pointer names, until Ctrl-C or SIGTERM. serving.collect says whether "
         "images that clients send are kept.",
+    ),
+    _here(
+        "review",
+        "label what the server collected, on a page",
+        _VOLUMES,
+        argument("--port", type=port, default=8090, help="of loopback, 0: any free one (default: 8090)"),
+        _PARAMS,
+        description="Serve a page on loopback on which collected images get labels, until Ctrl-C or SIGTERM. It prints "
+        "the address, whose token nobody else has. The images go to the data volume, which the next run reads.",
     ),
     _here(
         "compile",

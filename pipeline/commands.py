@@ -147,6 +147,16 @@ def serve(options: Namespace) -> int:
     os.execve(sys.executable, [sys.executable, *words], {**os.environ, VARIABLE: limits})  # noqa: S606
 
 
+def review(options: Namespace) -> int:
+    """Serve the page on which collected images get labels."""
+    params = load_params(options.params)
+
+    from pipeline.loop.review.command import review
+
+    review(params, options.volumes, options.port)
+    return 0
+
+
 def compile(options: Namespace) -> int:
     """Write the pipeline's package."""
     project, params = load_project(options.project), load_params(options.params)

@@ -77,9 +77,7 @@ def start(arguments: argparse.Namespace) -> int:
     else:
         server = new(wait_for_first=partial(_first, volume, log))
         what = "no model is deployed yet: waiting for the pipeline's first"
-    # A shell starts background processes with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    _prepare(server, volumes)
     log.announce(what + (f" (log: {log.path})" if log.path else ""))
     began = time.monotonic()
     try:
@@ -150,6 +148,16 @@ def _keeper(limits: str | None, volumes: Path, log: Log) -> "Keeper | None":
     keeper = Keeper(volumes / FOLDER, Limits.parsed(limits), log)
     log.announce(keeper.limits.said(keeper.folder))
     return keeper
+
+
+def _prepare(server: "Server", volumes: Path) -> None:
+    """Let signals end the server, and add what is told of the data volume, if that is here."""
+    from serving.measured import Measured
+
+    server.monitor.add(Measured(volumes / "data"))
+    # A shell starts background processes with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
 
 
 def _open_log(given: Path | None, volumes: Path) -> Log:

@@ -14,10 +14,10 @@ from rich.table import Table
 from pipeline.local.display import EventLog, RunDisplay
 from pipeline.settings import Params
 from steps.analyse.advice.findings import Share, learning_curve
-from steps.analyse.comparison import wilson
 from steps.common.errors import StepError
 from steps.common.images.dataset import KIND, open_split
 from steps.common.images.part import part_of
+from steps.common.statistics.interval import wilson
 from steps.common.store import read
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import prepare

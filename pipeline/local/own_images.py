@@ -2,10 +2,10 @@
 
 Reads `<folder>/<label>/<image>`, or `<folder>/train/<label>/<image>` with `test` and `gallery` beside `train`. Writes
 `<data volume>/images/`, where a second call copies only what changed, and `<data volume>/copied.json`: what was copied
-from where, so that a copy whose original is gone is removed, and nothing else ever is.
+from where, so that a copy whose original is gone is removed, and nothing else ever is. What was labelled in
+review stays beside the copies.
 """
 
-import io
 import json
 import os
 import shutil
@@ -21,8 +21,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from contract.errors import InputError
-from contract.files import replace
+from contract.labels import Labels
 from contract.pointer import MODEL_STORE
+from pipeline.copied import Copied
 from steps.common.files import writing
 from steps.common.images.decode import FORMATS
 from steps.common.locks import acquire
@@ -72,7 +73,7 @@ def copy_images(folder: Path, allow_lost_classes: Iterable[str]) -> list[str]:
     folder = Path(os.path.abspath(folder.expanduser()))
     target, said = data_volume() / "images", list[str]()
     originals = _originals(folder, target, said.append)
-    classes = {label_of(name.split("/")[1]) for name in originals}
+    classes = {label_of(name.split("/")[1]) for name in (*originals, *_labelled())}
     _check_served(folder, classes, allow_lost_classes)
     with writing(target):
         lock = FileLock(target.with_name("copied.lock"), fallback_to_soft=False)
@@ -155,8 +156,9 @@ def _check_served(folder: Path, classes: set[str], allowed: Iterable[str]) -> No
 
 def _mirror(folder: Path, originals: Mapping[str, _Original], target: Path) -> tuple[int, int]:
     """Make copies; the numbers of files copied, and of copies removed."""
-    before = _Record.read()
+    before = Copied.read()
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
+    there -= _labelled()
     new = [name for name, original in originals.items() if not original.is_at(target / name)]
     stale = there - originals.keys()
     foreign = stale | (there & set(new))
@@ -168,7 +170,7 @@ def _mirror(folder: Path, originals: Mapping[str, _Original], target: Path) -> t
             "or choose another folder of volumes with VOLUMES=/elsewhere"
         )
     _check_room(sum(originals[name].size for name in new), target)
-    _Record(str(folder), before.files | originals.keys()).write()
+    Copied(str(folder), before.files | originals.keys()).write()
     for left in target.parent.glob(f"{_TEMPORARY}*"):  # by a killed run
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=target.parent) as temporary:
@@ -178,8 +180,15 @@ def _mirror(folder: Path, originals: Mapping[str, _Original], target: Path) -> t
         (target / name).unlink(missing_ok=True)
         with suppress(OSError):  # it has other images
             (target / name).parent.rmdir()
-    _Record(str(folder), set(originals)).write()
+    Copied(str(folder), set(originals)).write()
     return len(new), len(stale)
+
+
+def _labelled() -> set[str]:
+    """The images that came from review, which stay whatever the folder has."""
+    labels = Labels(data_volume())
+    labels.refresh()
+    return set(labels.files())
 
 
 def _copy(original: _Original, target: Path, temporary: Path) -> None:
@@ -201,29 +210,3 @@ def _check_room(needed: int, target: Path) -> None:
             f"the images need {needed / 2**20:.0f} MiB, and {target} has {free / 2**20:.0f} MiB free: free some space, "
             "or choose another folder of volumes with VOLUMES=/elsewhere"
         )
-
-
-@dataclass(frozen=True)
-class _Record:
-    """Which files below `images/` are copies, and of which folder."""
-
-    folder: str
-    files: set[str]
-
-    @classmethod
-    def read(cls) -> "_Record":
-        """The last one; an empty one if there is none that can be read."""
-        try:
-            found = json.loads(_record().read_text(encoding="utf-8"))
-            return cls(str(found["folder"]), set(map(str, found["files"])))
-        except (OSError, ValueError, LookupError, TypeError):
-            return cls("", set())
-
-    def write(self) -> None:
-        """Replace the last one."""
-        text = json.dumps({"folder": self.folder, "files": sorted(self.files)}, ensure_ascii=False, indent=1)
-        replace(_record(), io.BytesIO(text.encode()))
-
-
-def _record() -> Path:
-    return data_volume() / "copied.json"

@@ -25,11 +25,11 @@ from rich.table import Table
 from contract.errors import ProjectError
 from pipeline.local.display import EventLog, RunDisplay
 from pipeline.settings import Params
-from steps.analyse.comparison import wilson
 from steps.common.digest import digest
 from steps.common.errors import DivergedError
 from steps.common.images.dataset import KIND, open_split
 from steps.common.parameters import Tuned
+from steps.common.statistics.interval import wilson
 from steps.common.store import find
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import prepare

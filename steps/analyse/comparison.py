@@ -3,14 +3,11 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-_CONFIDENCE = 0.95
-# Python's own, since SciPy takes longer to import than a verdict takes to make.
-_Z = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
+from steps.common.statistics.interval import Interval, Z
 
 
 class Result(StrEnum):
@@ -19,17 +16,6 @@ class Result(StrEnum):
     BETTER = "better"
     EQUAL = "equal"
     WORSE = "worse"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % confidence interval."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.low:.4f} to {self.high:.4f}"
 
 
 @dataclass(frozen=True)
@@ -100,21 +86,11 @@ def _coefficients(first: int, count: int) -> int:
     return total
 
 
-def wilson(right: int, count: int) -> Interval:
-    """The Wilson score interval of a share: `right` of `count` (Wilson, "Probable inference", 1927)."""
-    if not count:
-        return Interval(0.0, 1.0)
-    middle = (right + _Z**2 / 2) / (count + _Z**2)
-    spread = _Z * math.sqrt(right * (count - right) / count + _Z**2 / 4) / (count + _Z**2)
-    # At either end the bound is the share itself, which rounding would miss.
-    return Interval(middle - spread if right else 0.0, middle + spread if right < count else 1.0)
-
-
 def _interval_of_difference(gained: int, lost: int, count: int) -> Interval:
     """The interval of the difference of two shares of the same images."""
     # Agresti & Min (2005), "Simple improved confidence intervals for comparing matched proportions": half an image is
     # added to each of the four cells.
     total, b, c = count + 2, gained + 0.5, lost + 0.5
     middle = (b - c) / total
-    spread = _Z * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    spread = Z * math.sqrt((b + c) - (b - c) ** 2 / total) / total
     return Interval(max(-1.0, middle - spread), min(1.0, middle + spread))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steps.analyse.comparison import Comparison, Interval, Result, compare, wilson
+from steps.analyse.comparison import Comparison, Result, compare
 from steps.analyse.parameters import Gate
+from steps.common.statistics.interval import Interval, wilson
 
 _NAMED = 20  # classes in a sentence; verdict.json has all
 

@@ -114,7 +114,7 @@ def collect(parameters: Data, image_format: ImageFormat, parts: Parts, appender:
             emit(Warned(f"{', '.join(settings.__dict__)} of data decide the splits, and are not as before: drawn anew"))
         memory = draws.read()
         planned = plan(items, settings, memory, thumbnails)
-        drawn = {one.item.key: one.split for one in planned if one.item.part == "train" and one.split != LEFT_OUT}
+        drawn = {one.item.key: one.split for one in planned if one.item.role == "train" and one.split != LEFT_OUT}
         draws.remember(drawn, {one.item.key: one.group for one in planned}, memory)
     return Collected(parts, planned, unreadable, [*warnings, *_left_out(planned)])
 

@@ -7,6 +7,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from steps.common.parameters import Count, Fraction, NoEffect, Seed, WantedFormat
 from steps.preprocess.sources import SOURCES
+from steps.preprocess.sources.labelled import WithLabelled
 from steps.preprocess.sources.source import Source
 
 Kind = TypeVar("Kind", bound=WantedFormat)
@@ -45,6 +46,9 @@ class Data(WantedFormat, extra="forbid"):
         2.0, description="grey levels by which thumbnails of copies may differ, in the mean; 0: off"
     )
     group: str = Field("", description="a pattern; images whose path matches it with the same text stay in one split")
+    labelled: Annotated[bool, NoEffect()] = Field(
+        True, description="add the images that got their labels in review to the source, see docs/loop.md"
+    )
     seed: Seed = Field(description="draws the splits")
 
     @field_validator("group")
@@ -62,7 +66,8 @@ class Data(WantedFormat, extra="forbid"):
             raise ValueError("validation_fraction and test_fraction together must be less than 1")
         return self
 
-    def chosen_source(self) -> Source:
-        """Return the source that `source` names, with its parameters."""
+    def chosen_source(self) -> Source | WithLabelled:
+        """Return the source that `source` names, with its parameters, and with the images labelled in review."""
         kind = SOURCES[self.source]
-        return kind(**{name: getattr(self, name) for name in kind.model_fields})
+        source = kind(**{name: getattr(self, name) for name in kind.model_fields})
+        return WithLabelled(source) if self.labelled else source

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from steps.preprocess.copies import joined, near_copies, texts_of
 from steps.preprocess.draw import LEFT_OUT, TEST, TRAIN, VALIDATION, Drawn, Image, draw
 from steps.preprocess.ledger import Memory
+from steps.preprocess.sources.source import role
 
 GALLERY = "gallery"
 _GIVEN = "given by the source"
@@ -30,6 +31,11 @@ class Item:
     name: str
     label: str
     key: str
+
+    @property
+    def role(self) -> str:
+        """What its part is for: `train`, `gallery` or `test`."""
+        return role(self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,8 @@ def plan(
         The images in their order, each with its group, split and the reason.
     """
     groups = _groups(items, settings, memory.groups, thumbnails)
-    given = {groups[item.key] for item in items if item.part == TEST}
-    to_draw = [item for item in items if item.part == TRAIN and groups[item.key] not in given]
+    given = {groups[item.key] for item in items if item.role == TEST}
+    to_draw = [item for item in items if item.role == TRAIN and groups[item.key] not in given]
     drawn = draw(
         [Image(item.key, item.label, groups[item.key]) for item in to_draw],
         test=0.0 if given else settings.test_fraction,
@@ -84,23 +90,26 @@ def plan(
     tested = given | {groups[key] for key, found in drawn.items() if found.split == TEST}
 
     def place(item: Item) -> Drawn:
-        if item.part == TRAIN:
+        if item.role == TRAIN:
             return drawn.get(item.key, Drawn(LEFT_OUT, _TESTED))
-        if item.part == GALLERY and groups[item.key] in tested:
+        if item.role == GALLERY and groups[item.key] in tested:
             return Drawn(LEFT_OUT, _TESTED)
-        return Drawn(item.part, _GIVEN)
+        return Drawn(item.role, _GIVEN)
 
     return [Planned(item, groups[item.key], *_pair(place(item))) for item in items]
 
 
 def rows(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
-    """The images of each split, in the order of keys and labels; the gallery is `train` where the source has none."""
+    """The images of each split, in the order of keys and labels; without a gallery of the source, `train` is in it."""
     found: dict[str, list[Planned]] = {TRAIN: [], VALIDATION: [], GALLERY: [], TEST: []}
     has_gallery = False
     for one in planned:
         has_gallery = has_gallery or one.item.part == GALLERY
         if one.split != LEFT_OUT:
             found[one.split].append(one)
+    if not has_gallery and found[GALLERY]:
+        found[GALLERY] += found[TRAIN]
+        has_gallery = True
     for those in found.values():
         those.sort(key=lambda one: (one.item.key, one.item.label))
     return found if has_gallery else found | {GALLERY: found[TRAIN]}

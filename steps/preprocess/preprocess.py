@@ -20,8 +20,9 @@ from steps.common.parameters import ImageFormat, Pretrained, typed
 from steps.common.store import Artefact, find, holds_only_older, produce
 from steps.common.volumes import data_volume
 from steps.preprocess.parameters import Data
+from steps.preprocess.sources.source import fingerprint
 from steps.preprocess.sources.weights import Weights, automatic, named
-from steps.preprocess.unchanged import Outcome, Unchanged, fingerprint
+from steps.preprocess.unchanged import Outcome, Unchanged
 
 if TYPE_CHECKING:
     from steps.preprocess.collect import Collected

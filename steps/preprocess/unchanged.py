@@ -15,8 +15,6 @@ from typing import Any
 from steps.common.digest import digest
 from steps.common.errors import StepError
 from steps.common.files import write_atomically
-from steps.preprocess.sources.scan import is_settled
-from steps.preprocess.sources.source import Parts
 
 
 @dataclass(frozen=True)
@@ -55,18 +53,6 @@ class Unchanged:
         text = json.dumps({"of": [self._program, fingerprint], **asdict(outcome)}, ensure_ascii=False)
         with suppress(StepError, OSError):
             write_atomically(self._path, io.BytesIO(text.encode()))
-
-
-def fingerprint(parts: Parts) -> str | None:
-    """What tells the files of a source from any others; None if there are none, or one was written just now."""
-    found = hashlib.sha256()
-    for name, part in parts.items():
-        if part.files is None or not is_settled(part.files.newest, part.files.since):
-            return None
-        found.update(f"{name}\0{len(part.names)}\0".encode())
-        found.update("\0".join(part.names).encode())
-        found.update(part.files.stats)
-    return found.hexdigest()
 
 
 def _program() -> str:

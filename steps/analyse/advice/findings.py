@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILE = "advice.json"  # the findings, beside an evaluation
+LABELS = "labels"  # what the finding of images that may be mislabelled is about
 LISTED = 50  # images of a finding at most
 _DEVIATIONS = 2.0  # a difference of fewer standard errors than this may be chance
 _FAR = 0.05  # by which training accuracy must be above validation
@@ -185,7 +186,7 @@ def mislabelled(suspects: Sequence[dict[str, Any]], looked_at: int, images: int,
     Returns:
         The finding. With neighbours that are wrong too often nothing is said of labels.
     """
-    about = "labels"
+    about = LABELS
     of = f"{images} images" if looked_at == images else f"{looked_at} images looked at, out of {images}"
     if agreeing.images < _CLASS_IMAGES or agreeing.value < _SURE:
         text = (

@@ -8,13 +8,14 @@ from steps.common.volumes import deploy_volume
 from steps.deploy.release.history import Period, periods
 from steps.deploy.release.journal import Journal, read_status
 from steps.deploy.release.lock import exclusive
+from steps.deploy.release.measured import Measurements
 from steps.deploy.release.settle import Found, missing
 from steps.deploy.release.status import Status, after
 from steps.deploy.release.volume import read_unknown_records, stale_records, write_pointer, write_record
 
 REBUILD = "make versions REBUILD=1"
 _NOTHING = "-"
-_COLUMNS = ("", "version", "deployed", "accuracy", "dataset", "network", "served from", "until", "by")
+_COLUMNS = ("", "version", "deployed", "accuracy", "measured", "dataset", "network", "served from", "until", "by")
 
 
 def versions() -> list[str]:
@@ -49,7 +50,9 @@ def versions() -> list[str]:
         )
     if not status.records:
         return notes or [f"nothing was deployed yet in {deploy_volume()}"]
-    return _table(status) + notes
+    measured = Measurements()
+    notes += filter(None, (measured.note(record) for record in _in_order(status)))
+    return _table(status, measured) + notes
 
 
 def rebuild() -> list[str]:
@@ -99,19 +102,24 @@ def _found(status: Status) -> tuple[Found, str]:
     return Found(pointer, content, unknown), damage
 
 
-def _table(status: Status) -> list[str]:
+def _in_order(status: Status) -> list[Record]:
+    return sorted(status.records.values(), key=lambda record: record.deployed_at or "")
+
+
+def _table(status: Status, measured: Measurements) -> list[str]:
     told = periods(status.history)
     rows: list[tuple[str, ...]] = [_COLUMNS]
-    for record in sorted(status.records.values(), key=lambda record: record.deployed_at or ""):
+    for record in _in_order(status):
         mark = "*" if status.current and status.current.version == record.version else ""
         own = [each for each in told if each.version == record.version]
         for number, period in enumerate(own or [Period(record.version, *[_NOTHING] * 3)]):
-            first = (mark, *_facts(record)) if number == 0 else ("",) * 6
+            first = (mark, *_facts(record, measured)) if number == 0 else ("",) * 7
             rows.append((*first, period.since, period.until or "now", period.by))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _facts(record: Record) -> tuple[str, ...]:
+def _facts(record: Record, measured: Measurements) -> tuple[str, ...]:
     accuracy = f"{record.accuracy:.4f}" if isinstance(record.accuracy, float) else _NOTHING
-    return (record.version, record.deployed_at or _NOTHING, accuracy, record.dataset or _NOTHING, record.network)
+    shown = accuracy, measured.text(record.version) or _NOTHING
+    return (record.version, record.deployed_at or _NOTHING, *shown, record.dataset or _NOTHING, record.network)

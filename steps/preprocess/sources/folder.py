@@ -1,11 +1,15 @@
 """The source `folder`: lists `<data volume>/images/{train,gallery,test}/<label>/`."""
 
+from typing import ClassVar
+
 from contract.events import emit
 from steps.preprocess.sources.source import Part, Parts, Source
 
 
 class Folder(Source):
     """Your own images, a folder for each class."""
+
+    lists_labelled: ClassVar[bool] = True
 
     def read(self) -> Parts:
         """List the images; what is empty, broken or left out is named.

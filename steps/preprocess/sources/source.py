@@ -3,6 +3,7 @@
 The command line loads `params.yaml` with these classes, so a source imports its libraries within `read`.
 """
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class Files:
 
 
 Parts = dict[str, Part]
+LABELLED = "labelled/"  # before `train` or `gallery`: images that got their labels in review
+
+
+def role(part: str) -> str:
+    """What the images of a part are for: `train`, `gallery` or `test`."""
+    return part.removeprefix(LABELLED)
 
 
 class Source(Parameters):
@@ -60,6 +67,7 @@ class Source(Parameters):
     """
 
     needs_network: ClassVar[bool] = False
+    lists_labelled: ClassVar[bool] = False  # whether it lists images that got their labels in review by itself
 
     def fingerprint(self) -> str | None:
         """What all images that the source gives follow from, if that is known without reading them; else None."""
@@ -84,3 +92,17 @@ def array_part(prefix: str, images: "NDArray[np.uint8]", labels: "NDArray[np.uin
         names=[f"{prefix}#{row}" for row in range(len(images))],
         get=images.__getitem__,
     )
+
+
+def fingerprint(parts: Parts) -> str | None:
+    """What tells the files of a source from any others; None if there are none, or one was written just now."""
+    from steps.preprocess.sources.scan import is_settled
+
+    found = hashlib.sha256()
+    for name, part in parts.items():
+        if part.files is None or not is_settled(part.files.newest, part.files.since):
+            return None
+        found.update(f"{name}\0{len(part.names)}\0".encode())
+        found.update("\0".join(part.names).encode())
+        found.update(part.files.stats)
+    return found.hexdigest()

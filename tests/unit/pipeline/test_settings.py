@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from contract.paths import ROOT
 from pipeline.settings import Params, SettingsError, load_params, load_project
 from steps.preprocess.sources import SOURCES, Mnist, Sample
+from steps.preprocess.sources.labelled import WithLabelled
 from tests.support.examples import PARAMS
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
@@ -173,6 +174,7 @@ def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
     assert left_out == {
         *("data.source", "data.mnist_url", "data.max_unreadable", "train.in_memory_mb", "embed.batch_size"),
         *("train.backbone_url", "train.backbone_sha256"),
+        "data.labelled",
         "deploy.without_locks",
         "deploy.keep",
         "serving.shadow",
@@ -182,7 +184,11 @@ def test_a_parameter_without_effect_is_not_part_of_an_id() -> None:
 
 def test_the_source_is_read_with_its_parameters() -> None:
     data = load_params(PARAMS_FILE).data
-    assert data.chosen_source() == Sample()
+    source = data.chosen_source()
+    assert isinstance(source, WithLabelled)
+    assert source.source == Sample()
     chosen = data.model_copy(update={"source": "mnist", "mnist_url": "http://mirror/"}).chosen_source()
-    assert chosen == Mnist(mnist_url="http://mirror/")
+    assert isinstance(chosen, WithLabelled)
+    assert chosen.source == Mnist(mnist_url="http://mirror/")
+    assert data.model_copy(update={"labelled": False}).chosen_source() == Sample()
     assert (chosen.needs_network, data.chosen_source().needs_network) == (True, False)

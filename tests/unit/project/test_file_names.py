@@ -56,6 +56,7 @@ PRODUCTS = {
     *("journal.log", "trials.png"),  # make tune
     "copied.json",  # make run IMAGES=
     "drift.json",  # make drift
+    "labels.jsonl",  # make review
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
 }

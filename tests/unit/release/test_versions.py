@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from contract.journal import Event
+from contract.labels import Action, Before, Line, labels_path
 from contract.pointer import Record
 from steps.deploy.__main__ import main
 from steps.deploy.release.history import Period, lineage, periods
@@ -73,10 +74,10 @@ def test_every_version_is_listed_with_what_is_known_of_it(volumes: Path, capsys:
     rollback()
     assert main(["versions"]) == 0
     head, *rows = [re.split(r"  +", row.strip()) for row in capsys.readouterr().out.splitlines()]
-    assert head == ["version", "deployed", "accuracy", "dataset", "network", "served from", "until", "by"]
-    assert rows[0][:6] == ["*", "v1", "2026-01-01T00:00:00+00:00", "0.9877", "d1", "n-v1"]
+    assert head == ["version", "deployed", "accuracy", "measured", "dataset", "network", "served from", "until", "by"]
+    assert rows[0][:6] == ["*", "v1", "2026-01-01T00:00:00+00:00", "0.9877", "-", "d1"]
     assert rows[1][1] == "now", "a second line for the second time that it was served"
-    assert rows[2][:5] == ["v2", "2026-01-02T00:00:00+00:00", "0.9900", "d2", "n-v2"]
+    assert rows[2][:5] == ["v2", "2026-01-02T00:00:00+00:00", "0.9900", "-", "d2"]
     assert len(rows) == 3
     assert all("@" in row[-1] for row in rows)
 
@@ -175,3 +176,45 @@ def test_a_switch_that_a_killed_run_left_is_told(deploy_volume: Path, monkeypatc
     assert rebuild() == ["versions/v2.json was written from the journal"]
     assert "not confirmed" not in versions()[-1]
     assert pointed().version == "v1"
+
+
+def reviewed(right: int, wrong: int, version: str = "v1") -> None:
+    """Let random images that a version answered be reviewed."""
+    lines = [
+        Line(
+            id=f"{number}",
+            at="2026-01-03T00:00:00+00:00",
+            by="me",
+            action=Action.LABEL,
+            digest=f"d{number}",
+            label="4" if number < right else "9",
+            before=Before("4", version),
+            passed=(f"d{number}",),
+        )
+        for number in range(right + wrong)
+    ]
+    path = labels_path(Path(os.environ["VOLUMES"], "data"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"".join(line.encoded() for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [(95, 5, ""), (80, 20, "below"), (20, 0, ""), (2000, 0, "above")],
+)
+def test_the_measured_accuracy_stands_beside_the_verdicts(volumes: Path, right: int, wrong: int, says: str) -> None:
+    verdict = volumes / "model/verdict/verdict-1/verdict.json"
+    verdict.parent.mkdir(parents=True)
+    verdict.write_text('{"interval": {"low": 0.95, "high": 0.99}}')
+    deployed("v1", accuracy=0.97, verdict="verdict-1")
+    reviewed(right, wrong)
+    _, row, *notes = versions()
+    assert f"{right / (right + wrong):.4f} (" in row
+    assert f" of {right + wrong} " in row
+    assert [f"is {says} that of its verdict (0.9500 to 0.9900)" in note for note in notes] == ([True] if says else [])
+
+
+def test_a_verdict_that_is_gone_is_not_compared(volumes: Path) -> None:
+    deployed("v1", accuracy=0.97, verdict="verdict-1")
+    reviewed(1, 99)
+    assert len(versions()) == 2

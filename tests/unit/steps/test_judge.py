@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from steps.analyse.comparison import Result, compare, heads, wilson
+from steps.analyse.comparison import Result, compare, heads
 from steps.analyse.judge import Answers, Champion, Verdict, judge
 from steps.analyse.parameters import Gate
+from steps.common.statistics.interval import wilson
 
 
 def limits(**change: Any) -> Gate:

@@ -1,0 +1,1 @@
+"""Measurements of what brings served images back as data."""

@@ -1,0 +1,1 @@
+"""What numbers of images say, and how surely."""
