@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from benchmarks.training import volumes
-from contract.collected import UNKNOWN
+from contract.loop.collected import UNKNOWN
 from pipeline.settings import Params
 from steps.analyse.answers import Limits
 from steps.analyse.calibrate import calibrate

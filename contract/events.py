@@ -100,8 +100,8 @@ class Finished:
     unchanged: bool = False
     id: str = ""  # of what it made
     ids: Mapping[str, str] = field(default_factory=dict)  # preprocess: of the splits
-    shards: int = 0  # decode: how many shards of the source this is about
-    images: int = 0  # decode: how many it decoded
+    shards: int | None = None  # decode: how many shards of the source this is about
+    images: int | None = None  # decode: how many it decoded
     verdict: Verdict | None = None  # analyse
     classes: list[str] = field(default_factory=list)  # analyse: of the confusion matrix, as far as it can be read
     confusion: list[list[int]] = field(default_factory=list)  # analyse: a row for each true class
@@ -166,7 +166,7 @@ def joined(before: Finished | None, event: Finished) -> Finished:
     """
     if before is None or not event.shards:
         return event
-    shards, images = before.shards + event.shards, before.images + event.images
+    shards, images = (before.shards or 0) + event.shards, (before.images or 0) + (event.images or 0)
     return dataclasses.replace(
         event,
         made=f"{images} images in {shards} shards",

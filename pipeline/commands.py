@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from contract.collecting import VARIABLE
+from contract.loop.collecting import VARIABLE
 from contract.paths import ROOT
 from pipeline.settings import load_params, load_project
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from contract.collected import FOLDER
 from contract.errors import InputError
+from contract.loop.collected import FOLDER
 from contract.paths import ROOT
 from serving import client
 from serving.log import Log
@@ -142,7 +142,7 @@ def _keeper(limits: str | None, volumes: Path, log: Log) -> "Keeper | None":
     """Of the store of images that clients send; None if none are kept."""
     if not limits:
         return None
-    from contract.collecting import Limits
+    from contract.loop.collecting import Limits
     from serving.collect.keeper import Keeper
 
     keeper = Keeper(volumes / FOLDER, Limits.parsed(limits), log)

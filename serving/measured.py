@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contract.labels import Labels
+from contract.loop.labels import Labels
 
 
 class Measured(Collector):

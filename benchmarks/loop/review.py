@@ -12,8 +12,8 @@ from statistics import median
 import httpx
 import numpy as np
 
-from contract import collected
-from contract.collected import REASONS, Collected, digest_of
+from contract.loop import collected
+from contract.loop.collected import REASONS, Collected, digest_of
 from pipeline.loop.labels import Book
 from pipeline.loop.review.app import application
 from pipeline.loop.review.desk import Desk

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from contract.errors import InputError
-from contract.labels import Labels
+from contract.loop.labels import Labels
 from contract.pointer import MODEL_STORE
 from pipeline.copied import Copied
 from steps.common.files import writing

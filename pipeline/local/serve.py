@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from contract.collected import FOLDER
-from contract.collecting import VARIABLE
+from contract.loop.collected import FOLDER
+from contract.loop.collecting import VARIABLE
 from pipeline.images.build import build_images, references
 from pipeline.images.docker import USER, Docker
 from pipeline.images.platforms import here

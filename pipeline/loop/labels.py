@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from contract import files
-from contract.labels import UNKNOWN, Action, Before, Labels, Line, Measured, labels_path
+from contract.loop.labels import UNKNOWN, Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.placing import PARTS, Placing, as_kept

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract import collected as store
-from contract.collected import Collected
 from contract.errors import InputError, ProjectError
+from contract.loop import collected as store
+from contract.loop.collected import Collected
 
 _MB = 1_000_000
 _ALL = "all"

@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contract import drift
+from contract.loop import drift
 
 
 class DriftMetrics(Collector):

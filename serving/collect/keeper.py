@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Self
 
-from contract import collected
-from contract.collected import REASONS, Collected
-from contract.collecting import Limits
+from contract.loop import collected
+from contract.loop.collected import REASONS, Collected
+from contract.loop.collecting import Limits
 from serving.log import Log
 
 _SECONDS = 1.0  # from one look to the next; more if looking takes long, for a twentieth of the time at most

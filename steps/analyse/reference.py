@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.reference import FILE, Reference
+from contract.loop.reference import FILE, Reference
 from steps.analyse.answers import Answers
 
 MOST = 10_000  # distances: more make no comparison clearer

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import reference
 from contract.events import Warned, emit
+from contract.loop import reference
 from contract.paths import ROOT
 from steps.common.images.mapped import MappedImages
 from steps.common.models import seen
@@ -39,7 +39,7 @@ CODE = (
         f"serving/model/{path.name}" for path in (ROOT / "serving/model").glob("[!_]*.py") if path.stem != "handler"
     ),
     "steps/common/images/decode.py",
-    "contract/collected.py",
+    "contract/loop/collected.py",
 )
 CONFIG = "serving/model/model-config.yaml"
 

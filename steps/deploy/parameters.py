@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from contract.collecting import Limits
+from contract.loop.collecting import Limits
 from steps.common.parameters import Count, Neighbours, NoEffect, Parameters, Share
 
 

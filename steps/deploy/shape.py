@@ -10,9 +10,9 @@ from typing import Annotated
 import faiss
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from contract import reference
+from contract.loop import reference
+from contract.loop.reference import Reference
 from contract.pointer import DAMAGE
-from contract.reference import Reference
 from steps.common.errors import StepError
 from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES
 from steps.common.models.features_index import FeaturesIndex, load

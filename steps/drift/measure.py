@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract import collected
-from contract import drift as record
 from contract.environment import Environment
 from contract.errors import InputError
+from contract.loop import collected
+from contract.loop import drift as record
 from contract.pointer import Pointer
 from steps.common.errors import StepError
 from steps.common.files import volume_trouble

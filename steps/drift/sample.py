@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.collected import UNKNOWN, Collected
+from contract.loop.collected import UNKNOWN, Collected
+from contract.loop.reference import FILE, Reference
 from contract.pointer import DAMAGE, MODEL_STORE, Pointer
-from contract.reference import FILE, Reference
 from steps.common.errors import StepError
 
 FARTHEST = 2.0  # a cosine distance; for an image without a neighbour

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from contract.collected import Collected, digest_of, write
+from contract.loop.collected import Collected, digest_of, write
 
 _RECORD = Collected(
     digest=digest_of(b""),

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import collected
-from contract.collected import Collected
-from contract.drift import Drift
-from contract.reference import FILE, Reference
+from contract.loop import collected
+from contract.loop.collected import Collected
+from contract.loop.drift import Drift
+from contract.loop.reference import FILE, Reference
 from steps.drift.sample import Sample
 
 VERSION = "1111aaaa2222bbbb"

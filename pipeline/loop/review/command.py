@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from contract import collected
+from contract.loop import collected
 from pipeline.loop.labels import Book
 from pipeline.loop.review.app import application, serve
 from pipeline.loop.review.desk import Desk

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from contract.collected import Collected
-from contract.labels import Action
+from contract.loop.collected import Collected
+from contract.loop.labels import Action
 from contract.pointer import pointer_path
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import SUSPECTS, Book

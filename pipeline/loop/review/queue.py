@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from contract import collected
-from contract.collected import NEAR, RANDOM, UNKNOWN, Collected
-from contract.labels import Action, Before, Line
+from contract.loop import collected
+from contract.loop.collected import NEAR, RANDOM, UNKNOWN, Collected
+from contract.loop.labels import Action, Before, Line
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book, Given
 

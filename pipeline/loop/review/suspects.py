@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.labels import Action, Line
+from contract.loop.labels import Action, Line
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book

@@ -42,7 +42,7 @@ PLUMBING = (
     "steps.train.cluster",
 )
 # What travels in the model archive counts, wherever it is.
-_ARCHIVED = ("contract.collected",)
+_ARCHIVED = ("contract.loop.collected",)
 _PARAMETERS = "parameters"
 # Libraries that check, fetch, lock, measure or send, and compute nothing that a result holds.
 CARRIERS = {"filelock", "httpx", "kubernetes", "pooch", "prometheus_client", "psutil", "pydantic", "pydantic_settings"}

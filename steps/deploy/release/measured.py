@@ -2,7 +2,7 @@
 
 import json
 
-from contract.labels import Labels
+from contract.loop.labels import Labels
 from contract.pointer import DAMAGE, Record
 from steps.common.statistics.interval import Interval, wilson
 from steps.common.volumes import data_volume, model_volume

@@ -108,7 +108,7 @@ def _part(root: "Path", names: list[str], stats: bytes, newest: int, since: int)
 
 
 def _names() -> set[str]:
-    from contract.labels import Labels
+    from contract.loop.labels import Labels
     from steps.common.volumes import data_volume
 
     labels = Labels(data_volume())

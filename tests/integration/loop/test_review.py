@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from contract import collected
-from contract.labels import labels_path
+from contract.loop import collected
+from contract.loop.labels import labels_path
 from steps.common.usage import shared
 from tests.support.images_to_review import VERSION, add, image, unknown
 from tests.support.model_archive import CLASSES, add_thumbnails, archive, write_model

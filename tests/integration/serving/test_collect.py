@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.collected import Collected, read_all, read_image
+from contract.loop.collected import Collected, read_all, read_image
 from tests.support.grpc_call import call
 from tests.support.model_archive import CLASSES, NAME, ROOT, instances, picture, png
 from tests.support.serving_start import ONE, SERVING, TWO, Start, Volumes, deployed

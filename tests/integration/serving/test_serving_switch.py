@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from contract import drift
-from contract.collected import FOLDER
+from contract.loop import drift
+from contract.loop.collected import FOLDER
 from serving.probe import probe
 from tests.support.drifting import measured
 from tests.support.exposed_metrics import SERVED

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from contract import collected
-from contract.collected import MAX_REQUESTS, read, read_all, read_image, remove, strays, write
+from contract.loop import collected
+from contract.loop.collected import MAX_REQUESTS, read, read_all, read_image, remove, strays, write
 from tests.support.collected_images import kept, record_of
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from contract.collecting import Limits
+from contract.loop.collecting import Limits
 from contract.paths import ROOT
 from steps.deploy.release.cluster import rollout, service
 from steps.deploy.release.cluster.deployment import STAMP

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from contract import drift as record
-from contract.collected import FOLDER
+from contract.loop import drift as record
+from contract.loop.collected import FOLDER
 from pipeline.__main__ import main
 from serving.collect.drift_metrics import DriftMetrics
 from tests.support.drifting import VERSION, collect, sample, serve

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract import drift as record
-from contract.collected import FOLDER
+from contract.loop import drift as record
+from contract.loop.collected import FOLDER
 from steps.drift import commands
 from steps.drift.__main__ import main
 from steps.drift.retrain import RunNotStartedError, Server, start_run, token_of

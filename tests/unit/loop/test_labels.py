@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from contract import files
-from contract.collected import digest_of
-from contract.labels import Action, Before, Labels, Line, labels_path
+from contract.loop.collected import digest_of
+from contract.loop.labels import Action, Before, Labels, Line, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book, Given

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from contract import collected
-from contract.labels import Action, Measured
+from contract.loop import collected
+from contract.loop.labels import Action, Measured
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book
 from pipeline.loop.placing import TRAIN

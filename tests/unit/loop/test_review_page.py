@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contract import collected
+from contract.loop import collected
 from pipeline.loop.labels import Book
 from pipeline.loop.review.app import application
 from pipeline.loop.review.desk import Desk

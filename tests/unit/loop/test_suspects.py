@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.collected import digest_of
-from contract.labels import Action
+from contract.loop.collected import digest_of
+from contract.loop.labels import Action
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book

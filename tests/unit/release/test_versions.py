@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from contract.journal import Event
-from contract.labels import Action, Before, Line, labels_path
+from contract.loop.labels import Action, Before, Line, labels_path
 from contract.pointer import Record
 from steps.deploy.__main__ import main
 from steps.deploy.release.history import Period, lineage, periods

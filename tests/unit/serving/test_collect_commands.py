@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract.collected import read_all
-from contract.collecting import VARIABLE, Limits
 from contract.errors import InputError
+from contract.loop.collected import read_all
+from contract.loop.collecting import VARIABLE, Limits
 from pipeline.__main__ import main as pipeline
 from serving.__main__ import main
 from steps.deploy.parameters import Collect

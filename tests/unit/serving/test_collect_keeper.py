@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from contract import collected
-from contract.collected import read_all
-from contract.collecting import Limits
+from contract.loop import collected
+from contract.loop.collected import read_all
+from contract.loop.collecting import Limits
 from serving.collect.keeper import Keeper
 from serving.log import Log
 from tests.support.collected_images import kept

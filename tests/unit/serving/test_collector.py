@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.collected import Collected, read_all, read_image
-from contract.collecting import Limits
+from contract.loop.collected import Collected, read_all, read_image
+from contract.loop.collecting import Limits
 from contract.paths import ROOT
 from serving.model import deadline, payload
 from serving.model.payload import Request

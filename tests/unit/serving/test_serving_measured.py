@@ -5,7 +5,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from contract import files
-from contract.labels import Action, Before, Line, labels_path
+from contract.loop.labels import Action, Before, Line, labels_path
 from serving.measured import Measured
 
 

@@ -104,7 +104,7 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "how a version is switched to": (append("steps/deploy/release/switch.py", "\nNEW = 1\n"), NONE, {"deploy"}),
     "how an archive is proved": (append("steps/deploy/proof.py", "\nNEW = 1\n"), NONE, {"deploy"}),
     "the handler": (append("serving/model/predictor.py", "\nNEW = 1\n"), {"deploy"}, SERVED),
-    "what the archive shares": (append("contract/collected.py", "\nNEW = 1\n"), {"deploy"}, EVERY_IMAGE),
+    "what the archive shares": (append("contract/loop/collected.py", "\nNEW = 1\n"), {"deploy"}, EVERY_IMAGE),
     "a comment in the handler": (append("serving/model/predictor.py"), NONE, SERVED),
     "a batch's size": (
         replace("serving/model/model-config.yaml", "batchSize: 8", "batchSize: 4"),

@@ -69,7 +69,7 @@ def test_the_archives_own_code_makes_these_pixels(tmp_path: Path, channels: int)
     predictor = Predictor(folder, module_of(folder, "decode"), module_of(folder, "payload"), deadline)
     predictor._shape = (size, channels)
     files = {name: payload.read(Request(data), 1) for name, (data, _) in VECTORS.items()}
-    predictor._limits = (10**7, 1)
+    predictor._max_pixels = 10**7
     found = {name: predictor._decode(file)[0] for name, file in files.items()}
     wrong = [name for name, (_, pixels) in VECTORS.items() if not close(found[name], pixels[size, channels], name)]
     assert not wrong
@@ -78,7 +78,7 @@ def test_the_archives_own_code_makes_these_pixels(tmp_path: Path, channels: int)
 def test_the_other_polarity_inverts_the_pixels(tmp_path: Path) -> None:
     folder = write_model(tmp_path)
     predictor = Predictor(folder, module_of(folder, "decode"), payload, deadline)
-    predictor._limits = (10**7, 1)
+    predictor._max_pixels = 10**7
     assert json.loads((folder / "model.json").read_text())["polarity"] == "light-on-dark"
     for name, (data, pixels) in VECTORS.items():
         [found] = predictor._decode(payload.read(Request(data, parameters={"polarity": "dark-on-light"}), 1))

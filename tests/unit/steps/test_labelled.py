@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.labels import Action, Before, labels_path
+from contract.loop.labels import Action, Before, labels_path
 from pipeline.loop.labels import Book, Given
 from steps.common.images.dataset import read_split
 from steps.preprocess.parameters import Data

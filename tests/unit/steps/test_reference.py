@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.reference import FILE, Reference
+from contract.loop.reference import FILE, Reference
 from steps.analyse.answers import Answers, Nearest
 from steps.analyse.reference import MOST, write_reference
 from steps.deploy.shape import read_reference

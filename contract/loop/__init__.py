@@ -1,0 +1,1 @@
+"""Images that serving kept, their labels, and what served images are compared with: shared by server and loop."""
