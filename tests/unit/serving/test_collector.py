@@ -33,7 +33,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module as in the archive, with `collected` beside it; its threads do not start, so a test writes itself."""
-    monkeypatch.syspath_prepend(ROOT / "contract")
+    monkeypatch.syspath_prepend(ROOT / "contract/loop")
     found = importlib.import_module("serving.model.collector")
     monkeypatch.setattr(found, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
     yield found
