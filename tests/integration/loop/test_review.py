@@ -1,16 +1,13 @@
 """`make review` in a real Chromium: labels by keyboard alone, at desktop and phone width, and while a run reads."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from contract.loop import collected
 from contract.loop.labels import labels_path
@@ -18,20 +15,11 @@ from steps.common.usage import shared
 from tests.support.images_to_review import VERSION, add, image, unknown
 from tests.support.model_archive import CLASSES, add_thumbnails, archive, write_model
 from tests.support.review_start import Review, deployed
+from tests.support.visit import CHROMIUM, Visit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")]
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 320, "height": 640}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -41,38 +29,6 @@ def store(volumes: Path, tmp_path: Path) -> Path:
         volumes, archive(add_thumbnails(write_model(tmp_path / "model", VERSION)), tmp_path / "model.mar"), VERSION
     )
     return volumes / collected.FOLDER
-
-
-class Visit:
-    """The page, opened; nothing from elsewhere is asked, and the console says nothing."""
-
-    def __init__(self, browser: Browser, address: str, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.goto(address)
-        self.done = 0
-        self.wait()
-
-    def wait(self) -> None:
-        """Until the page has done what the last key asked for."""
-        self.done += 1
-        expect(self.page.locator("body")).to_have_attribute("data-ready", str(self.done), timeout=20_000)
-
-    def press(self, *keys: str) -> None:
-        """Press keys, each of which makes the page ask its server."""
-        for key in keys:
-            self.page.keyboard.press(key)
-            self.wait()
-
-    def close(self, here: str) -> None:
-        assert self.said == []
-        assert [url for url in self.asked if not url.startswith(here)] == []
-        self.context.close()
 
 
 def labels(volumes: Path) -> list[dict[str, Any]]:
