@@ -1,7 +1,7 @@
 """Analysis: judges network and index by their answers to the test split, beside those of the model now served.
 
 Writes `<model volume>/evaluation/<id>/` for each of the two, and `<model volume>/verdict/<id>/` with `verdict.json` and
-the report page `report.html`.
+the report: `report.html`, and a short one with the model card, `report.md`.
 """
 
 import json
@@ -30,7 +30,7 @@ class Analysis:
     """What the pipeline shows: the verdict and its id, the confusion matrix as far as it can be read, and the report.
 
     `classes` are the labels of the matrix, and `confused` the most confused pairs: true label, answer and images.
-    `advice` is what would help, in sentences.
+    `advice` is what would help, in sentences. `report` is the HTML's file, `short` that of the Markdown.
     """
 
     verdict: Verdict
@@ -40,6 +40,7 @@ class Analysis:
     confused: list[list[Any]]
     advice: list[str]
     report: Path
+    short: Path
 
 
 @typed
@@ -120,7 +121,7 @@ def analyse(
             **shown,
             report=str(made.path / "report.html"),
         )
-        return Analysis(verdict, made.id, **shown, report=made.path / "report.html")
+        return Analysis(verdict, made.id, **shown, report=made.path / "report.html", short=made.path / "report.md")
 
 
 def _calibration(
@@ -184,6 +185,7 @@ def _evaluation(
         from steps.analyse.advice.advise import advise
         from steps.analyse.answers import Limits
         from steps.analyse.evaluate import evaluate
+        from steps.analyse.page.gather import gather
         from steps.common.images.dataset import read_split
 
         score = evaluate(
@@ -196,7 +198,9 @@ def _evaluation(
             golden=parameters.golden,
             mistakes=parameters.mistakes,
         )
-        advise(folder, inputs["test"], inputs["network"], inputs["index"], batches.batch_size)
+        made_of = inputs["test"], inputs["network"], inputs["index"]
+        advise(folder, *made_of, batches.batch_size)
+        gather(folder, *made_of, limits["unknown_distance"])
         return score
 
     decides |= {**search.deciding(), **_contents(inputs["network"], inputs["index"])}

@@ -1,4 +1,4 @@
-"""Brings the evaluations of two models before the judge: writes `verdict.json` and the report page."""
+"""Brings the evaluations of two models before the judge: writes `verdict.json`, and the report as HTML and Markdown."""
 
 import json
 from collections.abc import Mapping
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from steps.analyse.advice.findings import FILE as ADVICE
+from steps.analyse.advice.splits import split_ids
 from steps.analyse.answers import UNKNOWN, read_answers, true_labels
 from steps.analyse.champion import Served
 from steps.analyse.judge import Answers, Champion, judge
+from steps.analyse.page.change import Change, change
+from steps.analyse.page.page import Case, render
 from steps.analyse.parameters import Gate
-from steps.analyse.report_page import render
 from steps.common.images.dataset import Split, read_split
 from steps.common.models.seen import Seen, fair, fresh, seen_by
 from steps.common.store import Artefact
@@ -46,19 +48,32 @@ def write(
     Returns:
         `better` and `reason`, and what the verdict is on.
     """
-    split = read_split(ids["test"])
+    split, own = read_split(ids["test"]), seen_by(ids["network"], ids["index"])
     is_champion = of_champion is not None and of_champion.id == evaluation.id
     other = None
     if champion and of_champion and not is_champion:
-        other = _champion(split, champion, of_champion, seen_by(ids["network"], ids["index"]))
-    verdict = judge(_answers(split, evaluation), other, gate, is_champion=is_champion, rolled_back=rolled_back)
+        other = _champion(split, champion, of_champion, own)
+    answers = _answers(split, evaluation)
+    verdict = judge(answers, other, gate, is_champion=is_champion, rolled_back=rolled_back)
     version = champion.version if champion else None
     advice = json.loads((evaluation.path / ADVICE).read_text())
     said = {"unknown": unknown, "lacking": lacking}
     content = {**asdict(verdict), **said, "champion": version, **ids, "evaluation": evaluation.id}
     content["advice"] = [finding["text"] for finding in advice if finding["helps"]]
     (folder / "verdict.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    (folder / "report.html").write_text(render(verdict, evaluation, version, ids, said, advice))
+    changed: Change | str = "Nothing was served when this model was judged"
+    if is_champion:
+        changed = "This network and index are those served already"
+    elif champion and other:
+        changed = f"{champion.version} does not say which images it has had"
+        if champion.seen and own:
+            lost = [*(other.classes - answers.classes)]
+            made_of = split_ids(ids["test"], ids["network"], ids["index"])
+            splits = {name: read_split(id) for name, id in made_of.items()}
+            changed = change(splits, champion.version, own, champion.seen, lost)
+    page, short = render(Case(verdict, evaluation, version, changed, ids, said))
+    (folder / "report.html").write_text(page)
+    (folder / "report.md").write_text(short)
     return {"better": verdict.better, "reason": verdict.reason, **ids, "evaluation": evaluation.id}
 
 

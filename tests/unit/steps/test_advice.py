@@ -260,7 +260,7 @@ def test_the_page_shows_confused_classes_in_pairs_and_escapes_what_files_say() -
     assert "<b>4" not in page
     assert "&lt;b&gt;4" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
-    assert page.count("data:image/png;base64,") >= 2 * len(confused["images"])
+    assert page.count("data:image/webp;base64,") >= 2 * len(confused["images"])
 
 
 def test_the_closing_lines_have_a_few_sentences_and_the_summary_all() -> None:
