@@ -30,7 +30,8 @@ class Analysis:
     """What the pipeline shows: the verdict and its id, the confusion matrix as far as it can be read, and the report.
 
     `classes` are the labels of the matrix, and `confused` the most confused pairs: true label, answer and images.
-    `advice` is what would help, in sentences. `report` is the HTML's file, `short` that of the Markdown.
+    `advice` is what would help, in sentences, and `data` the images that all comes from, in one. `report` is the HTML's
+    file, `short` that of the Markdown.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class Analysis:
     confusion: list[list[int]]
     confused: list[list[Any]]
     advice: list[str]
+    data: str
     report: Path
     short: Path
 
@@ -109,7 +111,7 @@ def analyse(
         verdict = _said(content)
         details = json.loads((evaluation.path / "evaluation.json").read_text())
         shown = {name: details[name] for name in ("classes", "confusion", "confused")}
-        shown["advice"] = content["advice"]
+        shown |= {"advice": content["advice"], "data": content["data"]}
         worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,

@@ -49,3 +49,19 @@ def change(splits: Mapping[str, Split], version: str, own: Seen, served: Seen, l
     per_class = Counter(label for label, new in zip(labels.values(), is_new.tolist(), strict=True) if new)
     whole = sorted(label for label, count in per_class.items() if count == images[label])
     return Change(version, fresh(own, served), fresh(served, own), per_class, whole, sorted(lost))
+
+
+def sentence(images: Mapping[str, int], changed: Change | str) -> str:
+    """What a model is made of, in a sentence.
+
+    Args:
+        images: The number of images in each split.
+        changed: What differs from the served model's data, or why that is not said.
+
+    Returns:
+        The sentence.
+    """
+    counts = ", ".join(f"{name} {count}" for name, count in images.items())
+    if isinstance(changed, str):
+        return f"{counts}; {changed[0].lower()}{changed[1:]}"
+    return f"{counts}; since {changed.version} {changed.new} images are new and {changed.gone} gone"

@@ -94,12 +94,23 @@ def _content(case: Case) -> dict[str, Any]:
         "classes": _shown(found["per_class"]),
         "picture": base64.b64encode(picture.read_bytes()).decode() if picture.exists() else None,
         "lineage": came_from,
+        "roles": _roles(came_from, case.ids),
         "seeds": _seeds(came_from),
         "libraries": _libraries(came_from),
         "machine": {name: network["facts"][name] for name in _MACHINE if name in network["facts"]},
-        "here": {"system": platform.platform(), "python": platform.python_version()},
+        "here": {"system": f"{platform.system()} {platform.machine()}", "python": platform.python_version()},
         "card": card(case.verdict, case.ids, gathered["data"], case.said["unknown"], network["created"]),
     }
+
+
+def _roles(came_from: Mapping[str, Mapping[str, Any]], ids: Mapping[str, str]) -> dict[str, str]:
+    """What each artefact is to others, by its id: a split can be both that of training and the gallery."""
+    roles: dict[str, list[str]] = {}
+    for inputs in [ids, *(made["inputs"] for made in came_from.values())]:
+        for role, id in inputs.items():
+            if role not in roles.setdefault(id, []):
+                roles[id].append(role)
+    return {id: ", ".join(names) for id, names in roles.items()}
 
 
 def _seeds(came_from: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, Any]]:

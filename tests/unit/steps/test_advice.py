@@ -270,7 +270,8 @@ def test_the_closing_lines_have_a_few_sentences_and_the_summary_all() -> None:
     text = summary(
         SimpleNamespace(run_details=None),
         Outcome("DEPLOYED", "x"),
-        {"analyse": Finished("analyse", advice=["one <b> | two"])},
+        {"analyse": Finished("analyse", advice=["one <b> | two"], data="train 9 | <b>")},
         "",
     )
     assert "What would help:\n\n- one &lt;b> \\| two\n" in text
+    assert "\ndata: train 9 \\| &lt;b>\n" in text
