@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from steps.analyse.advice.open_set import FILE as OPEN_SET
 from steps.analyse.answers import UNKNOWN, read_answers, read_distances, true_labels
-from steps.analyse.comparison import Interval, wilson
 from steps.analyse.page.pictures import strip
 from steps.common.images.dataset import Split
+from steps.common.statistics.interval import Interval, wilson
 
 _POINTS = 2_000  # of the map
 _COLOURED = 20  # classes of the map that have a colour; more cannot be told apart

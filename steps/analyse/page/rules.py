@@ -1,7 +1,7 @@
 """How sure the numbers are that rules found; reads and writes nothing."""
 
-from steps.analyse.comparison import Interval, wilson
 from steps.analyse.judge import Rule, Verdict
+from steps.common.statistics.interval import Interval, wilson
 
 
 def interval_of(rule: Rule, verdict: Verdict) -> Interval | None:

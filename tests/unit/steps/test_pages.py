@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from steps.analyse.advice.neighbours import Gallery
 from steps.analyse.advice.open_set import FILE, nearest_of_others, write_open_set
 from steps.analyse.answers import UNKNOWN, Answers, Nearest, write_answers
-from steps.analyse.comparison import compare, wilson
+from steps.analyse.comparison import compare
 from steps.analyse.judge import Rule
 from steps.analyse.page import data, model
 from steps.analyse.page.change import change
 from steps.analyse.page.rules import interval_of
 from steps.common.images.dataset import Rows
 from steps.common.models.seen import Seen, hashes
+from steps.common.statistics.interval import wilson
 
 
 @dataclass(frozen=True)
