@@ -256,7 +256,9 @@ def test_the_page_shows_confused_classes_in_pairs_and_escapes_what_files_say() -
         assert each["neighbour"]["name"] == nearest_of("49", each["name"], each["answer"])
     page = found[-1]["text"]
     assert "What would help" in page
-    assert "few images" in page
+    on_data, on_model = page.split('<main class="page model">')
+    assert "<strong>few images.</strong>" in on_data
+    assert "<strong>confused classes.</strong>" in on_model
     assert "<b>4" not in page
     assert "&lt;b&gt;4" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
