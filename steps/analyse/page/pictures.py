@@ -12,7 +12,8 @@ from PIL import Image
 from steps.common.images.dataset import Split
 
 _SIDE = 48  # pixels of an image in a strip at most
-_SINGLE = 96  # and of one that stands alone
+_SINGLE = 80  # and of one that stands alone
+_DRAWN_LARGE = 32  # a grey picture no higher than this is drawn so large that each pixel is seen
 _GAP = 2
 _QUALITY = 75
 
@@ -63,6 +64,6 @@ def _small(image: Image.Image, side: int) -> Image.Image:
 
 def _address(image: Image.Image) -> str:
     buffer = BytesIO()
-    # Few grey pixels are drawn large, so that each is seen.
-    image.save(buffer, "WEBP", lossless=image.mode == "L", quality=_QUALITY, method=2)
+    exact = image.mode == "L" and image.height <= _DRAWN_LARGE
+    image.save(buffer, "WEBP", lossless=exact, quality=_QUALITY, method=2)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,5 +1,6 @@
 """The pages of the report: what they are made of, from made-up numbers; nothing on them grows with the data."""
 
+import base64
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from steps.analyse.comparison import compare
 from steps.analyse.judge import Rule
 from steps.analyse.page import data, model
 from steps.analyse.page.change import change
+from steps.analyse.page.pictures import single, strip
 from steps.analyse.page.rules import interval_of
 from steps.common.images.dataset import Rows
+from steps.common.images.png import encode_png
 from steps.common.models.seen import Seen, hashes
 from steps.common.statistics.interval import wilson
 
@@ -73,6 +76,14 @@ def test_of_a_thousand_classes_of_large_images_the_page_on_data_has_some() -> No
     found = described(train=large, gallery=large)
     assert (len(found.counts), found.classes, len(found.wall)) == (50, 1000, 40)
     assert len(json.dumps(asdict(found))) < 400_000
+
+
+@pytest.mark.parametrize("side", [28, 32, 33, 200])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_small_even_of_noise(side: int, channels: int) -> None:
+    noise = split("a" * 10, side, channels)
+    assert len(single(base64.b64encode(encode_png(noise.images[0])).decode())) < 7_000
+    assert len(strip(noise, range(10))) < 10 * 2_000
 
 
 def seen(*keys: str) -> Seen:
