@@ -107,6 +107,7 @@ class Finished:
     confusion: list[list[int]] = field(default_factory=list)  # analyse: a row for each true class
     confused: list[list[Any]] = field(default_factory=list)  # analyse: pairs, most first: true label, answer, images
     advice: list[str] = field(default_factory=list)  # analyse: what would help, in sentences
+    data: str = ""  # analyse: the images in each split, and what is new, in words
     report: str = ""  # analyse: the path of the report page
     version: str = ""  # deploy
     mar: str = ""  # deploy: the path of the archive that is served

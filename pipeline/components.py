@@ -157,6 +157,7 @@ def analyse(
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
+    card: dsl.Output[dsl.Markdown],
 ) -> NamedTuple("Outputs", [("accuracy", float), ("accepted_accuracy", float), ("verdict", str), ("reason", str)]):
     """Score network and index, and judge them."""
     import shutil
@@ -173,6 +174,7 @@ def analyse(
     metrics.log_metric("worst class accuracy", verdict.worst_accuracy)
     confusion.log_confusion_matrix(analysis.classes, analysis.confusion)
     shutil.copyfile(analysis.report, report.path)
+    shutil.copyfile(analysis.short, card.path)
     if not verdict.better:
         remember(work, f"REJECTED {verdict.reason}", {"verdict": analysis.id, "network": network, "index": index})
     # The accepted accuracy is 0 of a model that breaks any rule: the graph asks for one number, since each of its

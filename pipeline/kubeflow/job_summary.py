@@ -34,8 +34,8 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         link: The address of the run's page, or how to reach it.
 
     Returns:
-        The outcome, a table of the steps, the accuracy, the confusion matrix as far as it can be read, the most
-        confused pairs, what would help, and the link.
+        The outcome, a table of the steps, the accuracy, the images of each split, the confusion matrix as far as it can
+        be read, the most confused pairs, what would help, and the link.
     """
     lines = [f"## {outcome.word}", "", _cell(outcome.reason), ""]
     lines += ["| step | state | seconds | made |", "|---|---|--:|---|"]
@@ -49,6 +49,7 @@ def summary(run: Any, outcome: Outcome, events: Mapping[str, Finished], link: st
         lines[-1] += f"{verdict.worst_accuracy:.4f}, verdict `{analysis.id}`"
         broken = ", ".join(rule for rule, kept in verdict.rules.items() if not kept)
         lines += ["", f"rules: {', '.join(verdict.rules)}; broken: {broken or 'none'}"] if verdict.rules else []
+    lines += ["", f"data: {_cell(analysis.data)}"] if analysis and analysis.data else []
     if analysis and analysis.confusion:
         lines += ["", *confusion_table(analysis.classes, analysis.confusion)]
     if analysis and analysis.confused:

@@ -1,7 +1,7 @@
 """Analysis: judges network and index by their answers to the test split, beside those of the model now served.
 
 Writes `<model volume>/evaluation/<id>/` for each of the two, and `<model volume>/verdict/<id>/` with `verdict.json` and
-the report page `report.html`.
+the report: `report.html`, and a short one with the model card, `report.md`.
 """
 
 import json
@@ -30,7 +30,8 @@ class Analysis:
     """What the pipeline shows: the verdict and its id, the confusion matrix as far as it can be read, and the report.
 
     `classes` are the labels of the matrix, and `confused` the most confused pairs: true label, answer and images.
-    `advice` is what would help, in sentences.
+    `advice` is what would help, in sentences, and `data` the images that all comes from, in one. `report` is the HTML's
+    file, `short` that of the Markdown.
     """
 
     verdict: Verdict
@@ -39,7 +40,9 @@ class Analysis:
     confusion: list[list[int]]
     confused: list[list[Any]]
     advice: list[str]
+    data: str
     report: Path
+    short: Path
 
 
 @typed
@@ -108,7 +111,7 @@ def analyse(
         verdict = _said(content)
         details = json.loads((evaluation.path / "evaluation.json").read_text())
         shown = {name: details[name] for name in ("classes", "confusion", "confused")}
-        shown["advice"] = content["advice"]
+        shown |= {"advice": content["advice"], "data": content["data"]}
         worst = f"worst class {verdict.worst_label} {verdict.worst_accuracy:.2%}"
         progress.finished(
             STEP,
@@ -120,7 +123,7 @@ def analyse(
             **shown,
             report=str(made.path / "report.html"),
         )
-        return Analysis(verdict, made.id, **shown, report=made.path / "report.html")
+        return Analysis(verdict, made.id, **shown, report=made.path / "report.html", short=made.path / "report.md")
 
 
 def _calibration(
@@ -184,6 +187,7 @@ def _evaluation(
         from steps.analyse.advice.advise import advise
         from steps.analyse.answers import Limits
         from steps.analyse.evaluate import evaluate
+        from steps.analyse.page.gather import gather
         from steps.common.images.dataset import read_split
 
         score = evaluate(
@@ -196,7 +200,9 @@ def _evaluation(
             golden=parameters.golden,
             mistakes=parameters.mistakes,
         )
-        advise(folder, inputs["test"], inputs["network"], inputs["index"], batches.batch_size)
+        made_of = inputs["test"], inputs["network"], inputs["index"]
+        advise(folder, *made_of, batches.batch_size)
+        gather(folder, *made_of, limits["unknown_distance"])
         return score
 
     decides |= {**search.deciding(), **_contents(inputs["network"], inputs["index"])}

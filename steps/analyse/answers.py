@@ -105,3 +105,10 @@ def read_answers(folder: Path, images: int) -> tuple[NDArray[np.object_], frozen
     if len(predicted) != images:
         raise ValueError(f"evaluation {folder.name} has {len(predicted)} answers to {images} images")
     return np.array([*words["words"], None], object)[predicted], frozenset(words["classes"]), asked
+
+
+def read_distances(folder: Path) -> NDArray[np.float64]:
+    """The cosine distance of each image to the gallery's nearest, float64 [N]; NaN where it was not asked about."""
+    with np.load(folder / "answers.npz") as file:
+        distances: NDArray[np.float64] = file["distances"]
+    return distances

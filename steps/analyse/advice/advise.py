@@ -1,5 +1,6 @@
-"""Measures what would help: reads an evaluation, its splits, network and gallery; writes `advice.json` beside it.
+"""Measures what would help: reads an evaluation, its splits, network and gallery, and writes files beside it.
 
+`open-set.json` is what `steps/analyse/advice/open_set.py` says.
 `advice.json` is a list of findings, as `steps/analyse/advice/findings.py` says, with small pictures as PNG. Of large
 splits a sample is looked at, of which `steps/analyse/advice/neighbours.py` says how large it is.
 """
@@ -27,6 +28,8 @@ from steps.analyse.advice.neighbours import (
     sample,
     vote,
 )
+from steps.analyse.advice.open_set import MOST, write_open_set
+from steps.analyse.advice.splits import embeddings_of, split_ids
 from steps.analyse.answers import UNKNOWN, read_answers, true_labels
 from steps.common.images.dataset import KIND, Split, open_split
 from steps.common.images.png import encode_png
@@ -65,16 +68,12 @@ class _Scene:
     """What the findings come from: the splits, and the gallery with its labels and groups as numbers."""
 
     def __init__(self, test: str, network: str, index: str, batch_size: int) -> None:
-        made = read(model_volume(), "network", network)
-        made_of = read(model_volume(), "index", index).manifest["inputs"]
-        embeddings = read(model_volume(), "embeddings", made_of["embeddings"])
-        learned = made.manifest["inputs"]
-        ids = {"train": learned["train"], "validation": learned["validation"], "test": test}
-        ids["gallery"] = embeddings.manifest["inputs"]["gallery"]
+        ids = split_ids(test, network, index)
+        embeddings = read(model_volume(), "embeddings", embeddings_of(index))
         opened = {id: open_split(data_volume() / KIND / id) for id in set(ids.values())}
         self.splits = {name: opened[id] for name, id in ids.items()}
         self.held = "train" if ids["gallery"] == ids["train"] else "gallery"
-        self.network, self.batch_size = made.path, batch_size
+        self.network, self.batch_size = read(model_volume(), "network", network).path, batch_size
         names = (group for split in self.splits.values() for group in split.rows.groups)
         self._group = {name: number for number, name in enumerate(dict.fromkeys(names))}
         of = self.splits["gallery"]
@@ -140,6 +139,8 @@ def advise(folder: Path, test: str, network: str, index: str, batch_size: int) -
     rows = np.union1d(of_test, np.array(sorted(row for those in mistaken.values() for row in those), np.int64))
     embedded = scene.embed(scene.splits["test"], rows)
     tested = scene.look("test", of_test, embedded[np.searchsorted(rows, of_test)])
+    some = np.isin(of_test, sample(len(scene.splits["test"]), min(wanted, MOST)))
+    write_open_set(folder, scene.gallery, embedded[np.searchsorted(rows, of_test[some])], tested.labels[some])
     of_validation = sample(len(scene.splits["validation"]), wanted)
     validated = scene.look("validation", of_validation, scene.embed(scene.splits["validation"], of_validation))
     drawn, suspicious = _of_gallery(scene, wanted)

@@ -62,13 +62,13 @@ def far_from_their_class(gallery: Gallery, wanted: int) -> NDArray[np.int64]:
     """The rows at the smallest cosine to the mean of their class, among which wrong labels are."""
     count = len(gallery.labels)
     means = np.zeros((int(gallery.labels.max(initial=-1)) + 1, gallery.embeddings.shape[1]), np.float64)
-    for part in _parts(count):
+    for part in chunks(count):
         order = np.argsort(gallery.labels[part], kind="stable")
         labels, first = np.unique(gallery.labels[part][order], return_index=True)
         means[labels] += np.add.reduceat(gallery.embeddings[part][order], first, axis=0, dtype=np.float64)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     near = np.empty(count)
-    for part in _parts(count):
+    for part in chunks(count):
         near[part] = np.einsum("nd,nd->n", gallery.embeddings[part], means[gallery.labels[part]].astype(np.float32))
     return np.sort(np.argsort(near, kind="stable")[:wanted])
 
@@ -131,7 +131,7 @@ def nearest_of_class(
     """
     of_class = np.flatnonzero(gallery.labels == label)
     cosines, rows = np.full(len(queries), -np.inf, np.float32), np.zeros(len(queries), np.int64)
-    for part in _parts(len(of_class)):
+    for part in chunks(len(of_class)):
         found = queries @ gallery.embeddings[of_class[part]].T
         best = found.argmax(1)
         nearer = found.max(1) > cosines
@@ -145,7 +145,7 @@ def _search(
     """The cosines float32 [Q, wanted] and rows int64 [Q, wanted] of the nearest vectors, the nearest first."""
     cosines = np.full((len(queries), wanted), -np.inf, np.float32)
     rows = np.full((len(queries), wanted), -1, np.int64)
-    for part in _parts(len(gallery)) if len(queries) else ():
+    for part in chunks(len(gallery)) if len(queries) else ():
         chunk = np.ascontiguousarray(gallery[part])
         near, found = faiss.knn(queries, chunk, min(wanted, len(chunk)), faiss.METRIC_INNER_PRODUCT)
         cosines = np.concatenate([cosines, near], axis=1)
@@ -155,5 +155,6 @@ def _search(
     return np.where(rows >= 0, cosines, 0), rows
 
 
-def _parts(count: int) -> list[slice]:
+def chunks(count: int) -> list[slice]:
+    """The gallery, a part at a time, so that a large one fits in memory."""
     return [slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]

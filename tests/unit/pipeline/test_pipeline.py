@@ -78,7 +78,12 @@ def test_thresholds_and_scores_are_numbers(compiled: dict[str, Any]) -> None:
     assert outputs["parameters"]["accuracy"]["parameterType"] == "NUMBER_DOUBLE"
     assert outputs["parameters"]["accepted_accuracy"]["parameterType"] == "NUMBER_DOUBLE"
     kinds = {name: artifact["artifactType"]["schemaTitle"] for name, artifact in outputs["artifacts"].items()}
-    assert kinds == {"metrics": "system.Metrics", "confusion": "system.ClassificationMetrics", "report": "system.HTML"}
+    assert kinds == {
+        "metrics": "system.Metrics",
+        "confusion": "system.ClassificationMetrics",
+        "report": "system.HTML",
+        "card": "system.Markdown",
+    }
 
 
 def test_training_waits_for_validation(compiled: dict[str, Any]) -> None:

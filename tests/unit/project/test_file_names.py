@@ -38,8 +38,11 @@ PRODUCTS = {
         "confusion.png",
         "confusion.json",
         "advice.json",
+        "open-set.json",
+        "page.json",
         "verdict.json",
         "report.html",
+        "report.md",
     ),  # verdicts
     *(
         "*.mar",

@@ -256,11 +256,13 @@ def test_the_page_shows_confused_classes_in_pairs_and_escapes_what_files_say() -
         assert each["neighbour"]["name"] == nearest_of("49", each["name"], each["answer"])
     page = found[-1]["text"]
     assert "What would help" in page
-    assert "few images" in page
+    on_data, on_model = page.split('<main class="page model">')
+    assert "<strong>few images.</strong>" in on_data
+    assert "<strong>confused classes.</strong>" in on_model
     assert "<b>4" not in page
     assert "&lt;b&gt;4" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
-    assert page.count("data:image/png;base64,") >= 2 * len(confused["images"])
+    assert page.count("data:image/webp;base64,") >= 2 * len(confused["images"])
 
 
 def test_the_closing_lines_have_a_few_sentences_and_the_summary_all() -> None:
@@ -270,7 +272,8 @@ def test_the_closing_lines_have_a_few_sentences_and_the_summary_all() -> None:
     text = summary(
         SimpleNamespace(run_details=None),
         Outcome("DEPLOYED", "x"),
-        {"analyse": Finished("analyse", advice=["one <b> | two"])},
+        {"analyse": Finished("analyse", advice=["one <b> | two"], data="train 9 | <b>")},
         "",
     )
     assert "What would help:\n\n- one &lt;b> \\| two\n" in text
+    assert "\ndata: train 9 \\| &lt;b>\n" in text

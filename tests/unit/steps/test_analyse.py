@@ -87,6 +87,8 @@ def test_the_report_is_self_contained(model: dict[str, Any]) -> None:
     for id in (model["network"], model["index"], model["embeddings"], model["test"], model["train"]):
         assert id in page
     assert "learning_rate = 0.008" in page
+    assert '<td>train</td><td>seed</td><td class="number">0</td>' in page
+    assert "<td>training</td><td>processor</td>" in page
 
 
 def test_scoring_again_scores_nothing(model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
     "the network": (replace("steps/common/models/network.py", "_POOLED = 3", "_POOLED = 2"), FROM_TRAIN, ALL),
     "the name of a variable": (replace("steps/index/index.py", "vectors = np", "rows = np"), FROM_INDEX, {"index"}),
     "the gate": (replace("steps/analyse/judge.py", "accuracy > gate", "accuracy >= gate"), {"analyse"}, {"analyse"}),
-    "the report page": (append("steps/analyse/report.html.jinja", "<p>"), {"analyse"}, {"analyse"}),
+    "the report page": (append("steps/analyse/page/model.html.jinja", "<p>"), {"analyse"}, {"analyse"}),
     "what all steps set first": (append("steps/__init__.py", "\nNEW = 1\n"), ALL, ALL),
     "a module that nothing imports": (write("steps/common/new.py", "NEW = 1\n"), NONE, ALL),
     "a module that a step imports": (
