@@ -68,7 +68,7 @@ class Limits(BaseModel):
 
     def said(self, folder: Path) -> str:
         """What a server says when it starts."""
-        drawn = f", and those of {self.share:.3g} of all requests" if self.share else ""
+        drawn = f", and those of {100 * self.share:.3g} % of all requests" if self.share else ""
         return (
             f"images that clients send are kept in {folder}: those called unknown or nearly so{drawn}; "
             f"{self.max_mb} MB and {self.max_days} days at most (docs/loop.md)"

@@ -73,8 +73,8 @@ def copy_images(folder: Path, allow_lost_classes: Iterable[str]) -> list[str]:
     folder = Path(os.path.abspath(folder.expanduser()))
     target, said = data_volume() / "images", list[str]()
     originals = _originals(folder, target, said.append)
-    classes = {label_of(name.split("/")[1]) for name in (*originals, *_labelled())}
-    _check_served(folder, classes, allow_lost_classes)
+    classes, labelled = ({label_of(name.split("/")[1]) for name in names} for names in (originals, _labelled()))
+    _check_served(folder, classes | labelled, allow_lost_classes)
     with writing(target):
         lock = FileLock(target.with_name("copied.lock"), fallback_to_soft=False)
         with suppress(OSError):  # on a file system without locks two runs copy the same files, each whole
