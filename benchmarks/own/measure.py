@@ -120,7 +120,8 @@ def _run(params: Params, folder: Path, change: dict[str, Any], weights: Path | N
         trained = load_network(made.path)
         facts = made.facts
         chosen = f"{format_of(ids['train'])}, {facts['epochs']} epochs, batches of {facts['batch_size']}"
-        chosen += f", widths {facts['widths']}" if facts.get("widths") else f", {trained.config['backbone']}"
+        backbone = trained.config.get("backbone")
+        chosen += f", {backbone}" if backbone else f", widths {facts['widths']}"
         chosen += f", flip {str(facts['flip']).lower()}, class_power {facts['class_power']:g}"
         if weights:
             frozen = Backbone(**{**trained.config})
