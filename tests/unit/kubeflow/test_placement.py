@@ -1,6 +1,7 @@
 """Whether the cluster allows the settings of nodes, as doctor checks it and each submission; kubectl is a script."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ from tests.support.settings import PROJECT_FILE
 CLAIMS = {"data-pvc": "data", "train-model-pvc": "model", "deploy-model-pvc": "deploy-model"}
 GPU_TAINT = {"key": "gpu", "value": "a", "effect": "NoSchedule"}
 # Answers with the list of its first two words, or of three for `auth can-i`; an unknown kind is an error, as kubectl's.
-SCRIPT = """#!{python}
-import json, sys
+SCRIPT = """import json, sys
 answers = json.load(open({answers!r}))
 words = sys.argv[1:]
 if words[0] == "auth":
@@ -58,8 +58,10 @@ class Cluster:
 
     def write(self) -> None:
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
-        script = SCRIPT.format(python=sys.executable, answers=str(self.folder / "answers.json"))
-        (self.folder / "kubectl").write_text(script)
+        script = self.folder / "kubectl.py"
+        script.write_text(SCRIPT.format(answers=str(self.folder / "answers.json")))
+        words = shlex.join([sys.executable, str(script)])  # a path with a space cannot stand after #!
+        (self.folder / "kubectl").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         (self.folder / "kubectl").chmod(0o755)
 
     def placement(self, **kubeflow: Any) -> str:
