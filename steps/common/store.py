@@ -101,13 +101,22 @@ def read(volume: Path, kind: str, id: str) -> Artefact:
     Raises:
         StepError: It is missing or damaged.
     """
-    path = volume / kind / id
+    found = _existing(volume, kind, id)
+    for name, file in found.manifest["files"].items():
+        if file_sha256(found.path / name) != file["sha256"]:
+            raise StepError(f"{found.path / name} was changed after it was made: delete {found.path} and run again")
+    return found
+
+
+def read_manifest(volume: Path, kind: str, id: str) -> Mapping[str, Any]:
+    """What the manifest of an artefact says; its files are not read. The arguments and errors are those of `read`."""
+    return _existing(volume, kind, id).manifest
+
+
+def _existing(volume: Path, kind: str, id: str) -> Artefact:
     found = await_made(volume, kind, id)
     if found is None:
-        raise StepError(f"{path} is missing or incomplete: run the pipeline again, which makes it anew")
-    for name, file in found.manifest["files"].items():
-        if file_sha256(path / name) != file["sha256"]:
-            raise StepError(f"{path / name} was changed after it was made: delete {path} and run again")
+        raise StepError(f"{volume / kind / id} is missing or incomplete: run the pipeline again, which makes it anew")
     return found
 
 

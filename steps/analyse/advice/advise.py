@@ -29,13 +29,13 @@ from steps.analyse.advice.neighbours import (
     vote,
 )
 from steps.analyse.advice.open_set import MOST, write_open_set
-from steps.analyse.advice.splits import embeddings_of, split_ids
+from steps.analyse.advice.splits import embeddings_of, open_splits, split_ids
 from steps.analyse.answers import UNKNOWN, read_answers, true_labels
-from steps.common.images.dataset import KIND, Split, open_split
+from steps.common.images.dataset import Split
 from steps.common.images.png import encode_png
 from steps.common.models.embedding import Chosen, embed_kept
 from steps.common.store import read
-from steps.common.volumes import data_volume, model_volume
+from steps.common.volumes import model_volume
 
 _PICTURED = 12  # images with a suspicious label that are shown
 _PAIRS = 5  # pictures of two classes that are confused
@@ -70,8 +70,7 @@ class _Scene:
     def __init__(self, test: str, network: str, index: str, batch_size: int) -> None:
         ids = split_ids(test, network, index)
         embeddings = read(model_volume(), "embeddings", embeddings_of(index))
-        opened = {id: open_split(data_volume() / KIND / id) for id in set(ids.values())}
-        self.splits = {name: opened[id] for name, id in ids.items()}
+        self.splits = open_splits(ids)
         self.held = "train" if ids["gallery"] == ids["train"] else "gallery"
         self.network, self.batch_size = read(model_volume(), "network", network).path, batch_size
         names = (group for split in self.splits.values() for group in split.rows.groups)

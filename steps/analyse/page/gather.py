@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from steps.analyse.advice.findings import FILE as ADVICE
-from steps.analyse.advice.splits import embeddings_of, split_ids
+from steps.analyse.advice.splits import embeddings_of, open_splits, split_ids
 from steps.analyse.page import data, model
-from steps.analyse.page.page import GATHERED
+from steps.analyse.page.page import GATHERED, load_json
 from steps.analyse.page.pictures import single
-from steps.common.images.dataset import KIND, open_split
 from steps.common.store import read
-from steps.common.volumes import data_volume, model_volume
+from steps.common.volumes import model_volume
 
 
 def gather(folder: Path, test: str, network: str, index: str, unknown_distance: float | None) -> None:
@@ -32,10 +31,8 @@ def gather(folder: Path, test: str, network: str, index: str, unknown_distance: 
         index: The id of the index.
         unknown_distance: The limit of cosine distances beyond which an image is unknown.
     """
-    ids = split_ids(test, network, index)
-    opened = {id: open_split(data_volume() / KIND / id) for id in set(ids.values())}
-    splits = {name: opened[id] for name, id in ids.items()}
-    tested, confused = splits["test"], _load(folder / "evaluation.json")["confused"]
+    splits = open_splits(split_ids(test, network, index))
+    tested, confused = splits["test"], load_json(folder / "evaluation.json")["confused"]
     embeddings = read(model_volume(), "embeddings", embeddings_of(index)).path / "embeddings.npy"
     first = [label for pair in confused for label in pair[:2]]
     plane = model.gallery_map(np.load(embeddings, mmap_mode="r"), splits["gallery"], first)
@@ -46,10 +43,10 @@ def gather(folder: Path, test: str, network: str, index: str, unknown_distance: 
         "map": asdict(plane) if plane else None,
         "reliability": [asdict(part) for part in model.reliability(tested, folder)],
         "open_set": asdict(curve) if curve else None,
-        "mistakes": [_pictured(mistake) for mistake in _load(folder / "mistakes.json")],
+        "mistakes": [_pictured(mistake) for mistake in load_json(folder / "mistakes.json")],
         "advice": [
             {**finding, "images": [_pictured(image) for image in finding["images"]]}
-            for finding in _load(folder / ADVICE)
+            for finding in load_json(folder / ADVICE)
         ],
     }
     (folder / GATHERED).write_text(json.dumps(content, allow_nan=False) + "\n")
@@ -63,7 +60,3 @@ def _pictured(image: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("neighbour"), dict):
         found["neighbour"] = _pictured(found["neighbour"])
     return found
-
-
-def _load(path: Path) -> Any:
-    return json.loads(path.read_text())

@@ -76,10 +76,10 @@ def render(case: Case) -> tuple[str, str]:
 
 def _content(case: Case) -> dict[str, Any]:
     folder = case.evaluation.path
-    found, picture = _load(folder / "evaluation.json"), folder / "confusion.png"
+    found, picture = load_json(folder / "evaluation.json"), folder / "confusion.png"
     came_from = lineage(case.ids.values())
     network = read(model_volume(), "network", case.ids["network"]).manifest
-    gathered = _load(folder / GATHERED)
+    gathered = load_json(folder / GATHERED)
     return {
         "verdict": case.verdict,
         "champion": case.champion,
@@ -151,5 +151,6 @@ def _cell(text: object) -> str:
     return " ".join(escaped.split())
 
 
-def _load(path: Path) -> Any:
+def load_json(path: Path) -> Any:
+    """What a JSON file of an evaluation holds."""
     return json.loads(path.read_text())
