@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks.training import volumes
 from contract.loop.collected import UNKNOWN
+from contract.loop.drift import Word
 from pipeline.settings import Params
 from steps.analyse.answers import Limits
 from steps.analyse.calibrate import calibrate
@@ -24,7 +25,7 @@ from steps.analyse.evaluate import ask, stored_network
 from steps.common.images.dataset import read_split
 from steps.common.images.png import encode_png
 from steps.common.volumes import data_volume, model_volume
-from steps.drift.compare import Word, compare
+from steps.drift.compare import compare
 from steps.drift.parameters import Drift
 from steps.drift.sample import FARTHEST, Sample
 from steps.embed.embed import embed

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 FOLDER = "collect"  # beside the volumes, and the volume's name on Kubernetes
-UNKNOWN, NEAR, RANDOM = "unknown", "near", "random"
+UNKNOWN, NEAR, RANDOM = "unknown", "near", "random"  # the first is also the answer to an image of no class
 REASONS = (RANDOM, NEAR, UNKNOWN)  # why an image was kept, the least informative first
 MAX_REQUESTS = 20  # ids in a record: later requests with the same image add none
 _IMAGES = "images"

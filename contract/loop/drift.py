@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,17 @@ from contract.files import replace
 from contract.pointer import DAMAGE
 
 FILE = "drift.json"
-WORDS = ("none", "watch", "retrain")  # by what they mean to a metric: 0, 1, 2
+
+
+class Word(IntEnum):
+    """What is to be done, as the metric `serving_drift` has it; its text is that of the file."""
+
+    NONE = 0
+    WATCH = 1
+    RETRAIN = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +36,7 @@ class Drift:
     Attributes:
         at: When, ISO 8601 in UTC.
         version: The version whose answers were compared.
-        word: One of WORDS.
+        word: The text of a Word.
         why: A sentence.
         images: How many served images were compared.
         source: Where their answers come from: `collected` or `metrics`.
@@ -56,8 +67,8 @@ class Drift:
             ValueError: It is damaged.
         """
         found = cls(**content)
-        if found.word not in WORDS:
-            raise ValueError(f"{found.word!r} is none of {', '.join(WORDS)}")
+        if found.word not in map(str, Word):
+            raise ValueError(f"{found.word!r} is none of {', '.join(map(str, Word))}")
         datetime.fromisoformat(found.at)
         effects = {str(name): float(effect) for name, effect in found.effects.items()}
         return cls(**{**content, "images": int(found.images), "effects": effects})
@@ -65,7 +76,7 @@ class Drift:
     @property
     def level(self) -> int:
         """The word as a number: 0, 1 or 2."""
-        return WORDS.index(self.word)
+        return Word[self.word.upper()]
 
 
 def write(folder: Path, drift: Drift) -> None:

@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-UNKNOWN = "unknown"  # what the server answers for an image of no class
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+from contract.loop.collected import UNKNOWN
+from contract.pointer import DAMAGE
 
 
 class Action(StrEnum):
@@ -80,7 +80,7 @@ class Line:
             values["passed"] = tuple(map(str, values.get("passed", ())))
             values["before"] = Before(**values["before"]) if values.get("before") else None
             return cls(**values)
-        except _DAMAGE:
+        except DAMAGE:
             return None
 
     def encoded(self) -> bytes:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from contract.loop.drift import Word
 from pipeline.loop.drift_table import HEAD, compared, rows_of
 from pipeline.loop.server_metrics import served_by
 from steps.common.errors import StepError
-from steps.drift.compare import Word
 from steps.drift.measure import Measured, keep, measure
 from steps.drift.parameters import Drift
 

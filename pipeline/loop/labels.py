@@ -17,7 +17,8 @@ from typing import Any
 from filelock import FileLock
 
 from contract import files
-from contract.loop.labels import UNKNOWN, Action, Before, Labels, Line, Measured, labels_path
+from contract.loop.collected import UNKNOWN
+from contract.loop.labels import Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.placing import PARTS, Placing, as_kept

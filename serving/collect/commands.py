@@ -11,6 +11,7 @@ from pathlib import Path
 from contract.errors import InputError, ProjectError
 from contract.loop import collected as store
 from contract.loop.collected import Collected
+from contract.words import counted
 
 _MB = 1_000_000
 _ALL = "all"
@@ -43,7 +44,7 @@ def collected(arguments: argparse.Namespace) -> int:
     for name, *cells in rows:
         aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
         print("  ".join([f"{name:<{widths[0]}}", *aligned]))
-    images, versions = _number(len(records), "image"), _number(len({record.version for record in records}), "version")
+    images, versions = counted(len(records), "image"), counted(len({record.version for record in records}), "version")
     size = sum(record.disk_bytes for record in records) / _MB
     print(f"{images} of {versions}, {size:.1f} MB in {folder}")
     return 0
@@ -73,14 +74,10 @@ def forget(arguments: argparse.Namespace) -> int:
                 count += store.remove(folder, record.digest)
             except OSError as error:
                 raise ProjectError(
-                    f"{_number(count, 'image')} removed; {error.filename} cannot be: {error.strerror}"
+                    f"{counted(count, 'image')} removed; {error.filename} cannot be: {error.strerror}"
                 ) from error
-    print(f"{_number(count, 'image')} removed from {folder}")
+    print(f"{counted(count, 'image')} removed from {folder}")
     return 0
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _folder(volumes: Path | None) -> Path:

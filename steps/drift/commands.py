@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from contract.errors import InputError
-from steps.drift.compare import Word
+from contract.loop.drift import Word
 from steps.drift.measure import keep, measure
 from steps.drift.parameters import Drift
 from steps.drift.retrain import Server, start_run, token_of

@@ -6,12 +6,13 @@ difference is significant, so both are asked.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from contract.loop.drift import Word
+from contract.words import counted
 from steps.drift.parameters import Drift
 from steps.drift.sample import Buckets, Distances, Sample
 
@@ -19,17 +20,6 @@ _FEWEST = 10  # with fewer images there is nothing to see
 _EXPECTED = 5.0  # images of a class, at least: rarer ones are taken together, as the chi-squared test needs it
 _EXACT = 10**6  # pairs of images up to which the exact distribution of Kolmogorov and Smirnov is computed
 _SHOWN = 3  # classes that changed most, in a sentence
-
-
-class Word(IntEnum):
-    """What is to be done, as the metric `serving_drift` has it."""
-
-    NONE = 0
-    WATCH = 1
-    RETRAIN = 2
-
-    def __str__(self) -> str:
-        return self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,11 @@ def compare(test: Sample, served: Sample, parameters: Drift) -> Comparison:
         that no training mends; or `retrain`.
     """
     if served.images < _FEWEST or test.images < _FEWEST:
-        few = f"only {_images(served.images)} were served" if served.images < _FEWEST else "test has too few images"
+        few = (
+            f"only {counted(served.images, 'image')} were served"
+            if served.images < _FEWEST
+            else "test has too few images"
+        )
         return Comparison(Word.NONE, f"{few}, and {_FEWEST} are needed to see anything", (), served.images)
     findings = tuple(_judged(list(_tests(test, served, parameters)), served.images, parameters))
     word = max(finding.word for finding in findings)
@@ -215,7 +209,7 @@ def _chi_squared(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 
 
 def _why(word: Word, findings: Sequence[Finding], images: int, parameters: Drift) -> str:
-    tests = f"{len(findings)} tests on {_images(images)}"
+    tests = f"{len(findings)} tests on {counted(images, 'image')}"
     if word is Word.NONE:
         significant = [finding for finding in findings if finding.p < parameters.significance]
         if significant:
@@ -225,13 +219,9 @@ def _why(word: Word, findings: Sequence[Finding], images: int, parameters: Drift
     reasons = "; ".join(f"{finding.why}, {finding.size.symbol} {finding.effect:.2f}" for finding in told)
     more = ""
     if word is Word.WATCH and images < parameters.min_images:
-        more = f"; with {_images(images)} that is not sure yet"
+        more = f"; with {counted(images, 'image')} that is not sure yet"
     elif word is Word.WATCH and all(finding.size is SHARES for finding in told):
         more = "; that alone makes no answer wrong (drift.classes)"
     elif word is Word.WATCH and all(finding.better for finding in told if finding.size is not SHARES):
         more = "; are images of the gallery sent?"
     return reasons + more
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steps.drift.compare import GAP, SHARE, Word, compare, holm
+from contract.loop.drift import Word
+from steps.drift.compare import GAP, SHARE, compare, holm
 from steps.drift.parameters import Drift
 from steps.drift.sample import FARTHEST, MOST, Buckets, Sample, served
 from tests.support.drifting import CLASSES, VERSION, records, sample
