@@ -15,13 +15,13 @@ from typing import Self
 from contract.loop import collected
 from contract.loop.collected import REASONS, Collected
 from contract.loop.collecting import Limits
+from contract.loop.listing import Listing
 from serving.log import Log
 
 _SECONDS = 1.0  # from one look to the next; more if looking takes long, for a twentieth of the time at most
 _PART = 20
 _ROOM = 0.95  # of the limit, which is left after something had to go
 _STRAY_SECONDS = 3600.0  # after which a file of a writer that was killed is removed; and from one such look to the next
-_SETTLED_SECONDS = 2.0  # a folder that changed this lately may change again without another time of its last change
 
 
 class Keeper:
@@ -42,7 +42,7 @@ class Keeper:
     def __init__(self, folder: Path, limits: Limits, log: Log) -> None:
         self.folder, self.limits, self._log = folder, limits, log
         self._sizes: dict[str, dict[str, int]] = {}  # by folder and digest, what image and record take of the disk
-        self._listed: dict[str, int] = {}  # the time of its last change that a folder had when it was listed
+        self._listing = Listing(folder)
         # Time and digest, the oldest first, for each reason. What was drawn at random is with the random ones.
         self._heaps: tuple[list[tuple[str, str]], ...] = tuple([] for _ in REASONS)
         self._bytes = 0
@@ -64,8 +64,8 @@ class Keeper:
         """Learn what is new, and remove what is too old or too much. It never raises."""
         now = time.time()
         try:
-            for shard in {*collected.shards(self.folder), *self._sizes}:
-                self._list(shard, now)
+            for shard, found in self._listing.changed():
+                self._learn(shard, found)
             if now - self._swept > _STRAY_SECONDS:
                 self._sweep(now)
             self._remove(now)
@@ -92,15 +92,9 @@ class Keeper:
             self.look()
             pause = max(_SECONDS, (time.monotonic() - began) * _PART)
 
-    def _list(self, shard: str, now: float) -> None:
-        try:
-            changed = collected.shard_path(self.folder, shard).stat().st_mtime_ns
-        except OSError:
-            changed = 0
-        if self._listed.get(shard) == changed:
-            return
+    def _learn(self, shard: str, found: set[str]) -> None:
+        """Learn what is new in a folder of the store, and what is gone."""
         known = self._sizes.setdefault(shard, {})
-        found = set(collected.digests(self.folder, shard))
         for digest in known.keys() - found:
             self._bytes -= known.pop(digest)
         for digest in found - known.keys():
@@ -108,7 +102,6 @@ class Keeper:
                 known[digest] = record.disk_bytes
                 self._bytes += record.disk_bytes
                 self._push(record)
-        self._listed[shard] = changed if now - changed / 1e9 > _SETTLED_SECONDS else -1
 
     def _push(self, record: Collected) -> None:
         heappush(self._heaps[_rank(record)], (record.time, record.digest))

@@ -14,13 +14,13 @@ from pathlib import Path
 from contract.loop import collected
 from contract.loop.collected import NEAR, RANDOM, UNKNOWN, Collected
 from contract.loop.labels import Action, Before, Line
+from contract.loop.listing import Listing
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book, Given
 
 SKIPPED = "skipped"
 QUEUES = (UNKNOWN, NEAR, RANDOM, SKIPPED)
 _LOOK_SECONDS = 2.0  # from one look at the store to the next
-_SETTLED_NS = 2_000_000_000  # a folder that changed this lately may change again at the same time stamp
 
 _Place = tuple[float, float, str]
 
@@ -38,7 +38,7 @@ class Queue:
         self._served: str | None = None
         self._records: dict[str, Collected] = {}
         self._shards: dict[str, set[str]] = {}  # the digests in each folder of the store
-        self._listed: dict[str, int] = {}
+        self._listing = Listing(folder)
         self._waiting: dict[str, list[_Place]] = {}  # by list, and by `=<answer>`; in order
         self._places: dict[str, dict[str, _Place]] = {}  # of an image, by list
         self._random: dict[str, list[tuple[str, str]]] = {}  # by version, the images drawn at random by time
@@ -52,9 +52,8 @@ class Queue:
             if self._looked and time.monotonic() - self._looked < _LOOK_SECONDS:
                 return
             self._looked = time.monotonic()
-            shards = collected.shards(self._folder)
-            for shard in {*shards, *self._listed}:
-                self._list(shard)
+            for shard, there in self._listing.changed():
+                self._learn(shard, there)
             self._take(self._book.catch_up())
 
     def counts(self) -> dict[str, int]:
@@ -149,15 +148,8 @@ class Queue:
         before = Before(record.label, record.version, record.distance)
         return Given(digest, self.image(digest), record.polarity, before, record.random, queue)
 
-    def _list(self, shard: str) -> None:
-        """Read the records of a folder of the store, if it changed."""
-        try:
-            changed = collected.shard_path(self._folder, shard).stat().st_mtime_ns
-        except OSError:
-            changed = 0
-        if self._listed.get(shard) == changed:
-            return
-        there = set(collected.digests(self._folder, shard))
+    def _learn(self, shard: str, there: set[str]) -> None:
+        """Read the records of a folder of the store."""
         for digest in self._shards.get(shard, set()) - there:
             self._remove(digest)
         self._shards[shard] = there
@@ -166,7 +158,6 @@ class Queue:
             if record and record != self._records.get(digest):
                 self._remove(digest)
                 self._add(record)
-        self._listed[shard] = changed if time.time_ns() - changed > _SETTLED_NS else -1
 
     def _add(self, record: Collected) -> None:
         self._records[record.digest] = record

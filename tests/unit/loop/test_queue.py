@@ -123,7 +123,7 @@ def test_an_answer_reads_one_image_of_many(store: Path, monkeypatch: pytest.Monk
     digests = [unknown(store, number) for number in range(200)]
     queue = opened(store)
     for shard in collected.shards(store):  # as if all were written long ago
-        queue._listed[shard] = collected.shard_path(store, shard).stat().st_mtime_ns
+        queue._listing.seen[shard] = collected.shard_path(store, shard).stat().st_mtime_ns
     read, images, listed = [], [], []
     monkeypatch.setattr(collected, "read", lambda *given: read.append(given))
     monkeypatch.setattr(collected, "digests", lambda *given: listed.append(given) or [])

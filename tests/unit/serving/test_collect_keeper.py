@@ -106,7 +106,7 @@ def test_an_image_that_came_again_is_as_old_as_it_is_now(folder: Path) -> None:
     one.look()
     digest = collected.digest_of(b"image")
     collected.remove(folder, digest)
-    one._listed.clear()
+    one._listing.seen.clear()
     one.look()
     assert one.bytes == 0
     kept(folder, b"image", time=ago(days=1))
