@@ -1,8 +1,8 @@
 """The door and TorchServe as one server: they start together, end together, and change the version together."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -220,7 +220,7 @@ class Server:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._door = stack.enter_context(self._open_door())
+            self._door = self._open_door(stack)
             self.monitor.add(self._door.requests)
             control = self._door.folder / "control.sock"
             keys = Keys(self._options.keys) if self._options.keys else None
@@ -242,22 +242,18 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    @contextmanager
-    def _open_door(self) -> Iterator[Door]:
-        """The door; where it may choose a port, and another process is faster, it chooses again."""
+    def _open_door(self, stack: ExitStack) -> Door:
+        """The door, until the stack ends; with another port where a process was faster to take the one it chose."""
         name = None if self._wait_for_first else self.name
-        wanted = self.address
-        with ExitStack() as stack:
-            for attempt in range(_PORT_ATTEMPTS):
-                self.address = reserve(wanted, "--port")
-                door = Door(self.address, self._reserve_metrics(), name, self.log, self._options)
-                try:
-                    stack.enter_context(door)
-                    break
-                except PortTakenError:
-                    if attempt == _PORT_ATTEMPTS - 1:
-                        raise
-            yield door
+        wanted, attempts = self.address, _PORT_ATTEMPTS
+        while True:
+            self.address, attempts = reserve(wanted, "--port"), attempts - 1
+            door = Door(self.address, self._reserve_metrics(), name, self.log, self._options)
+            try:
+                return stack.enter_context(door)
+            except PortTakenError:
+                if not attempts:
+                    raise
 
     def _reserve_metrics(self) -> Address:
         if self._metrics:
