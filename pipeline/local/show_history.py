@@ -1,22 +1,21 @@
 """Shows the runs that a folder of volumes remembers, and two of them side by side: as tables, as JSON, as a page."""
 
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from contract import files
 from contract.errors import InputError
 from pipeline.local.history import Run, changes, find_run, image_by_image, runs, said
+from pipeline.page import write_page
 
+_TEMPLATE = Path(__file__).with_name("history.html.jinja")
 _WORST = 10  # classes whose accuracies differ most
 
 _Rows = Sequence[Sequence[str]]  # of a table
@@ -149,10 +148,5 @@ def _table(head: Sequence[str], rows: _Rows) -> Table:
 def _write_page(
     path: Path, title: str, head: Sequence[str], tables: Sequence[_Rows], console: Console, last: str = ""
 ) -> None:
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    text = environment.get_template("history.html.jinja").render(title=title, head=head, tables=tables, last=last)
-    try:
-        files.replace(path, io.BytesIO(text.encode()))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another file") from error
+    write_page(path, _TEMPLATE, title=title, head=head, tables=tables, last=last)
     console.print(f"page: {path}", markup=False, highlight=False, soft_wrap=True)

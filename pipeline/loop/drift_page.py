@@ -4,13 +4,11 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from contract import files
-from contract.errors import InputError
+from pipeline import page
 from pipeline.loop.drift_table import HEAD, compared, rows_of
 from steps.drift.measure import Measured
 from steps.drift.sample import Buckets, Distances, Sample
@@ -29,8 +27,9 @@ def write_page(path: Path, found: Measured) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    text = environment.get_template("drift.html.jinja").render(
+    page.write_page(
+        path,
+        Path(__file__).with_name("drift.html.jinja"),
         word=found.comparison.word,
         why=found.comparison.why,
         compared=compared(found),
@@ -39,10 +38,6 @@ def write_page(path: Path, found: Measured) -> None:
         rows=rows_of(found),
         picture=Markup(_picture(found.test, found.served)) if found.served.images else "",  # noqa: S704 - matplotlib's
     )
-    try:
-        files.replace(path, io.BytesIO(text.encode()))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another file") from error
 
 
 def _picture(test: Sample, served: Sample) -> str:
