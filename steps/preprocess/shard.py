@@ -13,7 +13,7 @@ from steps.common import progress
 from steps.common.parameters import Count, ImageFormat, Pretrained, typed
 from steps.preprocess.parameters import Data
 from steps.preprocess.preprocess import Before, before, ids_of, weights_of
-from steps.preprocess.sources.source import Files, Part, Parts
+from steps.preprocess.sources.source import Part, Parts, some_of
 from steps.preprocess.sources.weights import named
 
 SCAN, DECODE = "scan", "decode"
@@ -97,22 +97,7 @@ def part_of(part: Part, number: int, count: int) -> Part:
     Returns:
         The part with these files alone, in their order.
     """
-    from steps.preprocess.sources.scan import STAT
-
-    rows = [row for row, name in enumerate(part.names) if _shard(name, count) == number]
-    files = part.files
-    return Part(
-        [part.labels[row] for row in rows],
-        [part.names[row] for row in rows],
-        lambda row: part.get(rows[row]),
-        files
-        and Files(
-            files.folder,
-            b"".join(files.stats[row * STAT.size : (row + 1) * STAT.size] for row in rows),
-            files.newest,
-            files.since,
-        ),
-    )
+    return some_of(part, [row for row, name in enumerate(part.names) if _shard(name, count) == number])
 
 
 def _shard(name: str, count: int) -> int:

@@ -31,7 +31,7 @@ _MOST = 500  # images that are looked at
 _RARE = 0.01  # a source has colour if more than this share of its images does
 _SMALL = 28  # pixels a side, at which colour is looked for
 _COLOUR = 16  # levels between two channels of a pixel; scanners and JPEG leave a few in grey
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow
 
 
 @dataclass
@@ -118,7 +118,7 @@ class _Looks:
         if not isinstance(found, bytes):
             return Look(max(found.shape[:2]), _levels(found) if found.ndim > 2 else 0)
         image = read_header(found, self._max_pixels)
-        return Look(max(image.size), 0 if image.mode in _GREY else None)
+        return Look(max(image.size), 0 if image.mode in GREY else None)
 
     def _levels(self, row: int) -> int:
         found = self._part.get(row)

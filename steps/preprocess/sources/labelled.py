@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from steps.common.digest import digest
-from steps.preprocess.sources.source import LABELLED, Files, Part, Parts, Source, fingerprint
+from steps.preprocess.sources.source import LABELLED, Files, Part, Parts, Source, fingerprint, some_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +85,6 @@ def _listed() -> Parts:
 
 def _parted(parts: Parts) -> Parts:
     """The parts of a source that lists labelled images itself, with those of its gallery in a part of their own."""
-    from steps.preprocess.sources.scan import STAT
-
     gallery, names = parts.get("gallery"), _names()
     if gallery is None or gallery.files is None or names.isdisjoint(gallery.names):
         return parts
@@ -94,9 +92,7 @@ def _parted(parts: Parts) -> Parts:
     for part, is_labelled in (("gallery", False), (f"{LABELLED}gallery", True)):
         rows = [row for row, name in enumerate(gallery.names) if (name in names) is is_labelled]
         if rows:
-            stats = b"".join(gallery.files.stats[row * STAT.size : (row + 1) * STAT.size] for row in rows)
-            some = [gallery.names[row] for row in rows]
-            found[part] = _part(gallery.files.folder, some, stats, gallery.files.newest, gallery.files.since)
+            found[part] = some_of(gallery, rows)
     return found
 
 

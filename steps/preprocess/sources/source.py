@@ -6,7 +6,7 @@ The command line loads `params.yaml` with these classes, so a source imports its
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from steps.common.parameters import Parameters
@@ -52,6 +52,18 @@ class Files:
 
 Parts = dict[str, Part]
 LABELLED = "labelled/"  # before `train` or `gallery`: images that got their labels in review
+
+
+def some_of(part: Part, rows: Sequence[int]) -> Part:
+    """The part with some of its images alone, in the order of `rows`."""
+    from steps.preprocess.sources.scan import STAT
+
+    files = part.files
+    if files:
+        stats = b"".join(files.stats[row * STAT.size : (row + 1) * STAT.size] for row in rows)
+        files = replace(files, stats=stats)
+    labels, names = ([values[row] for row in rows] for values in (part.labels, part.names))
+    return Part(labels, names, lambda row: part.get(rows[row]), files)
 
 
 def role(part: str) -> str:
