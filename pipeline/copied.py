@@ -25,6 +25,12 @@ class Copied:
         except (OSError, ValueError, LookupError, TypeError):
             return cls("", set())
 
+    def why_fixed(self, file: str) -> str:
+        """Why a file below `images/` cannot be moved; empty if it can, since it is no copy."""
+        if file not in self.files:
+            return ""
+        return f"{file} is a copy from {self.folder}: move the original there, and run with IMAGES again"
+
     def write(self) -> None:
         """Replace what was written last."""
         text = json.dumps({"folder": self.folder, "files": sorted(self.files)}, ensure_ascii=False, indent=1)

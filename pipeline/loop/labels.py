@@ -267,11 +267,8 @@ class Book:
         parts = Path(name).parts
         if len(parts) != 3 or ".." in parts or not (self.images / name).is_file():
             raise LabelError(f"{name} is no file in {self.images}, so it cannot be moved")
-        copied = Copied.read()
-        if name in copied.files:
-            raise LabelError(
-                f"{name} is a copy from {copied.folder}: move the original there, and run with IMAGES again"
-            )
+        if fixed := Copied.read().why_fixed(name):
+            raise LabelError(fixed)
 
     def _last(self, id: str) -> Line:
         line = self.labels.line(id)

@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from contract import files
 from pipeline.loop.errors import LabelError
 from steps.common.images.decode import BadImage, read_header, upright
+from steps.preprocess.sources.auto_format import GREY
 from steps.preprocess.sources.scan import label_of
 
 TRAIN, GALLERY = "train", "gallery"
 PARTS = (TRAIN, GALLERY)  # where a label's image may go
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # others are named as their format
-_GREY = ("1", "L", "LA", "La")
 
 
 class Placing:
@@ -153,8 +153,12 @@ def as_kept(digest: str, data: bytes, *, invert: bool, max_pixels: int) -> tuple
         if not invert:
             return f"{digest}{_SUFFIXES.get(str(image.format), f'.{image.format}'.lower())}", data
         inverted = io.BytesIO()
-        is_grey = image.mode in _GREY or image.mode.startswith("I")
-        ImageOps.invert(upright(image, "L" if is_grey else "RGB")).save(inverted, "PNG")
+        ImageOps.invert(plain(image)).save(inverted, "PNG")
     except BadImage as error:
         raise LabelError(f"the image cannot be decoded, so it cannot have a label ({error})") from error
     return f"{hashlib.sha256(inverted.getvalue()).hexdigest()}.png", inverted.getvalue()
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """An image whose header was read, upright, in 8 bits, grey or in colour as it is; BadImage if it is damaged."""
+    return upright(image, "L" if image.mode in GREY else "RGB")

@@ -4,10 +4,10 @@ import io
 
 from PIL import Image
 
-from steps.common.images.decode import read_header, upright
+from pipeline.loop.placing import plain
+from steps.common.images.decode import read_header
 
 LARGE, SMALL = 640, 128  # pixels of the longer side at most
-_GREY = ("1", "L", "LA", "La")
 
 
 def picture(data: bytes, side: int, max_pixels: int) -> bytes:
@@ -21,9 +21,7 @@ def picture(data: bytes, side: int, max_pixels: int) -> bytes:
     Returns:
         The bytes of a PNG of 8 bits, without transparency, turned upright.
     """
-    image = read_header(data, max_pixels)
-    mode = "L" if image.mode in _GREY or image.mode.startswith("I") else "RGB"
-    return encoded(upright(image, mode), side)
+    return encoded(plain(read_header(data, max_pixels)), side)
 
 
 def encoded(image: Image.Image, side: int) -> bytes:

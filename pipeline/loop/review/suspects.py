@@ -163,6 +163,4 @@ def _fixed(name: str, file: str, copied: Copied) -> str:
     """Why an image cannot be moved; `file` is its path below `images/`, if it has one."""
     if not file:
         return f"{name} is an image of a built-in source, whose files cannot be changed: only note that it is right"
-    if file in copied.files:
-        return f"{file} is a copy from {copied.folder}: move the original there, and run with IMAGES again"
-    return ""
+    return copied.why_fixed(file)
