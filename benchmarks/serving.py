@@ -27,6 +27,7 @@ import torch
 
 from benchmarks.formats import measure_formats, script
 from contract.paths import ROOT
+from contract.words import counted
 from serving import client
 from serving.model import deadline, payload
 from serving.model.payload import Request
@@ -115,7 +116,7 @@ def compared(plain: Rates, ours: Rates) -> list[tuple[str, str]]:
     rows = []
     for count in CLIENTS:
         (slow, slow_p99), (fast, fast_p99) = _median(plain[count]), _median(ours[count])
-        many = f"{count} client" + "s" * (count > 1)
+        many = counted(count, "client")
         rows.append((f"plain, {many}: requests/s, p99 ms", f"{slow:.0f} {slow_p99:.1f}"))
         rows.append((f"this, {many}: requests/s, p99 ms", f"{fast:.0f} {fast_p99:.1f}"))
         rows.append((f"ratio, {many}: requests/s, p99", f"{fast / slow:.1f} {slow_p99 / fast_p99:.1f}"))
@@ -300,7 +301,7 @@ def _shadow(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
                 time.sleep(0.1)
             _wrk(url, volumes, count, 2)
             meanwhile = _wrk(url, volumes, count, _SECONDS)
-        many = f"{count} client" + "s" * (count > 1)
+        many = counted(count, "client")
         figures = f"{before.rate:.0f} {before.p99:.1f}, {meanwhile.rate:.0f} {meanwhile.p99:.1f}"
         rows.append((f"before and while shadowing, {many}: requests/s, p99 ms", figures))
     return rows

@@ -124,7 +124,7 @@ def _run(params: Params, folder: Path, change: dict[str, Any], weights: Path | N
         chosen += f", {backbone}" if backbone else f", widths {facts['widths']}"
         chosen += f", flip {str(facts['flip']).lower()}, class_power {facts['class_power']:g}"
         if weights:
-            frozen = Backbone(**{**trained.config})
+            frozen = Backbone(**trained.config)
             load_pretrained(frozen, weights)
             frozen.eval()
             bound = _first_neighbour(
