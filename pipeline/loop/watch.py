@@ -150,8 +150,10 @@ def look(params: Path) -> str:
 
 def _files(data: Data) -> Iterator[bytes]:
     source = data.chosen_source()
-    # The images of the sample change with the code alone, and those of a server are the same every time.
-    if data.source != "folder" or not (data_volume() / "images").exists():
+    if data.source != "folder":  # whose images change with labels from review alone
+        yield str(source.fingerprint()).encode()
+        return
+    if not (data_volume() / "images").exists():
         return
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # its warnings
         parts = source.read()

@@ -8,8 +8,10 @@ import pytest
 from filelock import FileLock
 
 from contract.errors import InputError, ProjectError
+from contract.loop.labels import Action, Line, labels_path
 from pipeline.loop import watch as module
 from pipeline.loop.watch import Ended, Watch, look, run, watch
+from steps.deploy.release.actor import now
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 SECONDS = 10.0
@@ -119,6 +121,17 @@ def test_a_look_sees_images_and_parameters_and_no_other_file(volumes: Path, tmp_
     assert len({one, changed, renamed, trained}) == 4
     params.write_text(params.read_text().replace("keep_days: 30", "keep_days: 31"))
     assert look(params) == trained
+
+
+def test_a_look_sees_labels_from_review_whatever_the_source(volumes: Path) -> None:
+    before = look(PARAMS_FILE)
+    image = volumes / "data/images/train/9/1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"1")
+    assert look(PARAMS_FILE) == before, "the sample has none of the other images"
+    line = Line(id="1", at=now(), by="somebody", action=Action.LABEL, digest="1", label="9", file="train/9/1.png")
+    labels_path(volumes / "data").write_bytes(line.encoded())
+    assert look(PARAMS_FILE) != before
 
 
 def test_the_second_watch_of_the_same_volumes_says_so(volumes: Path) -> None:
