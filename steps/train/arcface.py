@@ -25,7 +25,8 @@ class ArcFace(nn.Module):
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return cosines float32 [N, classes] between embeddings [N, D] of length one and the classes' centres."""
-        return functional.linear(embeddings.float(), functional.normalize(self.centres.float()))
+        with torch.autocast(embeddings.device.type, enabled=False):  # it would round cosines to bfloat16
+            return functional.linear(embeddings.float(), functional.normalize(self.centres.float()))
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of embeddings [N, D] of length one with labels int64 [N]."""

@@ -6,9 +6,12 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+import torch
 
 from steps.common.errors import StepError
 from steps.common.images.dataset import read_split
+from steps.common.models.embedding import embed_images
+from steps.common.models.network import Network
 from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS
@@ -25,6 +28,16 @@ def test_embeddings_are_unit_vectors_with_their_labels(model: dict[str, Any]) ->
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(gallery)), abs=1e-5)
     labels = json.loads((folder / "labels.json").read_text())
     assert [labels["classes"][i] for i in labels["gallery"]] == [gallery.classes[i] for i in gallery.labels]
+
+
+def test_a_gpu_embeds_in_float32_as_the_server_does() -> None:
+    network = Network(1, [4], 2).eval()
+    rounds = []
+    network.body.register_forward_pre_hook(lambda *_: rounds.append(torch.backends.cudnn.allow_tf32))
+    embed_images(network, np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
+    assert rounds
+    assert not any(rounds)
+    assert torch.backends.cudnn.allow_tf32, "training goes on as before"
 
 
 def test_the_batch_size_changes_nothing(model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,14 @@ def test_arcface_without_margin_is_cross_entropy_of_cosines() -> None:
     assert torch.allclose(loss(embeddings, labels), wanted, atol=1e-5)
 
 
+def test_arcface_counts_in_float32_where_the_network_is_in_bfloat16() -> None:
+    loss = arcface(scale=10, margin=0.5, angles=[0.0, 1.0, 2.0])
+    embeddings, labels = torch.nn.functional.normalize(torch.randn(16, 2)), torch.randint(3, (16,))
+    wanted = loss(embeddings, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss(embeddings, labels), wanted)
+
+
 def test_arcface_rises_with_the_angle_everywhere_and_its_gradient_is_finite() -> None:
     loss = arcface(scale=3, margin=0.5, angles=[0.0, math.pi])
     angles = torch.linspace(0, math.pi, 64)
