@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _EPOCHS, _MOST_EPOCHS, _FEWEST_EPOCHS = 28, 200, 4
 _IMAGES, _MANY_IMAGES = 3600, 60_000
 # A pretrained backbone needs fewer, and each takes longer.
-_BACKBONE_EPOCHS, _BACKBONE_IMAGES, _MOST_BACKBONE_EPOCHS = 12, 1000, 40
+_BACKBONE_EPOCHS, _BACKBONE_IMAGES, _MOST_BACKBONE_EPOCHS = 16, 1000, 40
 # A batch: a power of two; so many batches in an epoch, and this much memory for what the gradient needs.
 _LARGEST_BATCH, _SMALLEST_BATCH = 128, 32
 _BATCHES = 15

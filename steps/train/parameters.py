@@ -58,7 +58,9 @@ class Train(Pretrained, extra="forbid"):
         description="channels of the convolutions of small; each halves the image; auto: by the size of the images",
     )
     embedding_size: Annotated[int, Field(ge=2)] = Field(description="numbers in an embedding")
-    scale: Annotated[float, Field(gt=0), Tuned(12.0, 64.0, log=True)] = Field(description="ArcFace's s")
+    scale: Annotated[float, Field(gt=0), Tuned(8.0, 64.0, log=True)] = Field(
+        description="ArcFace's s; small data sets in which it is large are learned by heart"
+    )
     margin: Annotated[float, Field(ge=0, lt=1.5), Tuned(0.1, 0.7)] = Field(description="ArcFace's m, in radians")
     flip: Annotated[bool | Auto, OrAuto(bool)] = Field(
         AUTO,

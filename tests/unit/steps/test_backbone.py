@@ -121,6 +121,9 @@ def test_it_starts_from_its_weights_and_stays_so_while_it_is_frozen(
     assert not any(name.startswith("fc.") for name in frozen)
     moved = body(volumes, trained(prepared, backbone_frozen=0.0))
     assert not torch.equal(moved["conv1.0.weight"], given["conv1.0.weight"])
+    statistics = [name for name in moved if "running" in name]
+    assert statistics
+    assert all(torch.equal(moved[name], given[name]) for name in statistics)
     slow = body(volumes, trained(prepared, backbone_frozen=0.0, backbone_rate=1e-4))
 
     def distance(weights: dict[str, torch.Tensor]) -> float:
