@@ -77,7 +77,7 @@ def _chosen(parameters: Train, splits: dict[str, Split]) -> Chosen:
 
 def _plain(params: Params) -> tuple[float, float]:
     splits = _splits(params, seed=0)
-    network, rate = train_plainly(splits["train"], params.train, _chosen(params.train, splits).widths, epochs=2)
+    network, rate = train_plainly(splits["train"], params.train, _chosen(params.train, splits), epochs=2)
     return rate, _accuracy(network, splits)
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from steps.common.images.dataset import Split
 from steps.common.models.network import Network
 from steps.train.arcface import ArcFace
+from steps.train.auto import Numbers
 from steps.train.parameters import Train
 
 
@@ -29,23 +30,23 @@ class Images(Dataset[tuple[NDArray[np.uint8], int]]):
         return np.array(self.split.images[row]), int(self.split.labels[row])
 
 
-def train_plainly(split: Split, parameters: Train, widths: list[int], epochs: int) -> tuple[Network, float]:
+def train_plainly(split: Split, parameters: Train, chosen: Numbers, epochs: int) -> tuple[Network, float]:
     """Train on a split.
 
     Args:
         split: Training images uint8 [N, height, width, channels] and their labels.
-        parameters: The size of embeddings, the seed, and the scale and margin of ArcFace.
-        widths: Channels of the network's convolutions.
+        parameters: The size of embeddings, the seed, and the margin of ArcFace.
+        chosen: Channels of the network's convolutions, and the scale of ArcFace.
         epochs: Passes over the split.
 
     Returns:
         The network in evaluation mode, and images per second over all epochs.
     """
     torch.manual_seed(parameters.seed)
-    network = Network(split.images.shape[-1], widths, parameters.embedding_size)
+    network = Network(split.images.shape[-1], chosen.widths, parameters.embedding_size)
     network.mean.fill_(float(split.images[:].mean()))
     network.std.fill_(float(split.images[:].std()))
-    arcface = ArcFace(len(split.classes), parameters.embedding_size, parameters.scale, parameters.margin)
+    arcface = ArcFace(len(split.classes), parameters.embedding_size, chosen.scale, parameters.margin)
     optimizer = torch.optim.SGD([*network.parameters(), *arcface.parameters()], lr=0.01, momentum=0.9)
     loader = DataLoader(Images(split), batch_size=16, shuffle=True, num_workers=2)
     began = time.perf_counter()

@@ -28,11 +28,13 @@ from pipeline.settings import Params
 from steps.common.digest import digest
 from steps.common.errors import DivergedError
 from steps.common.images.dataset import KIND, open_split
+from steps.common.images.format import format_of, images_of
 from steps.common.parameters import Tuned
 from steps.common.statistics.interval import wilson
 from steps.common.store import find
 from steps.common.volumes import data_volume, model_volume
 from steps.preprocess.preprocess import prepare
+from steps.train.auto import numbers
 from steps.train.parameters import Train
 from steps.train.train import train
 
@@ -87,7 +89,10 @@ def tune(params: Params, volumes: Path, console: Console, *, trials: int, minute
         output = EventLog(nowhere, display.on_event)
         with contextlib.redirect_stdout(output):
             splits, weights = prepare(params.data, params.train)
-        search = Search(splits["train"], splits["validation"], params.train.resolved(weights.id), weights.id)
+        base = params.train.resolved(weights.id)
+        chosen = numbers(base, images_of(splits["train"]), format_of(splits["train"]))
+        base = base.model_copy(update={"scale": chosen.scale})
+        search = Search(splits["train"], splits["validation"], base, weights.id)
         folder = model_volume() / "tune" / search.id
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):

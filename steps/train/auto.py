@@ -23,6 +23,9 @@ _BATCH_BYTES = 448 << 20
 # The convolutions: one more for images that can be halved once more.
 _SMALL_SIDE = 32
 _WIDTHS, _WIDTHS_OF_LARGE = [32, 32, 64], [32, 64, 128, 128]
+# ArcFace's s: with 30, emoji are learned by heart; with 16, fewer letters are unknown to a network of digits. See
+# docs/training.md.
+_SCALE_OF_DIGITS, _SCALE = 30.0, 16.0
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,10 @@ class Numbers:
     epochs: int
     batch_size: int
     widths: list[int]
+    scale: float
 
     def deciding(self) -> dict[str, Any]:
-        """The three, by name."""
+        """All of them, by name."""
         return asdict(self)
 
 
@@ -86,7 +90,9 @@ def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Number
     own = _epochs(images) if parameters.backbone == SMALL else _epochs_of_a_backbone(images)
     epochs = own if parameters.epochs == AUTO else parameters.epochs
     size = _batch_size(images, image_format, widths) if parameters.batch_size == AUTO else parameters.batch_size
-    return Numbers(epochs, size, widths)
+    is_like_digits = image_format.image_size <= _SMALL_SIDE and image_format.channels == 1
+    own_scale = _SCALE_OF_DIGITS if is_like_digits else _SCALE
+    return Numbers(epochs, size, widths, own_scale if parameters.scale == AUTO else parameters.scale)
 
 
 def check_batch(batch_size: int, processes: int) -> None:

@@ -147,7 +147,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
     split, validation = open_split(job.train), open_split(job.validation)
     batches_of = _reader(split.images, device, parameters.in_memory_mb << 20)
     labels = torch.from_numpy(split.labels).to(device)
-    learner = new_learner(split, parameters, chosen.widths, job.pretrained)
+    learner = new_learner(split, parameters, chosen, job.pretrained)
     if world > 1:
         sync(learner)
     learner.to(device)

@@ -19,6 +19,7 @@ from steps.common.parameters import (
 )
 
 BatchSize = Annotated[int, Field(ge=2)]
+Scale = Annotated[float, Field(gt=0)]
 Widths = Annotated[list[Count], Field(min_length=1, max_length=8)]
 _OF_SMALL = ("widths",)
 _OF_A_BACKBONE = ("backbone_rate", "backbone_frozen")
@@ -58,8 +59,9 @@ class Train(Pretrained, extra="forbid"):
         description="channels of the convolutions of small; each halves the image; auto: by the size of the images",
     )
     embedding_size: Annotated[int, Field(ge=2)] = Field(description="numbers in an embedding")
-    scale: Annotated[float, Field(gt=0), Tuned(8.0, 64.0, log=True)] = Field(
-        description="ArcFace's s; small data sets in which it is large are learned by heart"
+    scale: Annotated[Scale | Auto, OrAuto(Scale), Tuned(8.0, 64.0, log=True)] = Field(
+        AUTO,
+        description="ArcFace's s; auto: 30 up to 32 grey pixels, else 16, since the larger learns few images by heart",
     )
     margin: Annotated[float, Field(ge=0, lt=1.5), Tuned(0.1, 0.7)] = Field(description="ArcFace's m, in radians")
     flip: Annotated[bool | Auto, OrAuto(bool)] = Field(

@@ -36,13 +36,15 @@ STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shea
 @pytest.mark.parametrize(
     ("images", "image_format", "wanted"),
     [
-        (3630, GREY, Numbers(28, 128, [32, 32, 64])),  # the sample
-        (55_000, GREY, Numbers(28, 128, [32, 32, 64])),  # MNIST
-        (990, ImageFormat(image_size=64, channels=3), Numbers(53, 64, [32, 64, 128, 128])),
-        (10, GREY, Numbers(200, 32, [32, 32, 64])),
-        (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 16, [32, 64, 128, 128])),
-        (5000, ImageFormat(image_size=1024, channels=3), Numbers(28, 2, [32, 64, 128, 128])),
-        (1_000_000, GREY, Numbers(4, 128, [32, 32, 64])),
+        (3630, GREY, Numbers(28, 128, [32, 32, 64], 30.0)),  # the sample
+        (55_000, GREY, Numbers(28, 128, [32, 32, 64], 30.0)),  # MNIST
+        (990, ImageFormat(image_size=64, channels=3), Numbers(53, 64, [32, 64, 128, 128], 16.0)),
+        (990, ImageFormat(image_size=28, channels=3), Numbers(53, 64, [32, 32, 64], 16.0)),
+        (990, ImageFormat(image_size=64, channels=1), Numbers(53, 64, [32, 64, 128, 128], 16.0)),
+        (10, GREY, Numbers(200, 32, [32, 32, 64], 30.0)),
+        (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 16, [32, 64, 128, 128], 16.0)),
+        (5000, ImageFormat(image_size=1024, channels=3), Numbers(28, 2, [32, 64, 128, 128], 16.0)),
+        (1_000_000, GREY, Numbers(4, 128, [32, 32, 64], 30.0)),
     ],
 )
 def test_numbers_follow_from_the_images(images: int, image_format: ImageFormat, wanted: Numbers) -> None:
@@ -50,8 +52,8 @@ def test_numbers_follow_from_the_images(images: int, image_format: ImageFormat, 
 
 
 def test_numbers_of_params_win() -> None:
-    given = AUTO.model_copy(update={"epochs": 3, "batch_size": 7, "widths": [8]})
-    assert numbers(given, 5000, GREY) == Numbers(3, 7, [8])
+    given = AUTO.model_copy(update={"epochs": 3, "batch_size": 7, "widths": [8], "scale": 9.0})
+    assert numbers(given, 5000, GREY) == Numbers(3, 7, [8], 9.0)
 
 
 def test_widths_that_do_not_fit_the_images_are_refused() -> None:
@@ -60,7 +62,7 @@ def test_widths_that_do_not_fit_the_images_are_refused() -> None:
 
 
 def test_small_batches_take_a_smaller_rate() -> None:
-    one = Chosen(epochs=1, batch_size=128, widths=[8], class_power=1, flip=False)
+    one = Chosen(epochs=1, batch_size=128, widths=[8], scale=30, class_power=1, flip=False)
     assert [replace(one, batch_size=size).rate(0.008) for size in (32, 128, 512)] == [0.002, 0.008, 0.008]
 
 
