@@ -23,6 +23,7 @@ from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.placing import PARTS, Placing, as_kept
 from steps.common.files import readable_by_all, writing
+from steps.common.locks import acquire
 from steps.common.volumes import data_volume
 from steps.deploy.release.actor import now, who
 from steps.preprocess.sources.scan import label_of
@@ -61,6 +62,7 @@ class Book:
 
     Attributes:
         labels: What is decided.
+        is_alone: Whether others who write wait, on whatever node; else one page at a time may.
     """
 
     def __init__(self, polarity: str, max_pixels: int) -> None:
@@ -68,9 +70,8 @@ class Book:
         self._others, self._changed = frozenset[str](), set[str]()
         self._place = Placing(self._volume)
         self.labels = Labels(self._volume)
-        self._here = threading.Lock()  # a lock on a file is one for all threads of a process
-        self._lock = FileLock(self._volume / "labels.lock", fallback_to_soft=False, thread_local=False)
-        with self._alone():
+        self._here = threading.Lock()  # of the threads of this process
+        with self._alone() as self.is_alone:
             self._place.clean()
 
     def label(self, given: Sequence[Given], label: str, part: str, passed: Sequence[str] = ()) -> list[Line]:
@@ -216,11 +217,16 @@ class Book:
         return self._place.root
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """As the only writer, with all lines read."""
-        with self._here, writing(self._volume), self._lock, readable_by_all():
-            self._changed |= self.labels.refresh()
-            yield
+    def _alone(self) -> Iterator[bool]:
+        """As the only writer, with all lines read; yields whether the writers of all nodes wait."""
+        lock = FileLock(self._volume / "labels.lock", fallback_to_soft=False)
+        with self._here, writing(self._volume), readable_by_all():
+            everywhere = acquire(lock)
+            try:
+                self._changed |= self.labels.refresh()
+                yield everywhere
+            finally:
+                lock.release()
 
     def _write(self, lines: list[Line], passed: Sequence[str]) -> list[Line]:
         """Append lines at once; the last one says what has passed."""

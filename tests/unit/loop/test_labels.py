@@ -1,5 +1,6 @@
 """What is decided in review lands whole, on disk and in labels.jsonl, and is taken back whole."""
 
+import errno
 import io
 import json
 import os
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from contract import files
@@ -17,6 +19,8 @@ from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book, Given
 from pipeline.loop.placing import GALLERY, TRAIN, Placing
+from steps.common.errors import StepError
+from tests.support.lockless import no_locks
 from tests.support.model_archive import picture, png
 
 MAX_PIXELS = 10_000
@@ -69,6 +73,26 @@ def test_a_label_brings_the_image_and_a_line(book: Book, volumes: Path, kind: st
     }
     assert not book.is_open(one.digest)
     assert not (volumes / "data/labelling").exists()
+
+
+def test_without_locks_labels_are_written_all_the_same(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_anew(volumes).is_alone
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    book = open_anew(volumes)
+    assert not book.is_alone
+    book.label([given()], "9", TRAIN)
+    assert len(lines(volumes)) == 1
+
+
+def test_a_volume_that_cannot_be_written_is_said_before_anything_is_labelled(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(StepError, match="cannot write"):
+        open_anew(volumes)
 
 
 def test_the_gallery_is_another_part(book: Book, volumes: Path) -> None:
