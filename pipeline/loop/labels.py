@@ -1,5 +1,7 @@
 """Writes what was decided in review: images to `<data volume>/images/`, lines to `<data volume>/labels.jsonl`.
 
+What was measured goes to `measured.json` beside the collected images.
+
 An image comes before its line, and goes before the line that takes it back. So a crash between the two leaves an image
 with the label that a person gave it, or none, and in both cases `Labels` shows it as undecided: the next decision about
 it puts that right. Whoever writes holds a lock; readers need none.
@@ -7,6 +9,7 @@ it puts that right. Whoever writes holds a lock; readers need none.
 
 import hashlib
 import secrets
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +20,9 @@ from typing import Any
 from filelock import FileLock
 
 from contract import files
-from contract.loop.collected import UNKNOWN
+from contract.environment import Environment
+from contract.loop import measured
+from contract.loop.collected import FOLDER, UNKNOWN
 from contract.loop.labels import Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
@@ -71,8 +76,10 @@ class Book:
         self._place = Placing(self._volume)
         self.labels = Labels(self._volume)
         self._here = threading.Lock()  # of the threads of this process
+        self._collected, self._was_told = Environment().volumes / FOLDER, True
         with self._alone() as self.is_alone:
             self._place.clean()
+            self._tell()
 
     def label(self, given: Sequence[Given], label: str, part: str, passed: Sequence[str] = ()) -> list[Line]:
         """Give images a label: all of them, or none.
@@ -233,7 +240,21 @@ class Book:
         lines[-1] = replace(lines[-1], passed=tuple(passed))
         files.append(labels_path(self._volume), b"".join(line.encoded() for line in lines))
         self._changed |= self.labels.refresh()
+        self._tell()
         return lines
+
+    def _tell(self) -> None:
+        """Write what is measured beside the collected images, for the server's metrics."""
+        if not self._collected.is_dir():
+            return
+        try:
+            measured.write(self._collected, self.labels.measured_of_all())
+        except OSError as error:
+            if self._was_told:
+                print(f"the server's metrics do not tell what is measured: {error}", file=sys.stderr)
+            self._was_told = False
+        else:
+            self._was_told = True
 
     def _line(self, given: Given, action: Action, label: str = "", file: str = "") -> Line:
         line = self._new(action, given.digest, label=label, file=file, queue=given.queue)

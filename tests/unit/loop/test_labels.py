@@ -13,8 +13,9 @@ from filelock import FileLock
 from PIL import Image
 
 from contract import files
-from contract.loop.collected import digest_of
-from contract.loop.labels import Action, Before, Labels, Line, labels_path
+from contract.loop import measured
+from contract.loop.collected import FOLDER, digest_of
+from contract.loop.labels import Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book, Given
@@ -93,6 +94,31 @@ def test_a_volume_that_cannot_be_written_is_said_before_anything_is_labelled(
     monkeypatch.setattr(FileLock, "acquire", refuse)
     with pytest.raises(StepError, match="cannot write"):
         open_anew(volumes)
+
+
+def test_what_is_measured_lies_beside_the_collected_images_for_the_server(
+    book: Book, volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = given(0), given(1)
+    book.label([one], "9", TRAIN, passed=[one.digest])
+    store = volumes / FOLDER
+    assert not store.exists(), "nothing is collected"
+    store.mkdir()
+    open_anew(volumes)
+    assert measured.read(store) == {"0123abcd": Measured(0, 1, 0)}
+    line = book.note(other, Action.NOT_OURS, passed=[other.digest])
+    assert measured.read(store) == {"0123abcd": Measured(1, 2, 0)}
+    book.undo([line.id])
+    assert measured.read(store) == {"0123abcd": Measured(0, 1, 0)}
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(measured, "replace", refuse)
+    for action in (Action.SKIP, Action.NOT_OURS):
+        book.note(other, action)
+    assert len(lines(volumes)) == 5
+    assert capsys.readouterr().err.count("the server's metrics do not tell what is measured") == 1
 
 
 def test_the_gallery_is_another_part(book: Book, volumes: Path) -> None:
