@@ -215,7 +215,7 @@ def _size(*files: Path) -> int:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Of the processor, without what other benchmarks' objects cost here: Python would look through them for garbage."""
+    """Of the processor; Python looks for no garbage among what was there before, such as other benchmarks' objects."""
     gc.collect()
     gc.freeze()
     began = time.process_time()

@@ -35,6 +35,7 @@ from steps.preprocess.sources.scan import label_of
 
 SUSPECTS = "suspects"  # the list of images whose labels are in doubt
 _LONGEST = 200  # bytes of a label, which names a folder
+_JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and emoji; Python calls them not printable
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ class Book:
         kept = label_of(label)
         if not kept or kept.startswith(".") or len(kept.encode()) > _LONGEST:
             raise LabelError(f"{label!r} is no label: it needs 1 to {_LONGEST} bytes, and must not begin with a dot")
-        if "/" in kept or not kept.isprintable():
+        if "/" in kept or kept != kept.strip(_JOINERS) or not _plain(kept).isprintable():
             raise LabelError(f"{label!r} is no label: it must not have a slash or what cannot be printed")
         if kept.casefold() == UNKNOWN:
             raise LabelError(f"{kept!r} is what the server answers for an image of no class: choose another label")
@@ -320,3 +321,7 @@ class Book:
             raise LabelError(f"there is another file at {to}, so nothing was moved back")
         else:
             self._place.rename(line.file, to)
+
+
+def _plain(label: str) -> str:
+    return label.translate(dict.fromkeys(map(ord, _JOINERS)))

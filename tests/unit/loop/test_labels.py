@@ -183,6 +183,8 @@ def test_many_at_once_are_one_undo(book: Book, volumes: Path) -> None:
         (".hidden", "dot"),
         ("a/b", "slash"),
         ("a\nb", "printed"),
+        ("9\u200d", "printed"),
+        ("\u202e9", "printed"),
         ("x" * 201, "1 to 200 bytes"),
         ("Unknown", "no class"),
         ("NINE", "differs only by case"),
@@ -204,6 +206,16 @@ def test_a_folder_that_is_there_is_used_however_its_name_is_written(book: Book, 
     [line] = book.label([given()], "Caf\u00e9", TRAIN)
     assert line.file.startswith("train/Cafe\u0301/")
     assert line.label == "Caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    "label", ["\u0645\u06cc\u200c\u0631\u0648\u0645", "\U0001f469\u200d\U0001f52c", "数字", "<b>&amp;"]
+)
+def test_a_label_may_be_of_any_script(book: Book, volumes: Path, label: str) -> None:
+    one = given()
+    book.label([one], label, TRAIN)
+    assert there(volumes) == [f"train/{label}/{one.digest}.png"]
+    assert lines(volumes)[0]["label"] == label
 
 
 def test_bytes_that_are_no_image_get_no_label(book: Book, volumes: Path) -> None:
