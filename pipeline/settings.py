@@ -219,6 +219,8 @@ def _explain(path: Path, problem: Any) -> str:
             return f"{path}: {key}: is missing; give it a value"
         case "model_type":
             return f"{path}: {key}: is {problem['input']!r}; it must hold keys with values"
+        case "tuple_type":
+            return f"{path}: {key}: is {problem['input']!r}; it must be a list, such as [a, b]"
         case "value_error":
             return f"{path}: {key}: {problem['ctx']['error']}"
         case "string_type":
