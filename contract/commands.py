@@ -4,6 +4,7 @@ A command's module is imported only when the command runs, so `--help` stays fas
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -60,6 +61,8 @@ def main(prog: str, description: str, commands: Iterable[Command], words: list[s
     Returns:
         The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label that the terminal's encoding lacks is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser(prog, description, commands).parse_args(words)
     module, _, function = options.function.partition(":")
     try:

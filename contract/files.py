@@ -1,21 +1,11 @@
-"""Writes files so that a crash leaves the old bytes or the new ones: by rename, or at the end; synced to disk.
-
-And how long another node may not see them: reads `/proc/self/mountinfo`.
-"""
+"""Writes files so that a crash leaves the old bytes or the new ones: by rename, or at the end; synced to disk."""
 
 import errno
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
-
-# File systems of one node, which see at once what was written; others may be shared with nodes that cache.
-_LOCAL = {"bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "overlay", "squashfs", "tmpfs", "xfs", "zfs"}
-# NFS keeps what it knows of a folder for up to 60 seconds, and so that a file is not in it.
-_CACHED_SECONDS = 90.0
-_MOUNTS = Path("/proc/self/mountinfo")  # of Linux
 
 
 def replace(path: Path, source: BinaryIO) -> None:
@@ -85,26 +75,3 @@ def read_text(path: Path) -> str:
         if error.errno != errno.ESTALE:
             raise
         return path.read_text()
-
-
-def patience(path: Path) -> float:
-    """How long to wait for a file that another node has written.
-
-    Args:
-        path: A folder of a volume, or a file in one.
-
-    Returns:
-        Seconds; 0 on a file system of one node.
-    """
-    try:
-        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return 0.0
-    here, found = path.resolve(), ("", "overlay")
-    for line in lines:
-        mounted, _, source = line.partition(" - ")
-        # Blanks and backslashes in a path stand there as octal numbers.
-        place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mounted.split()[4])
-        if here.is_relative_to(place) and len(place) >= len(found[0]):  # of two at one place the later one counts
-            found = place, source.split()[0]
-    return 0.0 if found[1] in _LOCAL else _CACHED_SECONDS

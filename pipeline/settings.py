@@ -211,17 +211,21 @@ def _load(path: Path, kind: type[Section]) -> Section:
 
 
 def _explain(path: Path, problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    key, given = ".".join(str(part) for part in problem["loc"]) or "the file", repr(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
-            return f"{path}: {key}: there is no such key; remove it or mend its spelling"
+            said = "there is no such key; remove it or mend its spelling"
         case "missing":
-            return f"{path}: {key}: is missing; give it a value"
+            said = "is missing; give it a value"
         case "model_type":
-            return f"{path}: {key}: is {problem['input']!r}; it must hold keys with values"
+            said = f"is {given}; it must hold keys with values"
+        case "tuple_type":
+            said = f"is {given}; it must be a list, such as [a, b]"
         case "value_error":
-            return f"{path}: {key}: {problem['ctx']['error']}"
+            said = str(problem["ctx"]["error"])
         case "string_type":
-            return f"{path}: {key}: is {problem['input']!r}; it must be a text, quoted if it looks like a number"
-    said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
-    return f"{path}: {key}: is {re.sub(r'[^/@]*@', '', repr(problem['input']))}; {said}"  # without a password
+            said = f"is {given}; it must be a text, quoted if it looks like a number"
+        case _:
+            without_password = re.sub(r"[^/@]*@", "", given)
+            said = f"is {without_password}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{path}: {key}: {said}"

@@ -151,10 +151,10 @@ def _keeper(limits: str | None, volumes: Path, log: Log) -> "Keeper | None":
 
 
 def _prepare(server: "Server", volumes: Path) -> None:
-    """Let signals end the server, and add what is told of the data volume, if that is here."""
-    from serving.measured import Measured
+    """Let signals end the server, and add what is told of reviewed images."""
+    from serving.collect.measured_metrics import MeasuredMetrics
 
-    server.monitor.add(Measured(volumes / "data"))
+    server.monitor.add(MeasuredMetrics(volumes / FOLDER))
     # A shell starts background processes with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

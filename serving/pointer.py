@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import InputError
-from contract.files import patience, read_text
+from contract.files import read_text
+from contract.mounts import patience
 from contract.pointer import BACKUP, DAMAGE, MODEL_STORE, Record, pointer_path, record_path
 
 _WAIT_SECONDS = 0.5

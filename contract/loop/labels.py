@@ -7,7 +7,7 @@ label's image lies in `<data volume>/images/`, at the line's `file`; a label who
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -190,22 +190,22 @@ class Labels:
         Returns:
             The counts. A label is right if it is the answer; an image of no class was answered rightly as `unknown`.
         """
-        right = images = skipped = 0
-        for digest in self._passed:
-            line = self.of(digest)
-            if line is None or line.before is None or line.before.version != version:
-                continue
-            if line.action is Action.SKIP:
-                skipped += 1
-            else:
-                images += 1
-                right += line.before.label == (UNKNOWN if line.action is Action.NOT_OURS else line.label)
-        return Measured(right, images, skipped)
+        return self.measured_of_all().get(version, Measured(0, 0, 0))
 
-    def versions(self) -> set[str]:
-        """The versions that answered an image that counts."""
-        lines = (self.of(digest) for digest in self._passed)
-        return {line.before.version for line in lines if line and line.before}
+    def measured_of_all(self) -> dict[str, Measured]:
+        """What was measured of each version that answered an image that counts, as `measured` gives it."""
+        found: dict[str, Measured] = {}
+        for line in map(self.of, self._passed):
+            if line is None or line.before is None:
+                continue
+            known = found.get(line.before.version, Measured(0, 0, 0))
+            right = line.before.label == (UNKNOWN if line.action is Action.NOT_OURS else line.label)
+            found[line.before.version] = (
+                replace(known, skipped=known.skipped + 1)
+                if line.action is Action.SKIP
+                else replace(known, images=known.images + 1, right=known.right + right)
+            )
+        return found
 
     def _forget(self) -> None:
         self._read = 0

@@ -183,8 +183,12 @@ def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
             found = value not in values
         case "Exists" | "DoesNotExist" as operator:
             found = (value is not None) == (operator == "Exists")
-        case operator:  # Gt and Lt, of numbers
-            found = value is not None and (int(value) > int(values[0])) == (operator == "Gt") and value != values[0]
+        case operator:  # Gt and Lt, of whole numbers; a label that is none has no place among them
+            try:
+                above = int(value) - int(values[0])
+            except (TypeError, ValueError):
+                return False
+            found = above > 0 if operator == "Gt" else above < 0
     return found
 
 

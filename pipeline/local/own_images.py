@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from filelock import FileLock
-
 from contract.errors import InputError
 from contract.loop.labels import Labels
 from contract.pointer import MODEL_STORE
 from pipeline.copied import Copied
 from steps.common.files import writing
 from steps.common.images.decode import FORMATS
-from steps.common.locks import acquire
+from steps.common.locks import held
 from steps.common.pointer import read_pointer
 from steps.common.volumes import data_volume, deploy_volume
 from steps.preprocess.sources.scan import STAT, label_of, scan, scan_classes
@@ -75,14 +73,9 @@ def copy_images(folder: Path, allow_lost_classes: Iterable[str]) -> list[str]:
     originals = _originals(folder, target, said.append)
     classes, labelled = ({label_of(name.split("/")[1]) for name in names} for names in (originals, _labelled()))
     _check_served(folder, classes | labelled, allow_lost_classes)
-    with writing(target):
-        lock = FileLock(target.with_name("copied.lock"), fallback_to_soft=False)
-        with suppress(OSError):  # on a file system without locks two runs copy the same files, each whole
-            acquire(lock, f"another run is copying images to {target}")
-        try:
-            copied, removed = _mirror(folder, originals, target)
-        finally:
-            lock.release()
+    # Without locks two runs copy the same files, each whole.
+    with writing(target), held(target.with_name("copied.lock"), f"another run is copying images to {target}"):
+        copied, removed = _mirror(folder, originals, target)
     what = f"{len(originals)} images of {len(classes)} classes in {folder}"
     if copied or removed:
         gone = f", {removed} removed, whose originals are gone" if removed else ""

@@ -238,6 +238,11 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise ProjectError(f"another process tunes these parameters already, in {folder}: wait until it ends") from None
+    except OSError as error:
+        raise ProjectError(
+            f"{folder} cannot be locked ({error.strerror}), so nothing keeps two searches apart: choose volumes on a "
+            "file system with locks by VOLUMES="
+        ) from error
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """Writes what was decided in review: images to `<data volume>/images/`, lines to `<data volume>/labels.jsonl`.
 
+What was measured goes to `measured.json` beside the collected images.
+
 An image comes before its line, and goes before the line that takes it back. So a crash between the two leaves an image
 with the label that a person gave it, or none, and in both cases `Labels` shows it as undecided: the next decision about
 it puts that right. Whoever writes holds a lock; readers need none.
@@ -7,6 +9,7 @@ it puts that right. Whoever writes holds a lock; readers need none.
 
 import hashlib
 import secrets
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,18 +20,22 @@ from typing import Any
 from filelock import FileLock
 
 from contract import files
-from contract.loop.collected import UNKNOWN
+from contract.environment import Environment
+from contract.loop import measured
+from contract.loop.collected import FOLDER, UNKNOWN
 from contract.loop.labels import Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.placing import PARTS, Placing, as_kept
 from steps.common.files import readable_by_all, writing
+from steps.common.locks import acquire
 from steps.common.volumes import data_volume
 from steps.deploy.release.actor import now, who
 from steps.preprocess.sources.scan import label_of
 
 SUSPECTS = "suspects"  # the list of images whose labels are in doubt
 _LONGEST = 200  # bytes of a label, which names a folder
+_JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and emoji; Python calls them not printable
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Book:
 
     Attributes:
         labels: What is decided.
+        is_alone: Whether others who write wait, on whatever node; else one page at a time may.
     """
 
     def __init__(self, polarity: str, max_pixels: int) -> None:
@@ -68,10 +76,11 @@ class Book:
         self._others, self._changed = frozenset[str](), set[str]()
         self._place = Placing(self._volume)
         self.labels = Labels(self._volume)
-        self._here = threading.Lock()  # a lock on a file is one for all threads of a process
-        self._lock = FileLock(self._volume / "labels.lock", fallback_to_soft=False, thread_local=False)
-        with self._alone():
+        self._here = threading.Lock()  # of the threads of this process
+        self._collected, self._was_told = Environment().volumes / FOLDER, True
+        with self._alone() as self.is_alone:
             self._place.clean()
+            self._tell()
 
     def label(self, given: Sequence[Given], label: str, part: str, passed: Sequence[str] = ()) -> list[Line]:
         """Give images a label: all of them, or none.
@@ -216,18 +225,37 @@ class Book:
         return self._place.root
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """As the only writer, with all lines read."""
-        with self._here, writing(self._volume), self._lock, readable_by_all():
-            self._changed |= self.labels.refresh()
-            yield
+    def _alone(self) -> Iterator[bool]:
+        """As the only writer, with all lines read; yields whether the writers of all nodes wait."""
+        lock = FileLock(self._volume / "labels.lock", fallback_to_soft=False)
+        with self._here, writing(self._volume), readable_by_all():
+            everywhere = acquire(lock)
+            try:
+                self._changed |= self.labels.refresh()
+                yield everywhere
+            finally:
+                lock.release()
 
     def _write(self, lines: list[Line], passed: Sequence[str]) -> list[Line]:
         """Append lines at once; the last one says what has passed."""
         lines[-1] = replace(lines[-1], passed=tuple(passed))
         files.append(labels_path(self._volume), b"".join(line.encoded() for line in lines))
         self._changed |= self.labels.refresh()
+        self._tell()
         return lines
+
+    def _tell(self) -> None:
+        """Write what is measured beside the collected images, for the server's metrics."""
+        if not self._collected.is_dir():
+            return
+        try:
+            measured.write(self._collected, self.labels.measured_of_all())
+        except OSError as error:
+            if self._was_told:
+                print(f"the server's metrics do not tell what is measured: {error}", file=sys.stderr)
+            self._was_told = False
+        else:
+            self._was_told = True
 
     def _line(self, given: Given, action: Action, label: str = "", file: str = "") -> Line:
         line = self._new(action, given.digest, label=label, file=file, queue=given.queue)
@@ -254,7 +282,7 @@ class Book:
         kept = label_of(label)
         if not kept or kept.startswith(".") or len(kept.encode()) > _LONGEST:
             raise LabelError(f"{label!r} is no label: it needs 1 to {_LONGEST} bytes, and must not begin with a dot")
-        if "/" in kept or not kept.isprintable():
+        if "/" in kept or kept != kept.strip(_JOINERS) or not _plain(kept).isprintable():
             raise LabelError(f"{label!r} is no label: it must not have a slash or what cannot be printed")
         if kept.casefold() == UNKNOWN:
             raise LabelError(f"{kept!r} is what the server answers for an image of no class: choose another label")
@@ -293,3 +321,7 @@ class Book:
             raise LabelError(f"there is another file at {to}, so nothing was moved back")
         else:
             self._place.rename(line.file, to)
+
+
+def _plain(label: str) -> str:
+    return label.translate(dict.fromkeys(map(ord, _JOINERS)))

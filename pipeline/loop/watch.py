@@ -19,9 +19,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from contract.errors import InputError, ProjectError
+from contract.mounts import locks_end_at_the_node
 from contract.paths import ROOT
 from contract.pointer import pointer_path
 from pipeline.settings import load_params
+from steps.common.locks import NO_LOCKS
 from steps.common.volumes import data_volume, deploy_volume
 from steps.preprocess.parameters import Data
 
@@ -226,10 +228,15 @@ def _alone(volumes: Path) -> Iterator[None]:
         volumes.mkdir(parents=True, exist_ok=True)
         lock = FileLock(volumes / _LOCK, fallback_to_soft=False)
         lock.acquire(blocking=False)
+        is_alone = not locks_end_at_the_node(volumes)
     except Timeout as error:
         raise InputError(f"another make watch runs for {volumes}: end that one first") from error
     except OSError as error:
-        raise InputError(f"{volumes} cannot be written ({error.strerror}): choose another with VOLUMES=") from error
+        if error.errno not in NO_LOCKS:
+            raise InputError(f"{volumes} cannot be written ({error.strerror}): choose another with VOLUMES=") from error
+        is_alone = False
+    if not is_alone:
+        _say(f"{volumes} has no locks that hold on every node: let one make watch at a time run for it")
     try:
         yield
     finally:

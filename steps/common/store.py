@@ -18,12 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contract.files import patience, sync
+from contract.files import sync
+from contract.mounts import patience
 from steps.common.code.deciding import deciding_code
 from steps.common.digest import digest, file_sha256
 from steps.common.errors import StepError
 from steps.common.files import volume_trouble, writing
-from steps.common.locks import acquire
+from steps.common.locks import held
 from steps.common.usage import shared, stamp
 
 MANIFEST = "manifest.json"
@@ -122,8 +123,13 @@ def _existing(volume: Path, kind: str, id: str) -> Artefact:
 
 def await_made(volume: Path, kind: str, id: str) -> Artefact | None:
     """The artefact that another step has made, as `find` gives it; on a volume that nodes share it may be seen late."""
-    end = time.monotonic() + patience(volume)
-    while (found := find(volume, kind, id)) is None and time.monotonic() < end:
+    return _looked(lambda: find(volume, kind, id), volume)
+
+
+def _looked(find: Callable[[], Artefact | None], path: Path) -> Artefact | None:
+    """What is found, as soon as this node sees it."""
+    end = time.monotonic() + patience(path)
+    while (found := find()) is None and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
     return found
 
@@ -177,7 +183,7 @@ def produce(
             if reason:
                 raise StepError(reason) from error
             raise
-    made = find(volume, kind, id)
+    made = await_made(volume, kind, id)
     if made is None:
         raise StepError(f"{shelf / id} vanished while it was made: run again")
     return Artefact(made.path, made.manifest, unchanged=False)
@@ -229,7 +235,7 @@ def _publish(folder: Path, final: Path) -> None:
         folder.rename(final)
     except OSError as error:
         # Not every file system says with these that a folder is there, as one behind FUSE or SMB.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and look(final) is None:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and _looked(lambda: look(final), final) is None:
             raise
         shutil.rmtree(folder)
     sync(final.parent)
@@ -239,23 +245,15 @@ def _publish(folder: Path, final: Path) -> None:
 def _only_builder(shelf: Path, id: str) -> Iterator[bool]:
     """Wait while another run builds the same artefact, so that no work is done twice.
 
-    The kernel drops the lock when its holder dies. On a file system without locks both build, and the first rename
-    wins: slower, never wrong.
+    The kernel drops the lock when its holder dies. Where no lock keeps the runs of all nodes apart, both build, and the
+    first rename wins: slower, never wrong.
 
     Yields:
-        Whether the file system has locks.
+        Whether no other run builds it.
     """
-    from filelock import FileLock  # imported late, with its asyncio: only who builds needs it
-
     path = shelf / f".{id}"
-    lock = FileLock(path, fallback_to_soft=False)
-    locked = True
-    try:
-        acquire(lock, f"another run is making {shelf.name} {id}")
-    except OSError:
-        locked = False
-    try:
-        yield locked
-    finally:
-        path.unlink(missing_ok=True)  # before the release: whoever waited for a removed file takes a new one
-        lock.release()
+    with held(path, f"another run is making {shelf.name} {id}") as locked:
+        try:
+            yield locked
+        finally:
+            path.unlink(missing_ok=True)  # before the release: whoever waited for a removed file takes a new one

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from contract.mounts import locks_end_at_the_node
 from steps.common.errors import StepError
 
 LOCK = ".usage.lock"
@@ -19,7 +20,7 @@ LOCK = ".usage.lock"
 
 @contextmanager
 def shared(volume: Path) -> Iterator[None]:
-    """Keep `gc` from deleting on this volume; without effect where the file system has no locks, as `gc` refuses there.
+    """Keep `gc` from deleting on this volume; without effect where locks are lacking, as `gc` refuses there.
 
     Yields:
         Nothing.
@@ -43,20 +44,19 @@ def exclusive(volume: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        StepError: The file system has no locks, or the volume cannot be written.
+        StepError: Locks are lacking, or end at this node; or the volume cannot be written.
     """
     try:
         handle = os.open(volume / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise StepError(f"{volume} cannot be written ({error.strerror}): run gc as the user of the steps") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
+        why = "those of its mount end at this node" if locks_end_at_the_node(volume) else _lock(handle)
+        if why:
             raise StepError(
-                f"the file system of {volume} has no locks ({error.strerror}), so that gc cannot know what a run is "
-                "about to use: mount it with locks, and run gc again"
-            ) from error
+                f"the file system of {volume} has no locks that hold on every node ({why}), so that gc cannot know "
+                "what a run is about to use: mount it with locks, and run gc again"
+            )
         yield
     finally:
         os.close(handle)
@@ -81,6 +81,15 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _lock(handle: int) -> str:
+    """Take the exclusive lock of a file; the reason if it cannot be taken."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def _opened(volume: Path) -> int | None:

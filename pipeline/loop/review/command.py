@@ -32,6 +32,8 @@ def review(params: Params, volumes: Path, port: int) -> None:
 
     def say(address: str) -> None:
         print(f"images to label: {waiting}; labels go to {found['folder']}")
+        if not book.is_alone:
+            print(f"{found['folder']} has no locks that hold on every node: open one such page at a time")
         print(f"open {address} (Ctrl-C ends it; whoever has this address may label)", flush=True)
 
     serve(application(desk), port, say)

@@ -2,10 +2,10 @@
 
 `<shard>.pixels` holds images of a fixed size one after the other, and is memory-mapped; `<shard>.rows` holds a record
 for each: its facts and a checksum of the record. Pixels are on disk before their records are written, so a killed run
-leaves pixels that nobody knows, which the next one writes over. One run at a time appends, to the last shard. On a file
-system without locks each run begins a shard of its own. Where several are to append at once, each is another writer: it
-has shards of its own, whose names end with its name, and a lock of its own. No split names what they append before all
-have done so: until then, and for a day at most, a file `.held` keeps a clean-up from the folder.
+leaves pixels that nobody knows, which the next one writes over. One run at a time appends, to the last shard. Where no
+lock keeps the runs of all nodes apart, each begins a shard of its own. Where several are to append at once, each is
+another writer: it has shards of its own, whose names end with its name, and a lock of its own. No split names what they
+append before all have done so: until then, and for a day at most, a file `.held` keeps a clean-up from the folder.
 """
 
 import os
@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from contract.files import sync
 from steps.common.files import writing
 from steps.common.images.facts import FACTS
-from steps.common.locks import acquire
+from steps.common.locks import held
 
 PIXELS, ROWS = ".pixels", ".rows"
 RECORD = np.dtype([("facts", FACTS), ("check", "<u4")])
@@ -180,22 +179,15 @@ class Shards:
             writer: As for `appending`.
 
         Yields:
-            Whether the file system has locks: without them, others may append beside this run.
+            Whether the lock holds on every node; else others may append beside this run.
 
         Raises:
             StepError: The volume is full or cannot be written.
         """
         with writing(self.folder):
-            lock = FileLock(self.folder / (f".{writer}.lock" if writer else ".lock"), fallback_to_soft=False)
-            try:
-                acquire(lock, "another run is decoding images")
-            except OSError:
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                lock.release()
+            path = self.folder / (f".{writer}.lock" if writer else ".lock")
+            with held(path, "another run is decoding images") as locked:
+                yield locked
 
 
 class Appender:

@@ -5,7 +5,6 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from contract.events import Progress, Waiting, emit
 from steps.common.digest import file_sha256
 from steps.common.errors import StepError
-from steps.common.locks import acquire
+from steps.common.locks import held
 
 if TYPE_CHECKING:
     from requests import Response
@@ -53,17 +52,14 @@ def fetch(url: str, path: Path, sha256: str, remedy: str, *, patient: bool = Tru
     """
     import pooch
     import requests
-    from filelock import FileLock
 
     known = f"sha256:{sha256}" if sha256 else None
     pauses = iter(PAUSES)
     part = path.with_name(f"{path.name}.part")
     timeout = (_TIMEOUT_SECONDS if patient else _SOON_SECONDS, _TIMEOUT_SECONDS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    with suppress(OSError):  # without locks two runs at once may spoil each other's part, which the checksum shows
-        acquire(lock, f"another run is fetching {path.name}")
-    try:
+    # Without locks two runs at once may spoil each other's part, which the checksum shows.
+    with held(path.with_name(f".{path.name}.lock"), f"another run is fetching {path.name}"):
         while True:
             try:
                 downloader = partial(_resume, part, timeout)
@@ -78,8 +74,6 @@ def fetch(url: str, path: Path, sha256: str, remedy: str, *, patient: bool = Tru
                     ) from error
                 emit(Waiting(f"{url} could not be fetched ({error}): once more in {pause:g} s", "preprocess"))
                 time.sleep(pause)
-    finally:
-        lock.release()
 
 
 def _may_pass(error: Exception) -> bool:

@@ -2,6 +2,8 @@
 
 import argparse
 import ast
+import io
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -74,6 +76,13 @@ def test_every_error_has_its_exit_status(
 
 def test_a_commands_status_is_the_exit_status() -> None:
     assert main("test", "A test.", TABLE, ["three"]) == 3
+
+
+def test_what_the_encoding_of_a_terminal_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1", write_through=True))
+    assert main("test", "A test.", TABLE, ["echo", "--word", "é数"]) == 0
+    assert printed.getvalue() == "é\\u6570\n".encode("latin-1")
 
 
 def test_a_flag_goes_before_its_environment_variable(

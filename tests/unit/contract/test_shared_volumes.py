@@ -12,20 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
-from contract import files
-from contract.files import patience, read_text, replace
+from contract import mounts
+from contract.files import read_text, replace
+from contract.mounts import locks_end_at_the_node, patience
+from contract.pointer import lock_path
 from serving import pointer as serving
 from serving.pointer import PointerError, read_deployed
-from steps.common import store
+from steps.common import store, usage
 from steps.common.errors import StepError
+from steps.common.images.shards import Shards
+from steps.deploy.release.lock import exclusive
+from tests.support.lockless import no_locks
 
+CODE = ("steps.common.images.format",)
 MOUNTS = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
 40 22 0:40 / /srv/volumes rw,relatime shared:2 - nfs4 server:/srv rw,vers=4.1
 41 40 0:41 / /srv/volumes/scratch rw - tmpfs tmpfs rw
 42 22 0:42 / /srv/with\040blank rw - fuse.sshfs server: rw
 43 22 0:43 / /srv/hidden rw - nfs server:/a rw
 44 22 0:44 / /srv/hidden rw - xfs /dev/vda rw
+45 22 0:45 / /srv/nolock rw - nfs server:/b rw,vers=3,nolock,local_lock=all,addr=10.0.0.1
+46 22 0:46 / /srv/nfs3 rw - nfs server:/c rw,vers=3,local_lock=none,addr=10.0.0.1
 """
 
 
@@ -45,10 +54,72 @@ def test_only_what_nodes_may_share_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, is_shared: bool
 ) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
-    monkeypatch.setattr(files, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
     assert bool(patience(Path(path))) == is_shared
-    monkeypatch.setattr(files, "_MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "none")
     assert patience(Path(path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "ends"),
+    [
+        ("/srv/volumes/model", False),
+        ("/srv/with blank/model", True),
+        ("/srv/nolock/model", True),
+        ("/srv/nfs3/model", False),
+        ("/srv/hidden", False),
+        ("/", False),
+    ],
+)
+def test_locks_that_end_at_the_node_are_known_by_the_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, ends: bool
+) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+    assert locks_end_at_the_node(Path(path)) == ends
+
+
+@pytest.fixture
+def sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that other nodes have, too, on a mount whose locks end at this node."""
+    (tmp_path / "mountinfo").write_text(f"1 0 0:1 / {tmp_path}/volume rw - fuse.sshfs server: rw,user_id=0\n")
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+    return tmp_path / "volume"
+
+
+def test_what_another_node_is_building_is_left_to_it(sftp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = store.artefact_id("train", {}, {}, CODE)
+    others = sftp / "network" / f".{id}.theirs"
+    others.mkdir(parents=True)
+    produced(sftp)
+    assert others.exists()
+    monkeypatch.undo()  # where locks hold, it is what a killed run has left
+    (sftp / "network" / id / "manifest.json").unlink()
+    produced(sftp)
+    assert not others.exists()
+
+
+def test_nodes_without_common_locks_append_to_shards_of_their_own(sftp: Path) -> None:
+    with Shards(sftp, (1, 1, 1)).alone() as locked:
+        assert not locked
+
+
+def test_locks_that_end_at_the_node_do_not_let_deploy_go_on(sftp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOLUMES", str(sftp))
+    with (
+        pytest.raises(StepError, match=r"no locks that hold on every node.*deploy\.without_locks"),
+        exclusive(without_locks=False),
+    ):
+        pass
+    with exclusive(), pytest.raises(Timeout):  # runs of this node still take turns
+        FileLock(lock_path(sftp / "deploy-model")).acquire(blocking=False)
+
+
+def test_locks_that_end_at_the_node_do_not_let_gc_delete(sftp: Path) -> None:
+    sftp.mkdir()
+    refused = r"no locks that hold on every node \(those of its mount end at this node\)"
+    with pytest.raises(StepError, match=refused), usage.exclusive(sftp):
+        pass
 
 
 @pytest.fixture
@@ -65,8 +136,7 @@ def produced(volume: Path) -> store.Artefact:
         (folder / "file").write_text("made")
         return {}
 
-    code = ("steps.common.images.format",)
-    return store.produce(volume, "network", "train", parameters={}, inputs={}, build=build, code=code)
+    return store.produce(volume, "network", "train", parameters={}, inputs={}, build=build, code=CODE)
 
 
 def late(real: Callable[..., Any], looks: int, missing: Callable[[], Any]) -> Callable[..., Any]:
@@ -114,6 +184,25 @@ def test_the_first_of_two_builders_wins_whatever_the_rename_of_the_second_says(
     assert not folder.exists()
 
 
+def test_the_second_of_two_builders_finds_the_first_one_even_if_its_node_sees_it_late(
+    tmp_path: Path, shared: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node remembers, from before the build, that there is none."""
+    other, real = tmp_path / "other", Path.rename
+    first = produced(other).path
+
+    def overtaken(folder: Path, final: Path) -> None:
+        final.parent.mkdir(exist_ok=True)
+        real(first, final)
+        monkeypatch.setattr(store, "look", late(look, 6, lambda: None))
+        raise OSError(errno.EIO, "Failure")
+
+    look = store.look
+    monkeypatch.setattr(Path, "rename", overtaken)
+    made = produced(tmp_path / "volume")
+    assert (made.path / "file").read_text() == "made"
+
+
 def test_a_rename_that_fails_without_another_builder_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,10 +215,7 @@ def test_a_rename_that_fails_without_another_builder_is_an_error(
 
 
 def test_without_locks_a_result_is_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     assert not produced(tmp_path).unchanged
     assert produced(tmp_path).unchanged
 

@@ -131,6 +131,30 @@ def test_a_folder_of_a_node_that_there_is_not_is_an_error_beforehand(cluster: Cl
         cluster.placement()
 
 
+@pytest.mark.parametrize(
+    ("operator", "value", "label", "is_there"),
+    [
+        ("Gt", "3", "10", True),
+        ("Gt", "3", "3", False),
+        ("Lt", "3", "-1", True),
+        ("Lt", "3", "03", False),
+        ("Gt", "3", "true", False),
+        ("Lt", "3", None, False),
+    ],
+)
+def test_the_nodes_of_a_volume_may_be_told_by_a_number(
+    cluster: Cluster, operator: str, value: str, label: str | None, is_there: bool
+) -> None:
+    term = {"matchExpressions": [{"key": "rack", "operator": operator, "values": [value]}]}
+    cluster.answers["pv"][0]["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"] = [term]
+    cluster.nodes[0]["metadata"]["labels"] |= {} if label is None else {"rack": label}
+    if is_there:
+        assert "which sees its volumes" in cluster.placement()
+    else:
+        with pytest.raises(SettingsError, match="no node has the folder of data"):
+            cluster.placement()
+
+
 def test_a_taint_that_no_toleration_names_keeps_a_step_away(cluster: Cluster) -> None:
     cluster.share()
     with pytest.raises(SettingsError, match="no node takes the pods of embed: it needs the labels gpu=true of kubefl"):

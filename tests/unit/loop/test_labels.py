@@ -1,5 +1,6 @@
 """What is decided in review lands whole, on disk and in labels.jsonl, and is taken back whole."""
 
+import errno
 import io
 import json
 import os
@@ -8,15 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from contract import files
-from contract.loop.collected import digest_of
-from contract.loop.labels import Action, Before, Labels, Line, labels_path
+from contract.loop import measured
+from contract.loop.collected import FOLDER, digest_of
+from contract.loop.labels import Action, Before, Labels, Line, Measured, labels_path
 from pipeline.copied import Copied
 from pipeline.loop.errors import LabelError
 from pipeline.loop.labels import Book, Given
 from pipeline.loop.placing import GALLERY, TRAIN, Placing
+from steps.common.errors import StepError
+from tests.support.lockless import no_locks
 from tests.support.model_archive import picture, png
 
 MAX_PIXELS = 10_000
@@ -69,6 +74,51 @@ def test_a_label_brings_the_image_and_a_line(book: Book, volumes: Path, kind: st
     }
     assert not book.is_open(one.digest)
     assert not (volumes / "data/labelling").exists()
+
+
+def test_without_locks_labels_are_written_all_the_same(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_anew(volumes).is_alone
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    book = open_anew(volumes)
+    assert not book.is_alone
+    book.label([given()], "9", TRAIN)
+    assert len(lines(volumes)) == 1
+
+
+def test_a_volume_that_cannot_be_written_is_said_before_anything_is_labelled(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(StepError, match="cannot write"):
+        open_anew(volumes)
+
+
+def test_what_is_measured_lies_beside_the_collected_images_for_the_server(
+    book: Book, volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = given(0), given(1)
+    book.label([one], "9", TRAIN, passed=[one.digest])
+    store = volumes / FOLDER
+    assert not store.exists(), "nothing is collected"
+    store.mkdir()
+    open_anew(volumes)
+    assert measured.read(store) == {"0123abcd": Measured(0, 1, 0)}
+    line = book.note(other, Action.NOT_OURS, passed=[other.digest])
+    assert measured.read(store) == {"0123abcd": Measured(1, 2, 0)}
+    book.undo([line.id])
+    assert measured.read(store) == {"0123abcd": Measured(0, 1, 0)}
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(measured, "replace", refuse)
+    for action in (Action.SKIP, Action.NOT_OURS):
+        book.note(other, action)
+    assert len(lines(volumes)) == 5
+    assert capsys.readouterr().err.count("the server's metrics do not tell what is measured") == 1
 
 
 def test_the_gallery_is_another_part(book: Book, volumes: Path) -> None:
@@ -133,6 +183,8 @@ def test_many_at_once_are_one_undo(book: Book, volumes: Path) -> None:
         (".hidden", "dot"),
         ("a/b", "slash"),
         ("a\nb", "printed"),
+        ("9\u200d", "printed"),
+        ("\u202e9", "printed"),
         ("x" * 201, "1 to 200 bytes"),
         ("Unknown", "no class"),
         ("NINE", "differs only by case"),
@@ -154,6 +206,16 @@ def test_a_folder_that_is_there_is_used_however_its_name_is_written(book: Book, 
     [line] = book.label([given()], "Caf\u00e9", TRAIN)
     assert line.file.startswith("train/Cafe\u0301/")
     assert line.label == "Caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    "label", ["\u0645\u06cc\u200c\u0631\u0648\u0645", "\U0001f469\u200d\U0001f52c", "数字", "<b>&amp;"]
+)
+def test_a_label_may_be_of_any_script(book: Book, volumes: Path, label: str) -> None:
+    one = given()
+    book.label([one], label, TRAIN)
+    assert there(volumes) == [f"train/{label}/{one.digest}.png"]
+    assert lines(volumes)[0]["label"] == label
 
 
 def test_bytes_that_are_no_image_get_no_label(book: Book, volumes: Path) -> None:

@@ -12,6 +12,7 @@ from contract.loop.labels import Action, Line, labels_path
 from pipeline.loop import watch as module
 from pipeline.loop.watch import Ended, Watch, look, run, watch
 from steps.deploy.release.actor import now
+from tests.support.lockless import no_locks
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 SECONDS = 10.0
@@ -138,6 +139,19 @@ def test_the_second_watch_of_the_same_volumes_says_so(volumes: Path) -> None:
     volumes.mkdir()
     with FileLock(volumes / ".watch.lock"), pytest.raises(InputError, match="another make watch runs for"):
         watch(PROJECT_FILE, PARAMS_FILE, volumes, SECONDS)
+
+
+def test_without_locks_a_watch_says_so_and_goes_on(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def look(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "look", look)
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(KeyboardInterrupt):
+        watch(PROJECT_FILE, PARAMS_FILE, volumes, SECONDS)
+    assert f"{volumes} has no locks that hold on every node" in capsys.readouterr().out
 
 
 def test_how_a_run_ended_is_its_last_line() -> None:

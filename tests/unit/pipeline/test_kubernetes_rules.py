@@ -118,6 +118,7 @@ def test_labels_of_kubernetes_are_taken(tmp_path: Path) -> None:
         ({"train": {"tolerations": [{"key": "a/b/c"}]}}, "has the label 'a/b/c'"),
         ({"train": {"tolerations": [{"key": "a", "value": "not this"}]}}, "has 'not this', which must be at most 63"),
         ({"train": {"tolerations": [{"key": "a", "effect": "Sometimes"}]}}, "is 'Sometimes'"),
+        ({"train": {"tolerations": {"key": "a"}}}, "it must be a list, such as [a, b]"),
         ({"train": {"taints": []}}, "there is no such key"),
     ],
 )

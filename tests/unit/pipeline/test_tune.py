@@ -25,6 +25,7 @@ from steps.train.parameters import Train
 from steps.train.train import train
 from tests.support.examples import PARAMS
 from tests.support.examples import write_images as write_digits
+from tests.support.lockless import no_locks
 from tests.support.stored_images import store_images
 
 
@@ -151,6 +152,14 @@ def test_two_searches_at_once(volumes: Path, tried: Tried) -> None:
     [folder] = model_volume().glob("tune/*/")
     with FileLock(folder / ".lock"), pytest.raises(ProjectError, match="already"):
         search(volumes, 2)
+
+
+def test_a_search_without_locks_is_refused(volumes: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
+    search(volumes, 1)
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(ProjectError, match=r"cannot be locked \(No locks available\), so nothing keeps two searches"):
+        search(volumes, 2)
+    assert len(tried) == 1
 
 
 @pytest.mark.slow

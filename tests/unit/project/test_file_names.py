@@ -59,7 +59,7 @@ PRODUCTS = {
     *("journal.log", "trials.png"),  # make tune
     "copied.json",  # make run IMAGES=
     "drift.json",  # make drift
-    "labels.jsonl",  # make review
+    *("labels.jsonl", "measured.json"),  # make review
     "pipeline.yaml",  # make compile
     *("installed.json", "uv.txt"),  # make install
 }

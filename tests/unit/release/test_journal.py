@@ -1,7 +1,5 @@
 """The journal of releases: complete and in order, whatever was torn, set by hand or written by an earlier version."""
 
-import errno
-import fcntl
 import json
 import multiprocessing
 from dataclasses import replace
@@ -16,6 +14,7 @@ from steps.common.pointer import read_pointer
 from steps.deploy.release.journal import opened, read_status
 from steps.deploy.release.rollback import rollback
 from steps.deploy.release.volume import write_pointer
+from tests.support.lockless import no_locks
 from tests.support.switching import current, pointed, served, switches
 
 pytestmark = pytest.mark.usefixtures("deploy_volume")
@@ -120,10 +119,7 @@ def test_runs_wait_for_each_other(capfd: pytest.CaptureFixture[str]) -> None:
 def test_where_there_are_no_locks_deploying_refuses_unless_told_and_says_so(
     deploy_volume: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_locks(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with (
         pytest.raises(StepError, match=r"has no locks.* set deploy\.without_locks: true and start one run at a time"),
         opened(without_locks=False),
@@ -132,7 +128,7 @@ def test_where_there_are_no_locks_deploying_refuses_unless_told_and_says_so(
     assert not list(deploy_volume.glob("*.jsonl"))
     with opened(without_locks=True) as journal:
         assert journal.status.current is None
-    assert "has no locks, so nothing keeps two runs that deploy apart" in capsys.readouterr().out
+    assert "hold on every node, so nothing keeps two runs that deploy apart" in capsys.readouterr().out
 
 
 def test_what_a_later_version_of_the_project_wrote_is_refused(deploy_volume: Path) -> None:

@@ -1,38 +1,38 @@
-"""The metrics of what was reviewed follow the file of labels."""
+"""The metrics of what was reviewed follow what review wrote."""
 
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from contract import files
-from contract.loop.labels import Action, Before, Line, labels_path
-from serving.measured import Measured
+from contract.loop import measured
+from contract.loop.labels import Measured
+from serving.collect.measured_metrics import MeasuredMetrics
 
 
-def line(number: int, action: Action, label: str = "") -> bytes:
-    digest, before = f"d{number}", Before("4", "one")
-    at = "2026-11-26T06:00:00+00:00"
-    made = Line(id=digest, at=at, by="me", action=action, digest=digest, label=label, before=before, passed=(digest,))
-    return made.encoded()
-
-
-def told(registry: CollectorRegistry) -> list[str]:
+def told(folder: Path) -> list[str]:
+    registry = CollectorRegistry()
+    registry.register(MeasuredMetrics(folder))
     return [text for text in generate_latest(registry).decode().splitlines() if not text.startswith("#")]
 
 
-def test_the_accuracy_follows_the_labels(tmp_path: Path) -> None:
-    registry = CollectorRegistry()
-    registry.register(Measured(tmp_path))
-    assert told(registry) == []
-    files.append(labels_path(tmp_path), line(1, Action.LABEL, "4") + line(2, Action.LABEL, "9") + line(3, Action.SKIP))
-    assert told(registry) == [
+def test_the_accuracy_follows_the_file(tmp_path: Path) -> None:
+    assert told(tmp_path) == []
+    measured.write(tmp_path, {"two": Measured(0, 0, 4), "one": Measured(1, 2, 1)})
+    assert told(tmp_path) == [
         'serving_measured_accuracy{version="one"} 0.5',
         'serving_reviewed_images{result="right",version="one"} 1.0',
         'serving_reviewed_images{result="wrong",version="one"} 1.0',
         'serving_reviewed_images{result="skipped",version="one"} 1.0',
+        'serving_reviewed_images{result="right",version="two"} 0.0',
+        'serving_reviewed_images{result="wrong",version="two"} 0.0',
+        'serving_reviewed_images{result="skipped",version="two"} 4.0',
     ]
-    files.append(labels_path(tmp_path), line(4, Action.LABEL, "4"))
-    assert told(registry)[1] == 'serving_reviewed_images{result="right",version="one"} 2.0'
-    labels_path(tmp_path).unlink()
-    labels_path(tmp_path).mkdir()  # it cannot be read
-    assert told(registry) == []
+    measured.write(tmp_path, {"one": Measured(2, 3, 1)})
+    assert told(tmp_path)[1] == 'serving_reviewed_images{result="right",version="one"} 2.0'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"one": 1}', '{"one": {"right": "x"}}', '{"one": {"left": 1}}', "1"])
+def test_a_damaged_file_tells_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / measured.FILE).write_text(text)
+    assert told(tmp_path) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steps.common import locks
 from steps.common.errors import StepError
 from steps.common.images import shards as shards_module
 from steps.common.images.dataset import Rows, open_split, write_split
@@ -156,7 +157,7 @@ def test_without_locks_each_run_writes_a_shard_of_its_own(shards: Shards, monkey
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no locks")
 
-    monkeypatch.setattr(shards_module.FileLock, "acquire", refuse)
+    monkeypatch.setattr(locks, "acquire", refuse)
     with shards.appending() as one, shards.appending() as other:
         for appender, rows in ((one, range(10, 30)), (other, range(20, 40)), (one, range(40, 60))):
             appender.append(facts([KEYS[row] for row in rows], IMAGES[rows]), IMAGES[rows])

@@ -1,4 +1,4 @@
-"""Prometheus's metrics of what was reviewed: reads `<data volume>/labels.jsonl`, where this server can."""
+"""Prometheus's metrics of what was reviewed: reads `measured.json` beside the collected images, which review writes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contract.loop.labels import Labels
+from contract.loop import measured
 
 
-class Measured(Collector):
-    """The accuracy of each version, measured on reviewed images that were drawn at random. Each look reads new lines.
+class MeasuredMetrics(Collector):
+    """The accuracy of each version, measured on reviewed images that were drawn at random.
 
     Args:
-        volume: The data volume; nothing is told where it is not there.
+        folder: The folder of the collected images; nothing is told where it is not there.
     """
 
-    def __init__(self, volume: Path) -> None:
-        self._labels = Labels(volume)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The metrics as they are now.
@@ -25,10 +25,6 @@ class Measured(Collector):
         Yields:
             The accuracy, and the images that it rests on.
         """
-        try:
-            self._labels.refresh()
-        except OSError:
-            return
         accuracy = GaugeMetricFamily(
             "serving_measured_accuracy",
             "Share of reviewed random images that were answered rightly",
@@ -37,8 +33,7 @@ class Measured(Collector):
         images = GaugeMetricFamily(
             "serving_reviewed_images", "Reviewed random images, by the answer", labels=["version", "result"]
         )
-        for version in sorted(self._labels.versions()):
-            found = self._labels.measured(version)
+        for version, found in measured.read(self._folder).items():
             if found.images:
                 accuracy.add_metric([version], found.accuracy)
             counts = {"right": found.right, "wrong": found.images - found.right, "skipped": found.skipped}
