@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.settings import load_project
-from tests.support.workflow_run import borrow_environment
+from tests.support.workflow_run import borrow_environment, lend_types
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TITLE = 'Zoë\'s {{ digits }}: "1" # 数字 🎉'
@@ -27,6 +27,7 @@ def test_a_new_project_works(tool: Run, out: Path, clone: Path) -> None:
     environment = project.with_name("environment")
     borrow_environment(environment)
     (project / ".venv").symlink_to(environment)
+    lend_types(project / ".mypy_cache")
 
     def make(*words: str) -> str:
         environment = {key: value for key, value in os.environ.items() if not re.search("^VOLUMES$|PYTEST|^MAKE", key)}

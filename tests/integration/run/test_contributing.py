@@ -14,7 +14,7 @@ import yaml
 from contract.paths import ROOT
 from steps.registry import STEP_NAMES
 from tests.support.pipeline_run import last_line, run, seconds
-from tests.support.workflow_run import copied
+from tests.support.workflow_run import copied, lend_types
 
 # A file, for an edit the line before or after which it is made, and the code.
 RECIPE = re.compile(
@@ -87,6 +87,7 @@ def test_the_code_is_clean(project: Path) -> None:
 
 @pytest.mark.slow
 def test_the_types_of_the_code_are_right(project: Path) -> None:
+    lend_types(project / ".mypy_cache")
     python(project, "-m", "mypy")
 
 

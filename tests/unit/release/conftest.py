@@ -1,5 +1,6 @@
 """Fixtures of the tests of releases: a stand-in cluster on loopback, and an empty volume of deploy's."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,19 @@ from contract.paths import ROOT
 from tests.stand_ins.kubernetes import Cluster
 from tests.stand_ins.kubernetes_http import Server, Service
 from tests.support.switching import answers, kubeconfig
+
+
+class QuickTime:
+    """The time of which a rollout waits: sleeping takes none, and the clock is later by it."""
+
+    def __init__(self) -> None:
+        self._slept = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._slept
+
+    def sleep(self, seconds: float) -> None:
+        self._slept += seconds
 
 
 @pytest.fixture
@@ -26,9 +40,9 @@ def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv("SERVING_NAMESPACE", "kubeflow")
         monkeypatch.setenv("SERVING_URL", before.url)
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr(rollout, "POLL_SECONDS", 0.002)
-        monkeypatch.setattr(rollout, "LATER_SECONDS", 0.2)
-        monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 10)  # where it waits for what never comes, a test fails
+        monkeypatch.setattr(rollout, "time", QuickTime())
+        monkeypatch.setattr(rollout, "LATER_SECONDS", 9)
+        monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 100)  # where it waits for what never comes, a test fails
         monkeypatch.setattr(kubernetes, "BACKOFF_SECONDS", 0.001)
         monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)
         monkeypatch.setattr(service, "ASK_SECONDS", 0.5)

@@ -1,7 +1,6 @@
 """The cluster's half of a switch: pods are rolled and asked before it counts, and whatever fails is taken back."""
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -98,26 +97,22 @@ def test_pods_that_a_quota_or_a_policy_refuses_are_explained(cluster: Cluster) -
     assert (cluster.stamp, pointed().version) == ("v1", "v1")
 
 
-@pytest.mark.slow
 def test_the_way_back_to_a_replica_set_that_exists_has_a_deadline_too(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Kubernetes then never says ProgressDeadlineExceeded."""
-    monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 60)
     serve("v1")
     serve("v2")
     cluster.refused["v1"] = QUOTA
-    began = time.monotonic()
     assert main(["rollback"]) == 1
-    assert time.monotonic() - began < 20
-    assert f"FailedCreate: {QUOTA}" in capsys.readouterr().err
+    assert f" within its progressDeadlineSeconds: FailedCreate: {QUOTA}" in capsys.readouterr().err
     assert (cluster.stamp, pointed().version) == ("v2", "v2")
 
 
 def test_pods_that_never_come_are_not_waited_for_without_end(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 0.2)
+    monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 8)
     cluster.hangs.add("v1")
-    with pytest.raises(SwitchError, match="of 2 pods 0 became ready in 0.2 s: their states do not say why"):
+    with pytest.raises(SwitchError, match="of 2 pods 0 became ready in 8 s: their states do not say why"):
         serve("v1")
 
 
