@@ -5,7 +5,7 @@ export VOLUMES ?= volumes
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 RUNNER ?= subprocess
 RUN = .venv/bin/python -m
-PARALLEL = --numprocesses=auto --maxprocesses=4 --dist=loadfile
+PARALLEL = --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Any Python starts the installation, which finds the one to install with.
 PYTHONS = python3.13 python3.12 python3.11 ~/.local/bin/python3.13 ~/.local/bin/python3.12 ~/.local/bin/python3.11
 NEED = Python 3.11 to 3.13 is needed: on Debian and Ubuntu, apt install python3 python3-venv; on macOS, brew install python@3.13; anywhere, uv python install 3.13 (https://docs.astral.sh/uv)
@@ -126,7 +126,7 @@ coverage: install  ## run the fast tests and list the lines that they leave out;
 	@$(RUN) pytest $(PARALLEL) -m "not slow and not docker" --cov --cov-report=term
 
 test-slow: install  ## run the tests that take minutes, without Docker
-	@$(RUN) pytest $(PARALLEL) -m "slow and not docker" --durations=5
+	@$(RUN) pytest --numprocesses=3 --dist=worksteal -m "slow and not docker" --durations=5
 
 test-docker: install  ## run the tests that need Docker
 	@$(RUN) pytest -m docker --durations=5

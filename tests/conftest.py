@@ -1,18 +1,20 @@
 """Fixtures for tests of the steps: volumes in a temporary folder, and a small model."""
 
-import json
+import os
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from tests.support.examples import PARAMS
+from tests.support.once import made_once
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that. Tests send SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Workers and the commands that they start share the cores: threads without work sleep, where they would spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture
@@ -54,22 +56,12 @@ def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Any]:
-    """A model trained for two epochs on the sample, with its index: ids and volumes. Read only.
-
-    The workers of a run share it: the first that needs it makes it.
-    """
-    if worker_id == "master":
-        return make_small_model(tmp_path_factory.mktemp("small-model"))
-    folder = tmp_path_factory.getbasetemp().parent / "small-model"
-    made = folder.with_suffix(".json")
-    with FileLock(folder.with_suffix(".lock")):
-        if not made.exists():
-            made.write_text(json.dumps({**make_small_model(folder), "volumes": str(folder)}))
-        ids: dict[str, Any] = json.loads(made.read_text())
+    """A model trained for two epochs on the sample, with its index: ids and volumes. Read only."""
+    folder, ids = made_once(tmp_path_factory, worker_id, "small-model", make_small_model)
     return {**ids, "volumes": folder}
 
 
-def make_small_model(volumes: Path) -> dict[str, Any]:
+def make_small_model(volumes: Path) -> dict[str, str]:
     from steps.embed.embed import embed
     from steps.index.index import index
     from steps.preprocess.preprocess import preprocess
@@ -77,11 +69,11 @@ def make_small_model(volumes: Path) -> dict[str, Any]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("VOLUMES", str(volumes))
-        ids: dict[str, Any] = preprocess(PARAMS["data"])
+        ids: dict[str, str] = preprocess(PARAMS["data"])
         ids["network"] = train(ids["train"], ids["validation"], {**PARAMS["train"], "epochs": 2})
         ids["embeddings"] = embed(ids["gallery"], ids["network"], PARAMS["embed"])
         ids["index"] = index(ids["embeddings"], PARAMS["index"])
-    return {**ids, "volumes": volumes}
+    return ids
 
 
 @pytest.fixture

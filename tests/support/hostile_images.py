@@ -22,6 +22,7 @@ def _png(width: int, height: int, *chunks: bytes, bits: int = 8) -> bytes:
 
 
 ZEROS = zlib.compress(bytes(64 << 20), 9)  # 64 MiB in 64 KiB
+PAGE = zlib.compress(bytes(900_000))
 PIXELS = chunk(b"IDAT", zlib.compress(bytes(72)))
 SIDE = int(MAX_PIXELS**0.5)
 GIF = (
@@ -31,7 +32,7 @@ BOMBS = [
     _png(8, 8, chunk(b"zTXt", b"a\0\0" + ZEROS), PIXELS),
     _png(8, 8, chunk(b"iTXt", b"a\0\1\0\0\0" + ZEROS), PIXELS),
     _png(8, 8, chunk(b"iCCP", b"a\0\0" + ZEROS), PIXELS),
-    _png(8, 8, *[chunk(b"zTXt", b"%d\0\0" % n + zlib.compress(bytes(900_000))) for n in range(200)], PIXELS),
+    _png(8, 8, *[chunk(b"zTXt", b"%d\0\0" % n + PAGE) for n in range(200)], PIXELS),
     _png(8, 8, chunk(b"IDAT", ZEROS)),
     _png(SIDE, SIDE, chunk(b"IDAT", ZEROS), bits=16),
     _png(50_000, 50_000, chunk(b"IDAT", ZEROS)),

@@ -14,6 +14,7 @@ import pytest
 from contract.paths import ROOT
 from steps.common.store import MANIFEST, read
 from steps.registry import STEP_NAMES
+from tests.support.once import made_once
 from tests.support.pipeline_run import QUICK, last_line, made_anew, run, run_command, seconds
 
 
@@ -44,9 +45,22 @@ def leftovers(volumes: Path) -> list[Path]:
     return [path for path in volumes.glob("*/*/.*") if path.is_dir()]
 
 
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The volumes of a run that nothing disturbed."""
+
+    def make(folder: Path) -> None:
+        (folder / "volumes").mkdir(parents=True, exist_ok=True)
+        assert last_line(run(folder / "volumes", QUICK)).split()[0] == "DEPLOYED"
+
+    return made_once(tmp_path_factory, worker_id, "undisturbed", make)[0] / "volumes"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.6, 1.8])
-def test_a_run_killed_in_every_step_ends_as_if_nothing_had_happened(tmp_path: Path, delay: float) -> None:
+def test_a_run_killed_in_every_step_ends_as_if_nothing_had_happened(
+    tmp_path: Path, undisturbed: Path, delay: float
+) -> None:
     volumes = tmp_path / "volumes"
     for step in STEP_NAMES:
         killed = start(volumes)
@@ -66,9 +80,6 @@ def test_a_run_killed_in_every_step_ends_as_if_nothing_had_happened(tmp_path: Pa
     assert leftovers(volumes) == []
     assert list((volumes / "model/checkpoints").iterdir()) == []
 
-    undisturbed = tmp_path / "undisturbed" / "volumes"
-    undisturbed.mkdir(parents=True)
-    assert last_line(run(undisturbed, QUICK)).split()[0] == "DEPLOYED"
     assert by_recipe(volumes) == by_recipe(undisturbed)
     assert {kind for kind, _ in artefacts(volumes)} == {kind for kind, _ in artefacts(undisturbed)}
     assert set(seconds(run(volumes, QUICK)).values()) == {"unchanged"}
