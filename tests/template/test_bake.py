@@ -1,6 +1,7 @@
 """A new project is this repository under another name, whatever the tool and whatever the answers."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,20 @@ def different(names: list[str], project: Path, template: Path = ROOT) -> list[st
         or new.read_bytes() != old.read_bytes()
         or os.access(new, os.X_OK) != os.access(old, os.X_OK)
     ]
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with those files alone that answers change; the others are copied, whatever the answers."""
+    folder = tmp_path_factory.mktemp("rendered")
+    shutil.copy(ROOT / "cookiecutter.json", folder)
+    shutil.copytree(ROOT / "hooks", folder / "hooks")
+    for path in TEMPLATE.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            copy = folder / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    return folder
 
 
 def test_default_project_is_this_repository(tool: Run, out: Path, travelling: list[str]) -> None:
@@ -90,6 +105,7 @@ def test_caches_environments_and_volumes_do_not_travel(
     assert files(out / NAME) == travelling
 
 
+@pytest.mark.slow
 def test_cookiecutter_takes_a_git_repository(tool: Run, out: Path, clone: Path, travelling: list[str]) -> None:
     done = tool("cookiecutter", f"git+file://{clone}", "--no-input")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,6 +113,7 @@ def test_cookiecutter_takes_a_git_repository(tool: Run, out: Path, clone: Path, 
     assert different(travelling, out / NAME) == []
 
 
+@pytest.mark.slow
 def test_cruft_creates_and_updates(tool: Run, out: Path, clone: Path, travelling: list[str]) -> None:
     answers = '{"project_title": "Zoë\'s: #1 {digits}", "project_slug": "Ma Ville/2"}'
     done = tool("cruft", "create", clone, "--no-input", "--extra-context", answers)
@@ -181,8 +198,8 @@ def test_in_a_repository_the_default_branch_is_that_of_its_origin(tool: Run, out
         ("x" * (NAME_LENGTH - 1) + " y", "x" * (NAME_LENGTH - 1)),
     ],
 )
-def test_any_name_gives_a_valid_one(bake: Run, out: Path, answer: str, name: str) -> None:
-    done = bake(ROOT, "--no-input", f"project_slug={answer}")
+def test_any_name_gives_a_valid_one(bake: Run, rendered: Path, out: Path, answer: str, name: str) -> None:
+    done = bake(rendered, "--no-input", f"project_slug={answer}")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / name / "project.yaml").name == name
     assert [path.name for path in out.iterdir()] == [name]
@@ -203,8 +220,8 @@ TITLES = [
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_any_title_is_kept(bake: Run, out: Path, title: str) -> None:
-    done = bake(ROOT, answers=f"{title}\nsome-name\n{title}\n")
+def test_any_title_is_kept(bake: Run, rendered: Path, out: Path, title: str) -> None:
+    done = bake(rendered, answers=f"{title}\nsome-name\n{title}\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / "some-name/project.yaml").title == title
     assert (out / "some-name/README.md").read_text().splitlines()[0] == f"# {title}"
@@ -223,8 +240,8 @@ def test_any_title_is_kept(bake: Run, out: Path, title: str) -> None:
         ("x" * (TITLE_LENGTH - 1) + " y", "x" * (TITLE_LENGTH - 1)),
     ],
 )
-def test_a_title_becomes_one_line_of_text(bake: Run, out: Path, answer: str, title: str) -> None:
-    done = bake(ROOT, "--no-input", f"project_title={answer}", "project_slug=x", f"author={answer}")
+def test_a_title_becomes_one_line_of_text(bake: Run, rendered: Path, out: Path, answer: str, title: str) -> None:
+    done = bake(rendered, "--no-input", f"project_title={answer}", "project_slug=x", f"author={answer}")
     assert (done.returncode, done.stderr) == (0, "")
     assert load_project(out / "x/project.yaml").title == title
 

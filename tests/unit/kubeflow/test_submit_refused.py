@@ -155,6 +155,7 @@ def cluster_with(folder: Path, *, pods: list[Any] | None = None, nodes: dict[str
 @pytest.mark.parametrize(
     "done_before", [pytest.param({}, marks=pytest.mark.slow), {"preprocess": "SUCCEEDED", "validate": "SUCCEEDED"}]
 )
+@pytest.mark.slow
 def test_a_pod_that_fits_no_node_ends_the_wait_with_its_cause(
     run: Run, kfp: Kfp, tmp_path: Path, done_before: dict[str, Any]
 ) -> None:

@@ -218,6 +218,7 @@ def test_a_worse_challenger_is_rejected_and_a_better_one_is_not(model: dict[str,
     assert re.search(r"accuracy 0\.\d+ \(.*\): better than 1 on \d+ images: right alone", accepted.verdict.reason)
 
 
+@pytest.mark.slow
 def test_a_rolled_back_network_and_index_are_rejected_until_put_back(model: dict[str, Any]) -> None:
     worse = crippled(model)
     serve(model, worse["network"], worse["index"])
@@ -237,6 +238,7 @@ def test_a_rolled_back_network_and_index_are_rejected_until_put_back(model: dict
     assert run(model) == accepted, "another index with the same network is another model"
 
 
+@pytest.mark.slow
 def test_what_is_served_is_not_rejected_for_another_version_of_it(model: dict[str, Any]) -> None:
     serve(model, model["network"], model["index"])
     pointer = json.loads((model["volumes"] / "deploy-model/current.json").read_text())

@@ -107,6 +107,7 @@ def test_a_gallery_that_grows_embeds_what_is_new(volumes: Path, embedded: list[i
     assert bytes_of(made) == anew(grown, network)
 
 
+@pytest.mark.slow
 def test_bits_depend_on_neither_order_nor_batches(model: dict[str, Any]) -> None:
     images = read_split(model["test"]).images[:300]
     network = load_network(model_volume() / "network" / model["network"])

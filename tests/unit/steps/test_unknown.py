@@ -83,6 +83,7 @@ def test_no_number_and_no_neighbour_are_unknown() -> None:
     assert found.known(Limits(None, None)).tolist() == [True, True, True, False]
 
 
+@pytest.mark.slow
 def test_unknown_is_calibrated_on_validation_images_and_counted_on_test_images(model: dict[str, Any]) -> None:
     """Checked by an exhaustive search."""
     from steps.common.models.embedding import embed_images, load_network
