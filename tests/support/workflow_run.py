@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -115,17 +116,17 @@ def act(project: Path, workflow: str, *words: str) -> subprocess.CompletedProces
     command += ["-P", "ubuntu-latest=-self-hosted"]
     environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key and key != "VOLUMES"}
     environment |= {"HOME": str(project.parent / "home"), "XDG_CACHE_HOME": str(project.parent / "cache")}
-    environment["MYPY_CACHE_DIR"] = str(project.parent / "types")
-    lend_types(project.parent / "types")
-    done = subprocess.run(
-        command,
-        cwd=project,
-        env={**environment, "KUBECONFIG": os.devnull},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as types:
+        lend_types(Path(types))
+        done = subprocess.run(
+            command,
+            cwd=project,
+            env={**environment, "KUBECONFIG": os.devnull, "MYPY_CACHE_DIR": types},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     done.stdout = _COLOURS.sub("", done.stdout)
     return done
 
