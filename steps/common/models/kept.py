@@ -4,10 +4,11 @@ It decides no result. It may be deleted at any time. SQLite's journal survives k
 once, and each row has a checksum; where it cannot be read or written, everything is embedded anew.
 """
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,59 +26,93 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS vectors "
     "(key TEXT PRIMARY KEY, embedding BLOB NOT NULL, features BLOB NOT NULL, checksum INTEGER NOT NULL)"
 )
+_QUERY = "SELECT key, embedding, features, checksum FROM vectors WHERE key IN (SELECT value FROM json_each(?))"
 _WAIT_SECONDS = 60.0  # for another run that is writing
+_ASKED_AT_ONCE = 512  # keys in a query
 _Failure = (sqlite3.Error, OSError)
 
 Pair = tuple[bytes, bytes]  # an image's embedding and its features
 
 
 class Vectors:
-    """Embeddings and features of the images of these content keys, as bytes.
+    """Embeddings and features of images, as bytes; none if the file is damaged or out of reach.
+
+    Args:
+        path: The file.
+        keys: The content keys of the images.
 
     Attributes:
-        known: Which of them are here, bool [N].
+        known: Which of them the file has, bool [N]: it says so by their keys alone, and may have damaged ones.
     """
 
-    def __init__(self, keys: Sequence[str], file: sqlite3.Connection | None) -> None:
-        self._keys, self._file = keys, file
+    def __init__(self, path: Path, keys: Sequence[str]) -> None:
+        self._path, self._keys = path, keys
+        self._file: sqlite3.Connection | None = None
         self.known = np.zeros(len(keys), bool)
-
-    def look(self) -> None:
-        """See what the file has, undamaged; sqlite3.Error if it cannot be read."""
-        for row in range(len(self._keys)):
-            self.known[row] = self._found(row) is not None
+        with self._mended():
+            self._open()
 
     def take(self, rows: Iterable[int]) -> dict[int, Pair]:
-        """What is here of these rows."""
-        try:
-            found = ((int(row), self._found(row)) for row in rows if self.known[row])
-            return {row: pair for row, pair in found if pair}
-        except _Failure as error:
-            _say(error)
-            return {}
+        """What is here, undamaged, of these rows, in their order."""
+        found: dict[int, Pair] = {}
+        known = [int(row) for row in rows if self.known[row]]
+        with self._mended():
+            for start in range(0, len(known), _ASKED_AT_ONCE):
+                some = known[start : start + _ASKED_AT_ONCE]
+                pairs = self._found([self._keys[row] for row in some])
+                found |= {row: pairs[self._keys[row]] for row in some if self._keys[row] in pairs}
+        return found
 
     def add(self, pairs: Mapping[int, Pair]) -> None:
         """Keep what new rows have for later runs."""
         if self._file is None:
             return
-        try:
+        with self._mended():
             _write(self._file, ((self._keys[row], *pair) for row, pair in pairs.items()))
             self.known[list(pairs)] = True
-        except _Failure as error:
-            _say(error)
-            self._file = None
-            self.forget()
 
     def forget(self) -> None:
         """Regard none as known; what is added then replaces what the file has."""
         self.known[:] = False
 
-    def _found(self, row: int) -> Pair | None:
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> None:
+        """Open the file, and see which keys it has: what it has of them is read when it is asked for."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = sqlite3.connect(self._path, timeout=_WAIT_SECONDS)
+        self._file.execute(_TABLE)
+        stamp(self._path)  # what is used stays, also if nothing is added
+        held = {key for (key,) in self._file.execute("SELECT key FROM vectors")}
+        self.known[:] = [key in held for key in self._keys]
+
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Replace the file by an empty one if it turns out to be damaged; do without it if it is out of reach."""
+        try:
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # out of reach, which is no damage
+                    raise
+                self.close()
+                for damaged in (self._path, self._path.with_name(f"{self._path.name}-journal")):
+                    damaged.unlink(missing_ok=True)
+                self._open()
+        except _Failure as error:
+            emit(Warned(f"embeddings are not kept for later runs ({error})"))
+            self.close()
+            self.forget()
+
+    def _found(self, keys: Sequence[str]) -> dict[str, Pair]:
         if self._file is None:
-            return None
-        key = self._keys[row]
-        found = self._file.execute("SELECT embedding, features, checksum FROM vectors WHERE key = ?", (key,)).fetchone()
-        return found[:2] if found and _checksum(key, *found[:2]) == found[2] else None
+            return {}
+        lines = self._file.execute(_QUERY, [json.dumps(keys)])
+        return {line[0]: line[1:3] for line in lines if _checksum(*line[:3]) == line[3]}
 
 
 def name(network: Path, shape: Sequence[int], processor: str) -> str:
@@ -99,31 +134,8 @@ def name(network: Path, shape: Sequence[int], processor: str) -> str:
 @contextmanager
 def opened(name: str, keys: Sequence[str]) -> Iterator[Vectors]:
     """What is kept under a name for these content keys; nothing if the file is damaged or out of reach."""
-    path = model_volume() / FOLDER / f"{name}.sqlite"
-    for _ in range(2):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = sqlite3.connect(path, timeout=_WAIT_SECONDS)
-        except _Failure as error:
-            _say(error)
-            break
-        with closing(file):
-            vectors = Vectors(keys, file)
-            try:
-                file.execute(_TABLE)
-                stamp(path)  # what is used stays, also if nothing is added
-                vectors.look()
-            except sqlite3.OperationalError as error:  # out of reach, which is no damage
-                _say(error)
-                break
-            except sqlite3.DatabaseError:
-                for damaged in (path, path.with_name(f"{path.name}-journal")):
-                    with suppress(OSError):
-                        damaged.unlink(missing_ok=True)
-                continue
-            yield vectors
-            return
-    yield Vectors(keys, None)
+    with closing(Vectors(model_volume() / FOLDER / f"{name}.sqlite", keys)) as vectors:
+        yield vectors
 
 
 def _write(file: sqlite3.Connection, lines: Iterable[tuple[str, bytes, bytes]]) -> None:
@@ -134,7 +146,3 @@ def _write(file: sqlite3.Connection, lines: Iterable[tuple[str, bytes, bytes]]) 
 
 def _checksum(key: str, embedding: bytes, features: bytes) -> int:
     return zlib.crc32(features, zlib.crc32(embedding, zlib.crc32(key.encode())))
-
-
-def _say(error: Exception) -> None:
-    emit(Warned(f"embeddings are not kept for later runs ({error})"))

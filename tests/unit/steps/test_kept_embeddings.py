@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from contract.paths import ROOT
 from steps.common import store
 from steps.common.images.dataset import read_split
-from steps.common.models import embedding
+from steps.common.models import embedding, kept
 from steps.common.models.embedding import Embedded, embed_images, embed_kept, load_network
 from steps.common.volumes import model_volume
 from steps.embed.embed import embed
@@ -25,6 +26,7 @@ from tests.support import scene
 from tests.support.examples import PARAMS
 from tests.support.pixels import Pixels
 
+_LEAF_OF_A_TABLE = 0x0D  # the first byte of such a page in SQLite's file
 _EMBED = (
     "import sys\nfrom steps.common.models import embedding\nfrom steps.embed.embed import embed\n"
     "from tests.support.pixels import Pixels\nembedding.Network = Pixels\n"
@@ -80,7 +82,7 @@ def as_bytes(embedded: Embedded, rows: Any = slice(None)) -> bytes:
     return embedded.embeddings[rows].tobytes() + embedded.features[rows].tobytes()
 
 
-def kept() -> Path:
+def kept_file() -> Path:
     [path] = (model_volume() / "vectors").glob("*.sqlite")
     return path
 
@@ -138,7 +140,7 @@ def test_equal_contents_share_and_other_contents_under_one_id_do_not(volumes: Pa
 def test_damage_is_found(volumes: Path, damage: str) -> None:
     network, gallery = network_of(), digits(20)
     wanted = bytes_of(embed(gallery, network, PARAMS["embed"]))
-    path = kept()
+    path = kept_file()
     with sqlite3.connect(path) as file:
         if damage == "row":
             file.execute("UPDATE vectors SET embedding = zeroblob(length(embedding)) WHERE rowid % 3 = 0")
@@ -156,6 +158,46 @@ def test_damage_is_found(volumes: Path, damage: str) -> None:
         os.truncate(path, path.stat().st_size // 2)
     shutil.rmtree(model_volume() / "embeddings")
     assert bytes_of(embed(gallery, network, PARAMS["embed"])) == wanted
+
+
+def test_what_is_kept_is_read_for_the_images_that_are_asked_for_alone(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"{row:032x}" for row in range(2000)]
+    with kept.opened("some", keys) as vectors:
+        vectors.add({row: (bytes([row % 256]), b"features") for row in range(2000)})
+    read: list[str] = []
+    checksum = kept._checksum
+
+    def watched(key: str, embedding: bytes, features: bytes) -> int:
+        read.append(key)
+        return checksum(key, embedding, features)
+
+    monkeypatch.setattr(kept, "_checksum", watched)
+    with kept.opened("some", [*keys, "another"]) as vectors:
+        assert (read, vectors.known.sum()) == ([], 2000)
+        assert vectors.take([1999, 2000, 7]) == {1999: (b"\xcf", b"features"), 7: (b"\x07", b"features")}
+    assert sorted(read) == [keys[7], keys[1999]]
+
+
+def test_a_page_that_is_damaged_is_found_when_it_is_read_and_the_file_begins_anew(
+    volumes: Path, embedded: list[int]
+) -> None:
+    network, gallery = network_of(), digits(20)
+    wanted = bytes_of(embed(gallery, network, PARAMS["embed"]))
+    path = kept_file()
+    with closing(sqlite3.connect(path)) as file:
+        [(size,)] = file.execute("PRAGMA page_size")
+    pages = path.read_bytes()
+    leaves = [start for start in range(size, len(pages), size) if pages[start] == _LEAF_OF_A_TABLE]
+    with path.open("r+b") as damaged:
+        damaged.seek(leaves[len(leaves) // 2])
+        damaged.write(bytes(size))
+    for known in (False, True):
+        shutil.rmtree(model_volume() / "embeddings")
+        embedded.clear()
+        assert bytes_of(embed(gallery, network, PARAMS["embed"])) == wanted
+        assert (sum(embedded) < 200) == known
 
 
 @pytest.mark.parametrize("count", [1, 20])
