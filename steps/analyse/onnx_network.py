@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from steps.analyse.evaluate import Embed
 from steps.common.models.embedding import Images
 
+_MOST_PIXELS = 1 << 20  # that the network takes at once: feature maps take some hundred bytes for each
+
 
 def served_network(model: bytes, batch_size: int) -> Embed:
     """Load a network for the CPU; ValueError if it is none.
 
     Args:
         model: The ONNX file, which holds its weights itself.
-        batch_size: Images embedded at a time.
+        batch_size: Images embedded at a time, at most: of large ones fewer, for the sake of memory.
 
     Returns:
         The network. That of an older archive gives no distances of features.
@@ -37,6 +39,8 @@ def served_network(model: bytes, batch_size: int) -> Embed:
 def _embed(
     session: onnxruntime.InferenceSession, taken: str, batch_size: int, images: Images
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64] | None]]:
-    for start in range(0, len(images), batch_size):
-        embeddings, *distances = session.run(None, {taken: np.ascontiguousarray(images[start : start + batch_size])})
+    _, height, width, _ = np.shape(images[:1])
+    step = max(1, min(batch_size, _MOST_PIXELS // (height * width)))
+    for start in range(0, len(images), step):
+        embeddings, *distances = session.run(None, {taken: np.ascontiguousarray(images[start : start + step])})
         yield embeddings, distances[0].astype(float) if distances else None

@@ -1,7 +1,7 @@
-"""Images of a split, read by rows from memory-mapped shards, each checked when it is read first; and reading ahead."""
+"""Images of a split, read by rows from their places in shards, each checked when first read; and reading ahead."""
 
 import fcntl
-import mmap
+import os
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,6 @@ from steps.common.errors import StepError
 from steps.common.images.facts import packed
 from steps.common.images.shards import PIXELS, ROWS, Shards, Table
 
-_RESIDENT_BYTES = 16 << 20
-_FAULT_BYTES = 64 << 10  # Linux maps the pages around one that is touched
 _AHEAD = 2  # pieces that are read while one is used
 _TRIES = 3
 _ITERATED = 64  # images that are read at a time where they are taken one by one
@@ -36,7 +34,8 @@ class ByRows(Protocol[Rows_contra]):
 class MappedImages:
     """Images uint8 [N, H, W, C] of these keys, like an array: by a number, a slice, or an array of rows.
 
-    At most some 16 MiB of what was read stay in this process; the operating system keeps more where it has room.
+    Nothing of what was read stays in this process; the operating system keeps it where it has room. So files are not
+    memory-mapped: Linux may map 2 MB of a file for each image that is touched.
 
     Args:
         shards: Where they are.
@@ -74,18 +73,11 @@ class MappedImages:
         used, self._shard = np.unique(table.shard[rows], return_inverse=True)
         self._place = table.place[rows]
         self._checked = np.zeros(len(rows), bool)
-        self._touched = 0
         self._names = [table.shards[number] for number in used]
         self._files = [(self.folder / f"{name}{PIXELS}").open("rb") for name in self._names]
         for file in self._files:
             with suppress(OSError):  # where there are locks, this keeps a clean-up from the file
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        self._maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in self._files]
-        row_bytes = int(np.prod(self.shape[1:]))
-        self._arrays = [
-            np.frombuffer(mapped, np.uint8, len(mapped) // row_bytes * row_bytes).reshape(-1, *self.shape[1:])
-            for mapped in self._maps
-        ]
 
     @property
     def nbytes(self) -> int:
@@ -103,17 +95,13 @@ class MappedImages:
             return one
         chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else _numbers(rows, len(self))
         found = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        shard = self._shard[chosen]
-        for number in np.unique(shard):
-            here = np.flatnonzero(shard == number)
-            found[here] = self._arrays[number][self._place[chosen[here]]]
+        pixels, size = found.reshape(-1).data, int(np.prod(self.shape[1:]))
+        for number, row in enumerate(chosen.tolist()):
+            file, image = self._files[self._shard[row]], pixels[number * size : (number + 1) * size]
+            if os.preadv(file.fileno(), [image], int(self._place[row]) * size) < size:
+                raise self._changed(row)
         for row in np.flatnonzero(~self._checked[chosen]):
             self._check(int(chosen[row]), found[row])
-        self._touched += len(chosen) * max(_FAULT_BYTES, found[:1].nbytes)
-        if self._touched > _RESIDENT_BYTES:
-            self._touched = 0
-            for mapped in self._maps:
-                mapped.madvise(mmap.MADV_DONTNEED)
         return found
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
@@ -125,11 +113,12 @@ class MappedImages:
 
     def _check(self, row: int, image: NDArray[np.uint8]) -> None:
         if zlib.crc32(image.data) != self.facts["checksum"][row]:
-            path = self.folder / self._names[self._shard[row]]
-            raise StepError(
-                f"{path}{PIXELS} was changed after it was made: delete it and {path.name}{ROWS} and run again"
-            )
+            raise self._changed(row)
         self._checked[row] = True
+
+    def _changed(self, row: int) -> StepError:
+        path = self.folder / self._names[self._shard[row]]
+        return StepError(f"{path}{PIXELS} was changed after it was made: delete it and {path.name}{ROWS} and run again")
 
 
 def _numbers(rows: NDArray[Any], count: int) -> NDArray[np.int64]:

@@ -221,6 +221,32 @@ def test_a_changed_pixel_is_found_when_its_row_is_read(shards: Shards) -> None:
         images[20:40]
 
 
+def test_pixels_that_are_cut_off_while_they_are_read_are_found(shards: Shards) -> None:
+    append(shards, range(60))
+    images = MappedImages(shards, KEYS)
+    [path] = [path for path in shards.files() if path.suffix == PIXELS]
+    os.truncate(path, 59 * shards.row_bytes + 1)
+    with pytest.raises(StepError, match=f"{path.name} was changed"):
+        images[:]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says which pages of files are resident")
+def test_what_was_read_does_not_stay_in_the_process(volumes: Path) -> None:
+    large = Shards(volumes / "data/pixels/128x128x3-test", (128, 128, 3))
+    keys = [f"{row:032x}" for row in range(200)]
+    black = np.zeros((200, 128, 128, 3), np.uint8)
+    with large.appending() as appender:
+        appender.append(facts(keys, black), black)
+    images, before = MappedImages(large, keys), _resident_of_files()
+    for start in range(0, 200, 50):
+        images[start : start + 50]
+    assert _resident_of_files() - before < 2 << 20, "of 9.8 MB that were read"
+
+
+def _resident_of_files() -> int:
+    return 1024 * int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0])
+
+
 def test_a_changed_record_is_no_row(shards: Shards) -> None:
     append(shards, range(10))
     [_, records] = shards.files()
