@@ -35,7 +35,7 @@ def measure() -> list[tuple[str, str]]:
         for count in SIZES:
             rows += _of_size(count)
         for size in _FLAT_SIZES:
-            count = auto_index.MOST_FLAT // size
+            count = auto_index.most_flat(size)
             made = faiss_index.build(_embeddings(count, size, 0), "Flat")
             spent = _milliseconds(made, _embeddings(BATCH, size, 1))
             rows.append((f"border of auto, {count:,} of {size}", f"{spent:28.2f}"))

@@ -20,8 +20,9 @@ FLAT, GRAPH = "Flat", "HNSW32"
 # HNSW's efConstruction: how many neighbours are kept in mind for each vector that is added. With FAISS's own, 40, a
 # graph of many alike vectors misses some nearest ones at any effort of the search.
 _CONSTRUCTION = 200
-# Vectors times their length. Up to so many numbers `Flat` answers 32 queries in about a millisecond on one core: see
-# `python -m benchmarks index`.
+# Vectors, and vectors times their length. Up to so many `Flat` answers 32 queries within about a millisecond on one
+# core: see `python -m benchmarks index`.
+_MOST_VECTORS = 8_000
 MOST_FLAT = 400_000
 # To build a graph of so many numbers anew takes some seconds, and then it does not depend on earlier galleries.
 CHEAP = 2_000_000
@@ -36,7 +37,12 @@ def meant(factory: str, count: int, size: int) -> str:
     """The factory string that is meant: `auto` by the number of vectors and their length, any other by itself."""
     if factory != AUTO:
         return factory
-    return FLAT if count * size <= MOST_FLAT else GRAPH
+    return FLAT if count <= most_flat(size) else GRAPH
+
+
+def most_flat(size: int) -> int:
+    """The most vectors of this length for which `auto` is exhaustive."""
+    return min(_MOST_VECTORS, MOST_FLAT // size)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from steps.common.models import auto_index, faiss_index
-from steps.common.models.auto_index import MOST_FLAT, RECALL, meant
+from steps.common.models.auto_index import RECALL, meant
 from steps.common.store import produce
 from steps.common.volumes import model_volume
 from steps.index.index import index
@@ -54,10 +54,10 @@ def stored(id: str) -> tuple[dict[str, Any], Any]:
     return facts, faiss.read_index(str(folder / "index.faiss"))
 
 
-@pytest.mark.parametrize(("count", "kind"), [(MOST_FLAT // 64, "Flat"), (MOST_FLAT // 64 + 1, "HNSW32")])
-def test_the_number_of_vectors_and_their_length_decide(count: int, kind: str) -> None:
-    assert meant("auto", count, 64) == kind
-    assert meant("SQ8", count, 64) == "SQ8"
+@pytest.mark.parametrize(("size", "most"), [(16, 8_000), (64, 6_250), (256, 1_562)])
+def test_the_number_of_vectors_and_their_length_decide(size: int, most: int) -> None:
+    assert [meant("auto", count, size) for count in (most, most + 1)] == ["Flat", "HNSW32"]
+    assert meant("SQ8", most, size) == "SQ8"
 
 
 def test_a_small_gallery_is_searched_exhaustively(volumes: Path) -> None:
