@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steps.common.images.facts import facts
-from steps.common.images.mapped import MappedImages
 from steps.common.images.shards import Shards
+from steps.common.images.stored import StoredImages
 
 _SHAPES = {20_000: (28, 28, 1), 1_000: (224, 224, 3)}
 _BATCH = 128
@@ -105,7 +105,7 @@ def _shards(folder: Path, images: NDArray[np.uint8]) -> Open:
 
     @contextmanager
     def opened() -> Iterator[Read]:
-        yield MappedImages(shards, keys).__getitem__
+        yield StoredImages(shards, keys).__getitem__
 
     return opened
 

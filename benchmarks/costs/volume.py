@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.costs.model import MB
 from steps.common.images.facts import facts
-from steps.common.images.mapped import MappedImages
 from steps.common.images.shards import Shards
+from steps.common.images.stored import StoredImages
 
 _AT_ONCE_BYTES = 64 << 20  # as preprocess brings pixels to disk
 _PIECE_BYTES = 8 << 20
@@ -59,7 +59,7 @@ def read_through(folder: Path) -> float:
 def read_by_rows(folder: Path, side: int, channels: int, keys: list[str]) -> float:
     """Images a second of reading a store in random order, a batch at a time, not from memory."""
     _forget(folder)
-    images = MappedImages(Shards(folder, (side, side, channels)), keys)
+    images = StoredImages(Shards(folder, (side, side, channels)), keys)
     rows = np.random.default_rng(1).permutation(len(images))[: _BATCH * _BATCHES]
     began = time.perf_counter()
     for start in range(0, len(rows), _BATCH):

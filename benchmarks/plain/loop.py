@@ -1,6 +1,6 @@
 """The baseline for training: a PyTorch loop like those in tutorials, for the same network.
 
-A DataLoader with two workers over memory-mapped files, batches of 16, SGD with momentum, float32, no augmentation.
+A DataLoader with two workers over the files of pixels, batches of 16, SGD with momentum, float32, no augmentation.
 """
 
 import time
@@ -18,7 +18,7 @@ from steps.train.parameters import Train
 
 
 class Images(Dataset[tuple[NDArray[np.uint8], int]]):
-    """The images of a split, read one at a time from the memory-mapped file."""
+    """The images of a split, read one at a time from the file of pixels."""
 
     def __init__(self, split: Split) -> None:
         self.split = split

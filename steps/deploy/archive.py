@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from contract.events import Warned, emit
 from contract.loop import reference
 from contract.paths import ROOT
-from steps.common.images.mapped import MappedImages
+from steps.common.images.stored import StoredImages
 from steps.common.models import seen
 from steps.common.models.contents import FEATURES_INDEX, INDEX_FILES, NETWORK_FILES, ONNX
 from steps.common.models.seen import Seen
@@ -53,7 +53,7 @@ def build_archive(
     index: Path,
     evaluation: Path,
     had: Seen | None,
-    gallery: NDArray[np.uint8] | MappedImages | None,
+    gallery: NDArray[np.uint8] | StoredImages | None,
 ) -> None:
     """Write the MAR of a model.
 
@@ -109,7 +109,7 @@ def build_archive(
         raise RuntimeError(f"torch-model-archiver failed: {done.stderr.strip().splitlines()[-1]}")
 
 
-def _add_thumbnails(folder: Path, gallery: NDArray[np.uint8] | MappedImages, limit: int) -> None:
+def _add_thumbnails(folder: Path, gallery: NDArray[np.uint8] | StoredImages, limit: int) -> None:
     drawn = thumbnails.draw(gallery, limit)
     if drawn is None:
         emit(Warned(f"no thumbnails: those of {len(gallery)} images do not fit deploy.thumbnails ({limit} bytes)"))

@@ -31,7 +31,7 @@ from steps.deploy.release.journal import Journal, opened
 from steps.deploy.release.switch import confirm, shadowed, switch
 
 if TYPE_CHECKING:
-    from steps.common.images.mapped import MappedImages
+    from steps.common.images.stored import StoredImages
 
 STEP = "deploy"
 ARCHIVE = ("steps.deploy.archive",)  # what decides a version; how it is proved and switched to does not
@@ -180,7 +180,7 @@ def _archive(served: dict[str, Any], network: str, index: str, judged: Artefact)
     return produce(deploy_volume(), ARCHIVES, STEP, parameters=parameters, inputs=inputs, build=build, code=ARCHIVE)
 
 
-def _gallery(served: dict[str, Any], index: str) -> "MappedImages | None":
+def _gallery(served: dict[str, Any], index: str) -> "StoredImages | None":
     """The images of the gallery; None if no thumbnails are wanted, or if the images are gone."""
     if not served["thumbnails"]:
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contract.pointer import THUMBNAILS
-from steps.common.images.mapped import MappedImages
+from steps.common.images.stored import StoredImages
 
 IMAGE, LAYOUT = THUMBNAILS
 _SIDES = (64, 48, 28, 20, 14)  # pixels, the largest that fits; a digit of 14 can still be read
@@ -39,7 +39,7 @@ class Thumbnails(NamedTuple):
         return {"side": self.side, "columns": self.columns, "count": self.images}
 
 
-def draw(gallery: NDArray[np.uint8] | MappedImages, limit: int) -> Thumbnails | None:
+def draw(gallery: NDArray[np.uint8] | StoredImages, limit: int) -> Thumbnails | None:
     """Draw the largest pictures that fit.
 
     Args:
@@ -59,7 +59,7 @@ def draw(gallery: NDArray[np.uint8] | MappedImages, limit: int) -> Thumbnails | 
     return None
 
 
-def _estimated(gallery: NDArray[np.uint8] | MappedImages, side: int) -> float:
+def _estimated(gallery: NDArray[np.uint8] | StoredImages, side: int) -> float:
     """About how many bytes the sheet has, without the time that a sheet too large takes; 0 if it is small."""
     if len(gallery) <= 2 * _RUNS * _RUN:
         return 0.0

@@ -28,7 +28,7 @@ from contract.events import Epoch, Resumed, Warned, emit
 from steps.common.errors import DivergedError, StepError
 from steps.common.files import write_atomically
 from steps.common.images.dataset import Split, open_split
-from steps.common.images.mapped import MappedImages, read_ahead
+from steps.common.images.stored import StoredImages, read_ahead
 from steps.common.models.network import EmbeddingNetwork
 from steps.train.augment import augment, draw_maps
 from steps.train.auto import Chosen, check_batch
@@ -205,7 +205,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
 
 
 def _reader(
-    images: MappedImages, device: torch.device, in_memory_bytes: int
+    images: StoredImages, device: torch.device, in_memory_bytes: int
 ) -> Callable[[Iterable[torch.Tensor]], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """How batches are read: from memory if all images fit, else from disk, the next ones while one is used.
 

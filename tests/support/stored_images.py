@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from steps.common.images import places
 from steps.common.images.facts import facts, packed
-from steps.common.images.mapped import shards_of
+from steps.common.images.stored import shards_of
 from steps.common.volumes import data_volume
 
 

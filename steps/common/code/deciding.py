@@ -26,7 +26,7 @@ PLUMBING = (
     "steps.common.digest",
     "steps.common.errors",
     "steps.common.files",
-    "steps.common.images.mapped",
+    "steps.common.images.stored",
     "steps.common.images.places",
     "steps.common.images.shards",
     "steps.common.lineage",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steps.common.images import places
-from steps.common.images.mapped import MappedImages, read_ahead, shards_of
+from steps.common.images.stored import StoredImages, read_ahead, shards_of
 from steps.common.store import read
 from steps.common.volumes import data_volume
 
@@ -57,10 +57,10 @@ class Split:
         return self.rows.names
 
     @cached_property
-    def images(self) -> MappedImages:
+    def images(self) -> StoredImages:
         """Its images uint8 [N, H, W, C], read by rows; StepError if some are not there, or were changed."""
         folder = json.loads((self.path / places.FORMAT).read_text())["folder"]
-        return MappedImages(shards_of(self.path.parents[1] / places.PIXELS / folder), self.rows.keys)
+        return StoredImages(shards_of(self.path.parents[1] / places.PIXELS / folder), self.rows.keys)
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All images in order, uint8 [size, H, W, C] at a time and the last fewer; the next are read ahead."""

@@ -1,6 +1,6 @@
 """The decoded images of one format, kept once each: reads and appends to `<data volume>/pixels/<format>/`.
 
-`<shard>.pixels` holds images of a fixed size one after the other, and is memory-mapped; `<shard>.rows` holds a record
+`<shard>.pixels` holds images of a fixed size one after the other, and is read by rows; `<shard>.rows` holds a record
 for each: its facts and a checksum of the record. Pixels are on disk before their records are written, so a killed run
 leaves pixels that nobody knows, which the next one writes over. One run at a time appends, to the last shard. Where no
 lock keeps the runs of all nodes apart, each begins a shard of its own. Where several are to append at once, each is

@@ -1,6 +1,6 @@
 """Finds the pixels on the data volume that no split names, and removes them, beside running runs.
 
-A shard of which some rows are used is written anew without the others, and then removed. A process that has it mapped
+A shard of which some rows are used is written anew without the others, and then removed. A process that has it open
 goes on: a file in use is removed only by a later clean-up. Runs that append wait, and so does this. A folder that is
 held, since several pods decode into it, is left to a later clean-up.
 """
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from contract.files import sync
 from steps.common.images.dataset import open_split
 from steps.common.images.facts import packed
-from steps.common.images.mapped import shards_of
 from steps.common.images.places import FORMAT, KIND
 from steps.common.images.places import PIXELS as FOLDER
 from steps.common.images.shards import PIXELS, ROWS, Shards, Table
+from steps.common.images.stored import shards_of
 
 _COPIED_ROWS = 4096
 
@@ -67,7 +67,7 @@ def remove_unused(volume: Path, splits: Iterable[str]) -> int:
             then reads again which there are.
 
     Returns:
-        The bytes freed. A shard that a process has mapped is freed by a later call; on a file system without locks
+        The bytes freed. A shard that a process has open is freed by a later call; on a file system without locks
         nothing is.
 
     Raises:
@@ -116,7 +116,7 @@ def _shrink(shards: Shards, table: Table, name: str, rows: NDArray[np.int64]) ->
 
 
 def _remove_if_free(path: Path) -> None:
-    """Remove a file of pixels that no process has mapped."""
+    """Remove a file of pixels that no process has open."""
     with suppress(OSError), path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()

@@ -15,8 +15,8 @@ from contract.paths import ROOT
 from serving.pointer import read_deployed
 from steps.common import store
 from steps.common.images.facts import facts, packed
-from steps.common.images.mapped import MappedImages
 from steps.common.images.shards import Shards
+from steps.common.images.stored import StoredImages
 from tests.support.pipeline_run import QUICK, run_command
 from tests.support.shared_mounts import mounted
 
@@ -84,7 +84,7 @@ def test_two_nodes_make_the_same_results_at_once(nodes: list[Path]) -> None:
 def test_two_nodes_decode_at_once(nodes: list[Path]) -> None:
     halves = ((0, 250), (150, 400))
     at_once(*(FORK.Process(target=append, args=(node, *rows)) for node, rows in zip(nodes, halves, strict=True)))
-    kept = MappedImages(Shards(nodes[0].with_name("server"), IMAGES.shape[1:]), KEYS)
+    kept = StoredImages(Shards(nodes[0].with_name("server"), IMAGES.shape[1:]), KEYS)
     assert (kept[:] == IMAGES).all()
     assert (kept.facts["key"] == packed(KEYS)).all()
 

@@ -15,8 +15,8 @@ from steps.common.errors import StepError
 from steps.common.images import shards as shards_module
 from steps.common.images.dataset import Rows, open_split, write_split
 from steps.common.images.facts import facts, mean_and_deviation, packed
-from steps.common.images.mapped import MappedImages, read_ahead
 from steps.common.images.shards import PIXELS, RECORD, ROWS, Shards
+from steps.common.images.stored import StoredImages, read_ahead
 from steps.common.images.unused import remove_unused, unused
 from tests.support.killing import killed_after
 from tests.support.stored_images import store_images
@@ -43,7 +43,7 @@ def check(shards: Shards, rows: Sequence[int]) -> None:
     """Each of these rows is there, once, with its own pixels."""
     table = shards.table()
     assert len({fact["key"].tobytes() for fact in table.facts}) == len(table.facts)
-    images = MappedImages(shards, [KEYS[row] for row in rows])
+    images = StoredImages(shards, [KEYS[row] for row in rows])
     assert (images[:] == IMAGES[list(rows)]).all()
 
 
@@ -51,7 +51,7 @@ def test_images_are_read_like_an_array(shards: Shards) -> None:
     append(shards, range(0, 60, 2))
     append(shards, range(60))
     rows = np.random.default_rng(1).permutation(60)
-    images, wanted = MappedImages(shards, [KEYS[row] for row in rows]), IMAGES[rows]
+    images, wanted = StoredImages(shards, [KEYS[row] for row in rows]), IMAGES[rows]
     assert (len(images), images.shape, images.dtype, images.nbytes) == (60, wanted.shape, np.uint8, wanted.nbytes)
     for chosen in (slice(3, 20), slice(50, 99), slice(None, None, -7), np.array([5, 5, 0, 59]), np.array([-1, 3])):
         assert (images[chosen] == wanted[chosen]).all()
@@ -80,7 +80,7 @@ def test_pixels_are_kept_once_and_in_one_shard_until_it_is_full(
 
 def test_facts_are_those_of_the_pixels(shards: Shards) -> None:
     append(shards, range(60))
-    found = MappedImages(shards, KEYS).facts
+    found = StoredImages(shards, KEYS).facts
     assert found["checksum"].tolist() == [zlib.crc32(image.tobytes()) for image in IMAGES]
     assert found["low"].tolist() == IMAGES.min((1, 2, 3)).tolist()
     assert found["high"].tolist() == IMAGES.max((1, 2, 3)).tolist()
@@ -162,7 +162,7 @@ def test_without_locks_each_run_writes_a_shard_of_its_own(shards: Shards, monkey
         for appender, rows in ((one, range(10, 30)), (other, range(20, 40)), (one, range(40, 60))):
             appender.append(facts([KEYS[row] for row in rows], IMAGES[rows]), IMAGES[rows])
     assert len(shards.files()) == 6
-    assert (MappedImages(shards, KEYS)[:] == IMAGES).all()
+    assert (StoredImages(shards, KEYS)[:] == IMAGES).all()
     assert remove_unused(shards.folder.parents[1], []) == 0
 
 
@@ -215,7 +215,7 @@ def test_a_changed_pixel_is_found_when_its_row_is_read(shards: Shards) -> None:
         [value] = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([value ^ 1]))
-    images = MappedImages(shards, KEYS)
+    images = StoredImages(shards, KEYS)
     assert (images[:33] == IMAGES[:33]).all()
     with pytest.raises(StepError, match=r"pixels was changed after it was made: delete it and .*rows and run again"):
         images[20:40]
@@ -223,7 +223,7 @@ def test_a_changed_pixel_is_found_when_its_row_is_read(shards: Shards) -> None:
 
 def test_pixels_that_are_cut_off_while_they_are_read_are_found(shards: Shards) -> None:
     append(shards, range(60))
-    images = MappedImages(shards, KEYS)
+    images = StoredImages(shards, KEYS)
     [path] = [path for path in shards.files() if path.suffix == PIXELS]
     os.truncate(path, 59 * shards.row_bytes + 1)
     with pytest.raises(StepError, match=f"{path.name} was changed"):
@@ -237,7 +237,7 @@ def test_what_was_read_does_not_stay_in_the_process(volumes: Path) -> None:
     black = np.zeros((200, 128, 128, 3), np.uint8)
     with large.appending() as appender:
         appender.append(facts(keys, black), black)
-    images, before = MappedImages(large, keys), _resident_of_files()
+    images, before = StoredImages(large, keys), _resident_of_files()
     for start in range(0, 200, 50):
         images[start : start + 50]
     assert _resident_of_files() - before < 2 << 20, "of 9.8 MB that were read"
@@ -254,7 +254,7 @@ def test_a_changed_record_is_no_row(shards: Shards) -> None:
     data[4 * RECORD.itemsize + 20] ^= 1
     records.write_bytes(data)
     with pytest.raises(StepError, match="1 images are not in .* run again, which decodes them"):
-        MappedImages(shards, KEYS[:10])
+        StoredImages(shards, KEYS[:10])
     append(shards, range(10))
     check(shards, range(10))
 

@@ -14,7 +14,7 @@ from pipeline.pipeline import arguments
 from pipeline.settings import load_params, load_project
 from steps.common.errors import StepError
 from steps.common.images.dataset import read_split
-from steps.common.images.mapped import shards_of
+from steps.common.images.stored import shards_of
 from steps.common.settled import remember
 from steps.preprocess import collect, content, shard, worker
 from steps.preprocess.preprocess import prepare, preprocess

@@ -196,11 +196,11 @@ def test_from_memory_and_from_disk_give_the_same_batches(volumes: Path, splits: 
     rows = torch.tensor([5, 3, 99, 0])
     batches = [rows, rows + 7, rows + 1, rows, rows + 3, rows + 2]
     held = list(fit._reader(images, torch.device("cpu"), images.nbytes)(batches))
-    mapped = list(fit._reader(images, torch.device("cpu"), images.nbytes - 1)(batches))
-    assert len(held) == len(mapped) == len(batches)
-    for asked, (rows_held, one), (rows_mapped, other) in zip(batches, held, mapped, strict=True):
+    read = list(fit._reader(images, torch.device("cpu"), images.nbytes - 1)(batches))
+    assert len(held) == len(read) == len(batches)
+    for asked, (rows_held, one), (rows_read, other) in zip(batches, held, read, strict=True):
         assert (asked == rows_held).all()
-        assert (asked == rows_mapped).all()
+        assert (asked == rows_read).all()
         assert (one == other).all()
         assert (other.numpy() == images[asked.numpy()]).all()
 

@@ -31,7 +31,7 @@ class ByRows(Protocol[Rows_contra]):
     def __getitem__(self, rows: Rows_contra, /) -> Any: ...
 
 
-class MappedImages:
+class StoredImages:
     """Images uint8 [N, H, W, C] of these keys, like an array: by a number, a slice, or an array of rows.
 
     Nothing of what was read stays in this process; the operating system keeps it where it has room. So files are not
