@@ -95,6 +95,7 @@ def serve(guard: Guard, port: int, say: Callable[[str], None]) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, port))
+            listening.listen()  # before the address is told: whoever comes at once waits for the server
         except OSError as error:
             raise InputError(f"port {port} cannot be used ({error.strerror}): choose another with PORT=") from error
         settings = uvicorn.Config(

@@ -2,6 +2,7 @@
 
 import io
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 
 from contract.loop import collected
 from pipeline.loop.labels import Book
-from pipeline.loop.review.app import application
+from pipeline.loop.review.app import application, serve
 from pipeline.loop.review.desk import Desk
 from pipeline.loop.review.guard import Guard
 from pipeline.loop.review.queue import Queue
@@ -53,6 +54,18 @@ class Visitor:
 
     def post(self, path: str, order: Any, **headers: str) -> Any:
         return self.client.post(self.guard.path + path, json=order, headers={"Origin": HERE, **headers})
+
+
+def test_its_address_is_told_when_it_listens(guard: Callable[[], Guard], monkeypatch: pytest.MonkeyPatch) -> None:
+    came: list[str] = []
+
+    def come(address: str) -> None:
+        with socket.create_connection(("127.0.0.1", int(re.findall(r":(\d+)/", address)[0])), timeout=5):
+            came.append(address)
+
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    serve(guard(), 0, come)
+    assert came
 
 
 @pytest.fixture
