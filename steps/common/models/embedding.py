@@ -111,6 +111,9 @@ def embed_images(network: EmbeddingNetwork, images: Images, batch_size: int) -> 
     """
     device = next(network.parameters()).device
     outputs = Outputs(network)
+    # Intel's library of root and other functions sets itself up in its first call. Where that came from several threads
+    # at once, some processes had roots that were off by 0.0005 in their first batch.
+    torch.ones(1).sqrt()
     embeddings, features = [], []
     # A GPU would round what a convolution multiplies to 10 bits; the server does not.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

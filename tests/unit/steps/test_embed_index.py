@@ -40,6 +40,18 @@ def test_a_gpu_embeds_in_float32_as_the_server_does() -> None:
     assert torch.backends.cudnn.allow_tf32, "training goes on as before"
 
 
+def test_the_first_root_is_of_one_number_which_no_threads_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots, root = [], torch.Tensor.sqrt
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        roots.append(tensor.numel())
+        return root(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "sqrt", counted)
+    embed_images(Network(1, [4], 2).eval(), np.zeros((3, 8, 8, 1), np.uint8), batch_size=2)
+    assert roots[0] == 1 < len(roots)
+
+
 def test_the_batch_size_changes_nothing(model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert embed(model["gallery"], model["network"], {"batch_size": 7}) == model["embeddings"]
     assert '"unchanged": true' in capsys.readouterr().out
