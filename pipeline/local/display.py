@@ -112,7 +112,7 @@ class RunDisplay:
 
     def table(self) -> Table:
         """A row for each step: its seconds or `unchanged`, and what it made."""
-        table = Table("step", "seconds", Column("made", no_wrap=True), box=None, pad_edge=False)
+        table = Table(*(Column(name, no_wrap=True) for name in ("step", "seconds")), "made", box=None, pad_edge=False)
         for step in (each.name for each in SHOWN if each.name in self.finished or each.name in STEP_NAMES):
             if event := self.finished.get(step):
                 seconds = "unchanged" if event.unchanged else f"{self.seconds[step]:.1f}"
