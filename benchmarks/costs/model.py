@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from steps.common.images.shards import RECORD
-from steps.common.parameters import AUTO, DEFAULT_BACKBONE, SMALL, ImageFormat
+from steps.common.parameters import AUTO, DEFAULT_BACKBONE, SMALL, SMALL_SIDE, ImageFormat
 from steps.train.auto import Numbers, numbers
 from steps.train.parameters import Train
 
@@ -130,7 +130,7 @@ def costs(constants: Constants, images: int, side: int, nodes: int) -> dict[str,
 
 def chosen(images: int, side: int, channels: Literal[1, 3]) -> Numbers:
     """Epochs and batches that train's `auto` takes; of images above 32 pixels with a pretrained backbone."""
-    backbone = SMALL if side <= 32 else DEFAULT_BACKBONE
+    backbone = SMALL if side <= SMALL_SIDE else DEFAULT_BACKBONE
     automatic = Train.model_construct(backbone=backbone, epochs=AUTO, batch_size=AUTO, widths=AUTO, scale=AUTO)
     return numbers(automatic, images, ImageFormat(image_size=side, channels=channels))
 

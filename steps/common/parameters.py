@@ -24,7 +24,7 @@ AUTO: Final = "auto"
 SMALL: Final = "small"  # of `backbone`, which is a name of timm's otherwise
 DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"  # what `auto` stands for where `small` is too small
 _SMALL_SOURCES = ("sample", "mnist")
-_SMALL_SIDE = 32  # pixels
+SMALL_SIDE = 32  # pixels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,6 +96,11 @@ class ImageFormat(Parameters, extra="ignore"):
         return f"{self.image_size} x {self.image_size} {'grey' if self.channels == 1 else 'colour'}"
 
 
+def are_like_digits(image_size: int | Auto, channels: int | Auto) -> bool:
+    """Whether images are grey and as small as those that `small` is made for; not where `auto` leaves that open."""
+    return channels == 1 and image_size != AUTO and image_size <= SMALL_SIDE
+
+
 class WantedFormat(Parameters, extra="ignore"):
     """The format that the section `data` asks for: numbers, or `auto` where the images decide; others are ignored."""
 
@@ -151,8 +156,7 @@ class Pretrained(Parameters, extra="ignore"):
             or channels are `auto`, it may be.
         """
         if self.backbone == AUTO:
-            is_little = image_size != AUTO and image_size <= _SMALL_SIDE
-            return source not in _SMALL_SOURCES and not (channels == 1 and is_little)
+            return source not in _SMALL_SOURCES and not are_like_digits(image_size, channels)
         return self.backbone != SMALL
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from steps.common.errors import StepError
-from steps.common.parameters import AUTO, SMALL, ImageFormat
+from steps.common.parameters import AUTO, SMALL, SMALL_SIDE, ImageFormat, are_like_digits
 from steps.train.parameters import Train
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ _LARGEST_BATCH, _SMALLEST_BATCH = 128, 32
 _BATCHES = 15
 _BATCH_BYTES = 448 << 20
 # The convolutions: one more for images that can be halved once more.
-_SMALL_SIDE = 32
 _WIDTHS, _WIDTHS_OF_LARGE = [32, 32, 64], [32, 64, 128, 128]
 # ArcFace's s: with 30, emoji are learned by heart; with 16, fewer letters are unknown to a network of digits. See
 # docs/training.md.
@@ -80,7 +79,7 @@ def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Number
     Raises:
         StepError: The images cannot be halved as often as there are widths.
     """
-    widths = _WIDTHS if image_format.image_size <= _SMALL_SIDE else _WIDTHS_OF_LARGE
+    widths = _WIDTHS if image_format.image_size <= SMALL_SIDE else _WIDTHS_OF_LARGE
     widths = widths if parameters.widths == AUTO else list(parameters.widths)
     if image_format.image_size >> len(widths) < 1:
         raise StepError(
@@ -90,8 +89,8 @@ def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Number
     own = _epochs(images) if parameters.backbone == SMALL else _epochs_of_a_backbone(images)
     epochs = own if parameters.epochs == AUTO else parameters.epochs
     size = _batch_size(images, image_format, widths) if parameters.batch_size == AUTO else parameters.batch_size
-    is_like_digits = image_format.image_size <= _SMALL_SIDE and image_format.channels == 1
-    own_scale = _SCALE_OF_DIGITS if is_like_digits else _SCALE
+    is_small = are_like_digits(image_format.image_size, image_format.channels)
+    own_scale = _SCALE_OF_DIGITS if is_small else _SCALE
     return Numbers(epochs, size, widths, own_scale if parameters.scale == AUTO else parameters.scale)
 
 
