@@ -18,7 +18,7 @@ from contract.paths import ROOT
 from pipeline.images.docker import UID
 from tests.support.engine_tools import docker
 from tests.support.examples import OPEN_GATE
-from tests.support.settings import PARAMS_FILE
+from tests.support.pipeline_run import write_params
 
 pytestmark = pytest.mark.docker
 
@@ -35,12 +35,8 @@ MADE = [
 @pytest.fixture(scope="module")
 def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Parameters of a short training."""
-    content = yaml.safe_load(PARAMS_FILE.read_text())
-    content["train"]["epochs"] = 3
-    content["gate"] = OPEN_GATE
-    file = tmp_path_factory.mktemp("params") / "params.yaml"
-    file.write_text(yaml.safe_dump(content))
-    return file
+    change = {"train": {"epochs": 3}, "gate": OPEN_GATE}
+    return write_params(tmp_path_factory.mktemp("params") / "params.yaml", change)
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from contract.paths import ROOT
 from serving.pointer import read_deployed
-from tests.support.examples import OPEN_GATE
-from tests.support.settings import PARAMS_FILE
+from tests.support.pipeline_run import QUICK, write_params
 from tests.support.shared_mounts import mounted
 
 pytestmark = pytest.mark.docker
@@ -44,21 +42,11 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
         yield places
 
 
-def params(folder: Path, *, without_locks: bool) -> Path:
-    """Parameters of a short training."""
-    content = yaml.safe_load(PARAMS_FILE.read_text())
-    content["train"]["epochs"] = 2
-    content["gate"] = OPEN_GATE
-    content["deploy"]["without_locks"] = without_locks
-    file = folder / f"params-{without_locks}.yaml"
-    file.write_text(yaml.safe_dump(content))
-    return file
-
-
 def test_the_whole_pipeline_on_volumes_that_two_nodes_share(
     pipeline: Run, images: dict[str, str], project: Path, nodes: list[Path], tmp_path: Path
 ) -> None:
-    refused, allowed = (params(tmp_path, without_locks=value) for value in (False, True))
+    refused = write_params(tmp_path / "refused.yaml", QUICK)
+    allowed = write_params(tmp_path / "allowed.yaml", {**QUICK, "deploy": {"without_locks": True}})
 
     def run(file: Path) -> subprocess.CompletedProcess[str]:
         words = ["run", "--runner", "docker", "--project", project, "--params", file, "--volumes", nodes[0]]

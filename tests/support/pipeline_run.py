@@ -17,11 +17,16 @@ Done = subprocess.CompletedProcess[str]
 QUICK: dict[str, dict[str, Any]] = {"train": {"epochs": 2}, "gate": OPEN_GATE}
 
 
+def write_params(file: Path, change: dict[str, dict[str, Any]]) -> Path:
+    """Write the tests' parameters with some of them changed."""
+    sections = {section: {**values, **change.get(section, {})} for section, values in PARAMS.items()}
+    file.write_text(yaml.safe_dump(sections))
+    return file
+
+
 def run_command(volumes: Path, change: dict[str, dict[str, Any]]) -> list[str]:
     """The command that runs the pipeline on these volumes, with changed parameters."""
-    params = volumes.parent / "params.yaml"
-    sections = {section: {**values, **change.get(section, {})} for section, values in PARAMS.items()}
-    params.write_text(yaml.safe_dump(sections))
+    params = write_params(volumes.parent / "params.yaml", change)
     command = [sys.executable, "-m", "pipeline", "run", "--volumes", volumes, "--params", params]
     return [*map(str, command), "--project", str(PROJECT_FILE)]
 

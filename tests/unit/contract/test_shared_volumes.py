@@ -38,6 +38,15 @@ MOUNTS = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
 """
 
 
+@pytest.fixture
+def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that says what is mounted, with MOUNTS."""
+    path = tmp_path / "mountinfo"
+    path.write_text(MOUNTS)
+    monkeypatch.setattr(mounts, "_MOUNTS", path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("path", "is_shared"),
     [
@@ -50,13 +59,9 @@ MOUNTS = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
         ("/srv/hidden/model", False),
     ],
 )
-def test_only_what_nodes_may_share_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, is_shared: bool
-) -> None:
-    (tmp_path / "mountinfo").write_text(MOUNTS)
-    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+def test_only_what_nodes_may_share_is_waited_for(mountinfo: Path, path: str, is_shared: bool) -> None:
     assert bool(patience(Path(path))) == is_shared
-    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "none")
+    mountinfo.unlink()
     assert patience(Path(path)) == 0
 
 
@@ -71,19 +76,15 @@ def test_only_what_nodes_may_share_is_waited_for(
         ("/", False),
     ],
 )
-def test_locks_that_end_at_the_node_are_known_by_the_mount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, ends: bool
-) -> None:
-    (tmp_path / "mountinfo").write_text(MOUNTS)
-    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+@pytest.mark.usefixtures("mountinfo")
+def test_locks_that_end_at_the_node_are_known_by_the_mount(path: str, ends: bool) -> None:
     assert locks_end_at_the_node(Path(path)) == ends
 
 
 @pytest.fixture
-def sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sftp(tmp_path: Path, mountinfo: Path) -> Path:
     """A folder that other nodes have, too, on a mount whose locks end at this node."""
-    (tmp_path / "mountinfo").write_text(f"1 0 0:1 / {tmp_path}/volume rw - fuse.sshfs server: rw,user_id=0\n")
-    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+    mountinfo.write_text(f"1 0 0:1 / {tmp_path}/volume rw - fuse.sshfs server: rw,user_id=0\n")
     return tmp_path / "volume"
 
 
