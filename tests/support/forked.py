@@ -16,7 +16,14 @@ from typing import Self
 
 
 class Forked:
-    """`python -m <module>` in a folder, again and again."""
+    """`python -m <module>` in a folder, again and again.
+
+    Args:
+        folder: The folder.
+        module: The module.
+        imports: What is imported once; of `module:function` the function is called once, too.
+        environment: What the imports see.
+    """
 
     def __init__(self, folder: Path, module: str, imports: tuple[str, ...], environment: Mapping[str, str]) -> None:
         words = [sys.executable, __file__, module, *imports]
@@ -52,8 +59,13 @@ def _serve(module: str, imports: list[str]) -> None:
     import runpy
 
     sys.path[0] = os.getcwd()
+    sys.path.append(str(Path(__file__).parents[2]))  # of `tests`
     for name in imports:
-        importlib.import_module(name)
+        module_name, _, function = name.partition(":")
+        imported = importlib.import_module(module_name)
+        if function:
+            getattr(imported, function)()
+    sys.path.pop()
     gc.freeze()
     asked, answer = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     for line in asked:

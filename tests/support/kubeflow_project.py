@@ -13,8 +13,11 @@ from tests.stand_ins.kfp import Kfp, look
 from tests.stand_ins.kfp_http import Server
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
-# What the commands import that take long to import.
-IMPORTS = ("pipeline.kubeflow.doctor", "pipeline.kubeflow.schedule", "pipeline.images.registry", "rich.console")
+# What the commands import that takes long to import.
+IMPORTS = (
+    *("pipeline.kubeflow.commands", "pipeline.kubeflow.doctor", "pipeline.kubeflow.schedule"),
+    *("pipeline.images.registry", "httpcore", "rich.console", "tests.support.kfp_callers:ignore_callers"),
+)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT, PARAMS = load_project(PROJECT_FILE), load_params(PARAMS_FILE)
 VERDICT = {"accuracy": 0.97, "worst_label": "a|b", "worst_accuracy": 0.9, "better": True, "reason": "good enough"}

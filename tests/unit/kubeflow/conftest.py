@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from kfp.dsl.pipeline_task import PipelineTask
 
 from contract.paths import ROOT
 from pipeline.kubeflow import submit
@@ -20,15 +19,15 @@ from steps.registry import STEP_NAMES
 from tests.stand_ins.kfp import Kfp, node
 from tests.stand_ins.kfp_http import Server
 from tests.support.forked import Forked
+from tests.support.kfp_callers import ignore_callers
 from tests.support.kubeflow_project import DEPLOYED, IMPORTS, Run, environment, git, log
 from tests.support.settings import PARAMS_FILE, PROJECT_FILE
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _settings_without_a_look_at_the_caller() -> Iterator[None]:
-    """At each setting of a task the SDK looks up its caller, in every frame, only to name it in an error."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(PipelineTask, "_ensure_container_spec_exists", lambda _: None)
+        ignore_callers(patched.setattr)
         yield
 
 
@@ -45,7 +44,7 @@ def server(kfp: Kfp) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with everything committed."""
     folder = tmp_path_factory.mktemp("committed") / "project"
@@ -58,7 +57,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def forked(committed: Path) -> Iterator[Forked]:
     with Forked(committed, "pipeline", IMPORTS, os.environ) as commands:
         yield commands
