@@ -1,12 +1,15 @@
 """Fixtures for tests of the steps: volumes in a temporary folder, and a small model."""
 
+import gc
 import os
 import shutil
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment
 
 from tests.support.examples import PARAMS
 from tests.support.once import made_once
@@ -15,6 +18,39 @@ from tests.support.once import made_once
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers and the commands that they start share the cores: threads without work sleep, where they would spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Objects of imported modules and collected tests are never garbage, and there are so many that each look takes long.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, of what tests make."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_forced_to_disk() -> Iterator[None]:
+    """Which takes long, and no test can tell: it matters when the machine itself stops."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _templates_are_compiled_once() -> Iterator[None]:
+    """Each report makes its own environment of Jinja, and compiling the templates takes longer than filling them."""
+    compiled: dict[Any, Any] = {}
+    compile_template: Callable[..., Any] = Environment.compile
+
+    def once(self: Environment, source: Any, name: Any = None, filename: Any = None, *rest: Any) -> Any:
+        key = (source, name, filename, rest, self.autoescape, self.trim_blocks, self.lstrip_blocks)
+        if key not in compiled:
+            compiled[key] = compile_template(self, source, name, filename, *rest)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Environment, "compile", once)
+        yield
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Self
 @contextmanager
 def answering(server: BaseServer) -> Iterator[None]:
     """Let a server answer until the end of the context, and close it."""
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
     thread.start()
     try:
         yield

@@ -29,6 +29,8 @@ class QuickTime:
 @pytest.fixture
 def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster that kubectl's settings name, with the Role of infra/torchserve, and patience for a test."""
+    from kubernetes.client import Configuration
+
     from steps.common.cluster import api as kubernetes
     from steps.deploy.release.cluster import rollout, service
 
@@ -46,6 +48,8 @@ def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setattr(kubernetes, "BACKOFF_SECONDS", 0.001)
         monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)
         monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
+        # The client sets the level of its loggers with each object, and that forgets what all loggers know.
+        monkeypatch.setattr(Configuration, "debug", False)
         yield one
 
 
