@@ -32,6 +32,7 @@ from tests.support.pixels import pixels_as_onnx
 from tests.support.stored_images import store_images
 
 Images = NDArray[np.uint8]
+SIDE = 14  # pixels of an image in a split: half of what the sample has, since the index takes the cube of their number
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def split(
     images: Images,
     labels: Sequence[str],
     *,
-    size: int = 28,
+    size: int = SIDE,
     files: str = "",
     groups: Sequence[str] | None = None,
 ) -> str:
@@ -82,8 +83,8 @@ def split(
 def model(
     train: str, validation: str, gallery: str, scale: NDArray[np.float32] | None = None, factory: str = "Flat"
 ) -> Model:
-    """A model of these splits; by default it regards every pixel of 28 x 28 alike."""
-    weights = np.ones(28 * 28, np.float32) if scale is None else scale
+    """A model of these splits; by default it regards every pixel alike."""
+    weights = np.ones(SIDE * SIDE, np.float32) if scale is None else scale
 
     def build(folder: Path) -> dict[str, Any]:
         (folder / "network.json").write_text(json.dumps({"pixels": len(weights)}))
@@ -111,7 +112,7 @@ def serve(made: Model, *, with_seen: bool = True, **settings: Any) -> Path:
             for path in folder.iterdir():
                 if path.name != "manifest.json":
                     archive.write(path, path.name)
-        side, channels = settings.get("image_size", 28), settings.get("channels", 1)
+        side, channels = settings.get("image_size", SIDE), settings.get("channels", 1)
         archive.writestr(ONNX, pixels_as_onnx(network, stored_index, (side, side, channels)))
         if settings:
             archive.writestr("model.json", json.dumps(settings))

@@ -198,10 +198,10 @@ def planted(labels: str, *, wrong: int = 0, hostile: bool = False) -> list[dict[
     for row in range(1, wrong * COUNT, COUNT):  # the second image of some digits
         own[row] = labels[(labels.index(own[row]) + 1) % len(labels)]
     name = "<b>{}</b>\n".format if hostile else str
-    train = split(images, [name(label) for label in own])
+    train = split(images, [name(label) for label in own], size=28)
     parts = [digits(COUNT + HELD * turn, HELD, labels) for turn in (0, 1)]
-    validation, test = (split(held, [name(label) for label in those]) for held, those in parts)
-    made = model(train, validation, train)
+    validation, test = (split(held, [name(label) for label in those], size=28) for held, those in parts)
+    made = model(train, validation, train, np.ones(28 * 28, np.float32))
     analysis = verdict_on(test, made, baseline=0.0, worst_class_floor=0.0, max_unknown=1.0)
     evaluation = json.loads((analysis.report.parent / "verdict.json").read_text())["evaluation"]
     folder = analysis.report.parents[2] / "evaluation" / evaluation

@@ -19,11 +19,11 @@ from steps.common.store import artefact_id
 from steps.common.volumes import data_volume, model_volume
 from steps.deploy.deploy import ARCHIVE, STEP, decides
 from tests.support.pixels import Pixels
-from tests.support.scene import Model, digits, model, serve, split, verdict_on
+from tests.support.scene import SIDE, Model, digits, model, serve, split, verdict_on
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 LOW = {"baseline": 0.5, "worst_class_floor": 0.2, "max_unknown": 0.3}
-LETTERBOX = np.pad(np.ones((20, 20), np.float32), 4).ravel()  # regards what is not the margin
+LETTERBOX = np.pad(np.ones((SIDE - 4, SIDE - 4), np.float32), 2).ravel()  # regards what is not the margin
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def small(base: dict[str, str]) -> tuple[str, Model]:
 
 def test_a_champion_of_another_size_is_asked_at_its_own(base: dict[str, str]) -> None:
     own = verdict_on(base["test"], of(base), **LOW).verdict.accuracy
-    serve(of(base), image_size=28, channels=1, unknown_distance=None)
+    serve(of(base), image_size=SIDE, channels=1, unknown_distance=None)
     test, challenger = small(base)
     analysis = verdict_on(test, challenger, **LOW, min_class_images=1)
     asked = open_split(data_volume() / "dataset" / test)
@@ -127,12 +127,12 @@ def test_a_champion_of_another_size_is_asked_at_its_own(base: dict[str, str]) ->
         words = json.loads((folder / "answers.json").read_text())["words"]
         answers = [words[number] for number in file["predicted"]]
     right = np.mean([answer == asked.classes[label] for answer, label in zip(answers, asked.labels, strict=True)])
-    assert right >= own, "of 28 pixels, where nothing is unknown"
+    assert right >= own, "of more pixels, where nothing is unknown"
     assert rule(analysis, "champion")["images"] == 200
 
 
 def test_an_original_that_is_gone_or_changed_is_left_out_and_counted(base: dict[str, str]) -> None:
-    serve(of(base), image_size=28, channels=1)
+    serve(of(base), image_size=SIDE, channels=1)
     test, challenger = small(base)
     originals = open_split(data_volume() / "dataset" / test).rows.originals
     (data_volume() / originals[0]).unlink()
@@ -227,8 +227,8 @@ def test_seeds_that_differ_by_a_few_images_are_ties(base: dict[str, str]) -> Non
     """A champion and three more of one recipe and the same images: a pixel of the margin less each."""
     serve(of(base))
     for pixel in range(3):
-        scale = np.ones(28 * 28, np.float32)
-        scale[13 * 28 + 10 + pixel] = 0
+        scale = np.ones(SIDE * SIDE, np.float32)
+        scale[6 * SIDE + 5 + pixel] = 0
         tie = verdict_on(base["test"], of(base, scale), **LOW)
         assert "equal to v1 on 200 images" in tie.verdict.reason
         assert tie.verdict.reason.endswith("no image is new to v1, so it stays")

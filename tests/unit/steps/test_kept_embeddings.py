@@ -88,7 +88,7 @@ def kept_file() -> Path:
 
 
 def digits(count: int, labels: str = "0123456789") -> str:
-    return scene.split(*scene.digits(0, count, labels))
+    return scene.split(*scene.digits(0, count, labels), size=28)
 
 
 def anew(gallery: str, network: str) -> bytes:
