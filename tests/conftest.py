@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from jinja2 import Environment
 
-from tests.support.examples import PARAMS
 from tests.support.once import made_once
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that. Tests send SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers and the commands that they start share the cores: threads without work sleep, where they would spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of NumPy, whose threads spin nevertheless; before its import
 # Objects of imported modules and collected tests are never garbage, and there are so many that each look takes long.
 gc.disable()
 
@@ -102,6 +102,7 @@ def make_small_model(volumes: Path) -> dict[str, str]:
     from steps.index.index import index
     from steps.preprocess.preprocess import preprocess
     from steps.train.train import train
+    from tests.support.examples import PARAMS
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("VOLUMES", str(volumes))
