@@ -12,6 +12,7 @@ import pytest
 from jinja2 import Environment
 
 from tests.support.once import made_once
+from tests.support.plain_pictures import draw_nothing
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that. Tests send SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,11 +84,7 @@ def few_digits(few_digits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict's confusion matrix is not drawn, which takes longer than the verdict; for tests of something else."""
-    from PIL import Image
-
-    from steps.analyse import confusion
-
-    monkeypatch.setattr(confusion, "_draw", lambda _labels, _matrix, path: Image.new("L", (1, 1)).save(path))
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,29 @@ from steps.deploy.export import export_network
 from steps.embed.embed import embed
 from steps.index.index import index
 from tests.support.examples import PARAMS, judging
+from tests.support.plain_pictures import draw_nothing
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
+
+
+@pytest.fixture(scope="module")
+def judged(small_model: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The small model with the verdict on it. Read only."""
+    volumes = tmp_path_factory.mktemp("judged") / "volumes"
+    shutil.copytree(small_model["volumes"], volumes)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("VOLUMES", str(volumes))
+        draw_nothing(patched)
+        run(small_model)
+    return {**small_model, "volumes": volumes}
+
+
+@pytest.fixture
+def model(judged: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The same, in volumes that this test may write to."""
+    shutil.copytree(judged["volumes"], tmp_path / "volumes")
+    monkeypatch.setenv("VOLUMES", str(tmp_path / "volumes"))
+    return {**judged, "volumes": tmp_path / "volumes"}
 
 
 def run(model: dict[str, Any], network: str = "network", idx: str = "index", **change: Any) -> Analysis:
@@ -164,8 +185,8 @@ def onnx_of(weights: bytes, config: str, features: bytes) -> bytes:
         return (folder / ONNX).read_bytes()
 
 
-def serve(model: dict[str, Any], network: str, idx: str) -> None:
-    """Point the deploy volume at an archive that holds this network and index."""
+def serve(model: dict[str, Any], network: str, idx: str, *, asked: bool = True) -> None:
+    """Point the deploy volume at an archive that holds this network and index, and unless it is not asked, its ONNX."""
     volumes = model["volumes"]
     (volumes / "deploy-model/model-store").mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(volumes / "deploy-model/model-store/m_1.mar", "w") as mar:
@@ -173,10 +194,11 @@ def serve(model: dict[str, Any], network: str, idx: str) -> None:
             for path in folder.iterdir():
                 if path.name != "manifest.json":
                     mar.write(path, path.name)
-        stored = model["volumes"] / "model/network" / network
-        features = (volumes / "model/index" / idx / FEATURES_INDEX).read_bytes()
-        files = (stored / "weights.safetensors").read_bytes(), (stored / "network.json").read_text(), features
-        mar.writestr(ONNX, onnx_of(*files))
+        if asked:
+            stored = model["volumes"] / "model/network" / network
+            features = (volumes / "model/index" / idx / FEATURES_INDEX).read_bytes()
+            files = (stored / "weights.safetensors").read_bytes(), (stored / "network.json").read_text(), features
+            mar.writestr(ONNX, onnx_of(*files))
         if had := seen.seen_by(network, idx):
             mar.writestr(seen.FILE, seen.to_bytes(had))
     point(model, {"name": "m", "version": "1", "mar": "m_1.mar", "network": network, "index": idx})
@@ -262,14 +284,14 @@ def write_mar_settings(model: dict[str, Any], **settings: float) -> None:
 
 def test_a_champion_that_cannot_be_read_stops_the_run(model: dict[str, Any]) -> None:
     worse = crippled(model)
-    serve(model, worse["network"], worse["index"])
+    serve(model, worse["network"], worse["index"], asked=False)
     (model["volumes"] / "deploy-model/model-store/m_1.mar").write_bytes(b"broken")
     with pytest.raises(StepError, match=r"m_1\.mar, cannot be read .* restore it from backup/"):
         run(model)
 
 
 def test_a_damaged_pointer_stops_the_run(model: dict[str, Any]) -> None:
-    serve(model, model["network"], model["index"])
+    serve(model, model["network"], model["index"], asked=False)
     (model["volumes"] / "deploy-model/current.json").write_text("{")
     with pytest.raises(StepError, match=r"current\.json cannot be read .*restore it, or remove it"):
         run(model)
@@ -288,7 +310,7 @@ def test_a_champion_is_scored_with_the_distance_of_its_own_archive(model: dict[s
 
 def test_the_served_model_judged_again_is_the_champion_itself(model: dict[str, Any]) -> None:
     first = run(model)
-    serve(model, model["network"], model["index"])
+    serve(model, model["network"], model["index"], asked=False)
     assert "its network and index are those served already" in run(model).verdict.reason
     (model["volumes"] / "deploy-model/model-store/m_1.mar").write_bytes(b"broken")  # deploy will put it right
     again = run(model)
