@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from contract.paths import ROOT
+from pipeline.images import tag as images
 from pipeline.images.tag import NAMES, tag
 from pipeline.settings import load_params
 from steps.common import store
 from steps.common.code import deciding
 from steps.common.code.deciding import deciding_code
+from steps.common.digest import file_sha256
 from steps.deploy.deploy import ARCHIVE
 from steps.preprocess.preprocess import PIXELS
 from steps.registry import STEP_NAMES
@@ -39,6 +41,7 @@ FROM_INDEX = {"index", "analyse", "deploy"}
 WITH_TORCH = {"train", "embed", "analyse", "deploy", "serving"}
 SERVED = {"serving", "deploy"}
 EVERY_IMAGE = {*STEP_NAMES, "serving"}
+OF_OTHERS = ("tests/unit/steps/test_code.py", "docs/serving.md", "pipeline/pipeline.py")
 
 
 def append(file: str, text: str = "# a comment\n") -> Edit:
@@ -136,9 +139,7 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
         {"preprocess"},
     ),
     "how a source is downloaded": (append("steps/preprocess/sources/download.py", "\nNEW = 1\n"), NONE, {"preprocess"}),
-    "a test": (append("tests/unit/steps/test_code.py"), NONE, NONE),
-    "a page of the docs": (append("docs/serving.md", "More.\n"), NONE, NONE),
-    "the pipeline": (append("pipeline/pipeline.py", "\nNEW = 1\n"), NONE, NONE),
+    **{f"what is no step's, in {file}": (append(file, "\nNEW = 1\n"), NONE, NONE) for file in OF_OTHERS},
     "the lock of a step": (append("steps/index/requirements.txt"), NONE, {"index"}),
     "the lock of serving": (append("serving/requirements.txt"), NONE, SERVED),
     "the lock of torch": (append("steps/torch.txt"), NONE, WITH_TORCH),
@@ -153,11 +154,12 @@ EDITS: dict[str, tuple[Edit, set[str], set[str]]] = {
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the project."""
+    """A copy of the project; of folders that count for nothing, it has the files that are edited."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
-    for folder in ("contract", "docs", "pipeline", "serving", "steps", "tests"):
+    for folder in ("contract", "serving", "steps"):
         shutil.copytree(ROOT / folder, tmp_path / "tree" / folder, ignore=ignored)
-    for file in ("params.yaml", ".gitattributes"):
+    for file in ("params.yaml", ".gitattributes", *OF_OTHERS):
+        (tmp_path / "tree" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / "tree" / file)
     return tmp_path / "tree"
 
@@ -173,8 +175,14 @@ def _no_build_arguments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def ids(tree: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The id of each step's result in this tree, of data that stay the same."""
+    named_files = deciding._named_files
     with monkeypatch.context() as patched:
         patched.setattr(store, "deciding_code", partial(deciding_code, root=tree))
+        once = {name: cache(getattr(deciding, name)) for name in ("_file", "read_source")}
+        named = cache(lambda file: [*named_files(once["read_source"](file), tree, file)])
+        once["_named_files"] = lambda _source, _root, file: named(file)
+        for name, look in once.items():  # the steps have most modules in common
+            patched.setattr(deciding, name, look)
         params = load_params(tree / "params.yaml").model_dump(by_alias=True)
         found: dict[str, str] = {}
         for step, inputs in READS.items():
@@ -185,7 +193,9 @@ def ids(tree: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def tags(tree: Path) -> dict[str, str]:
-    return {name: tag(name, tree) for name in NAMES}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(images, "file_sha256", cache(file_sha256))
+        return {name: tag(name, tree) for name in NAMES}
 
 
 @cache
