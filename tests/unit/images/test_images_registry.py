@@ -62,7 +62,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def registry(server: Server) -> tuple[Registry, str]:
     prefix = f"127.0.0.1:{server.server_address[1]}/folder"
-    return Registry(prefix), prefix
+    return Registry(prefix, backoff=0.01), prefix
 
 
 def log_in(server: Server, folder: Path) -> None:
@@ -113,4 +113,4 @@ def test_a_registry_that_fails_is_an_error(server: Server) -> None:
 
 def test_a_registry_that_is_down_is_named() -> None:
     with pytest.raises(RegistryError, match="the registry 127.0.0.1:9 does not answer"):
-        Registry("127.0.0.1:9").has("127.0.0.1:9/digits-train:0123")
+        Registry("127.0.0.1:9", backoff=0.01).has("127.0.0.1:9/digits-train:0123")

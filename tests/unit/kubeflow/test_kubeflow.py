@@ -82,11 +82,11 @@ def test_a_refused_connection_is_retried(kfp: Kfp) -> None:
     with Server(kfp) as gone:
         pass
     port = int(gone.address.rpartition(":")[2])
-    later = threading.Timer(0.5, lambda: running.append(Server(kfp, port).__enter__()))
+    later = threading.Timer(0.15, lambda: running.append(Server(kfp, port).__enter__()))
     running: list[Server] = []
     later.start()
     try:
-        Kubeflow(f"http://{gone.address}", "right", None, backoff=0.3).check()
+        Kubeflow(f"http://{gone.address}", "right", None, backoff=0.1).check()
     finally:
         later.join()
         running[0].__exit__()

@@ -126,9 +126,9 @@ def test_a_step_that_was_tried_again_has_the_log_of_its_last_pod(run: Run, kfp: 
 
 def test_a_run_goes_on_after_the_deadline(run: Run, kfp: Kfp) -> None:
     kfp.script = [look("RUNNING", train="RUNNING")]
-    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
+    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.005")
     assert done.returncode == 1
-    assert "not ended within 0.01 minutes; it goes on, now in train: http" in done.stderr
+    assert "not ended within 0.005 minutes; it goes on, now in train: http" in done.stderr
 
 
 @pytest.mark.slow

@@ -128,9 +128,9 @@ def test_bound_claims_pass(run: Run, kfp: Kfp, tmp_path: Path) -> None:
 )
 def test_a_run_whose_pods_never_start_is_stopped_at_the_deadline(run: Run, kfp: Kfp, steps: dict[str, Any]) -> None:
     kfp.script = [look("RUNNING", **steps)]
-    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01")
+    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.005")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no pod of the run has started within 0.01 minutes, so it was stopped")
+    assert done.stderr.startswith("error: no pod of the run has started within 0.005 minutes, so it was stopped")
     assert "see that the project's claims are bound (kubectl get pvc -n kubeflow;" in done.stderr
     assert kfp.runs[0]["state"] == "CANCELING"
 
@@ -162,7 +162,7 @@ def test_a_pod_that_fits_no_node_ends_the_wait_with_its_cause(
     kfp.script = [look("RUNNING", **done_before, train="RUNNING/PENDING")]
     unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": FULL}
     path = cluster_with(tmp_path / "bin", pods=[{"status": {"conditions": [unschedulable]}}])
-    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.01", PATH=path)
+    done = run("submit", "--wait", "--poll", "0.1", "--timeout", "0.005", PATH=path)
     assert done.returncode == 2
     assert done.stderr.endswith(f"so it was stopped: Unschedulable: {FULL} {DOCTOR}\n")
     assert ("no pod of train" if done_before else "no pod of the run") in done.stderr

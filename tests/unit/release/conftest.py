@@ -42,11 +42,12 @@ def cluster(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv("SERVING_NAMESPACE", "kubeflow")
         monkeypatch.setenv("SERVING_URL", before.url)
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr(rollout, "time", QuickTime())
+        for module in (rollout, service):
+            monkeypatch.setattr(module, "time", QuickTime())
         monkeypatch.setattr(rollout, "LATER_SECONDS", 9)
         monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 100)  # where it waits for what never comes, a test fails
         monkeypatch.setattr(kubernetes, "BACKOFF_SECONDS", 0.001)
-        monkeypatch.setattr(service, "PAUSE_SECONDS", 0.002)
+        monkeypatch.setattr(service, "PAUSE_SECONDS", 0.02)
         monkeypatch.setattr(service, "ASK_SECONDS", 0.5)
         # The client sets the level of its loggers with each object, and that forgets what all loggers know.
         monkeypatch.setattr(Configuration, "debug", False)

@@ -69,15 +69,15 @@ WORKER = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 import deadline
-deadline.CPU_SECONDS = 0.3
+deadline.CPU_SECONDS = 0.1
 deadline.install()
 deadline.start()
 if sys.argv[2] == "waits":
-    time.sleep(1)
+    time.sleep(0.3)
 if sys.argv[2] == "stops":
     deadline.stop()
 began = time.process_time()
-while time.process_time() - began < (0.1 if sys.argv[2] == "waits" else 1):
+while time.process_time() - began < (0.02 if sys.argv[2] == "waits" else 0.4):
     sum(range(1000))
 """
 
