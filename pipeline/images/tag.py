@@ -55,11 +55,13 @@ def source_files(paths: Iterable[str], root: Path = ROOT) -> Iterator[Path]:
     """Every file below `paths` that an image holds: neither hidden files nor byte code."""
     for path in paths:
         top = root / path
-        for file in [top] if top.is_file() else top.rglob("*"):
-            parts = file.relative_to(root).parts
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-            if file.is_file() and not hidden and file.suffix != ".pyc":
-                yield file
+        if top.is_file():
+            yield top
+        for folder, folders, files in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+            for name in files:
+                if not name.startswith(".") and not name.endswith(".pyc") and (file := Path(folder, name)).is_file():
+                    yield file
 
 
 def build_arguments(name: str) -> dict[str, str]:
