@@ -45,7 +45,7 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
     home = tmp_path_factory.mktemp("home")
-    with Forked(home, "cookiecutter", ("cookiecutter.cli",), environment(home)) as commands:
+    with Forked(home, "cookiecutter", ("cookiecutter.cli", "cookiecutter.extensions"), environment(home)) as commands:
         yield commands
 
 
@@ -78,14 +78,21 @@ def tool(tmp_path: Path, out: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def clone(tmp_path: Path, tool: Run, repository: list[str]) -> Path:
-    """A Git repository with the files of the working tree, committed."""
-    target = tmp_path / "clone"
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory, repository: list[str]) -> Path:
+    """A Git repository with the files of the working tree, committed. Read only."""
+    home = tmp_path_factory.mktemp("committed-template")
+    target = home / "clone"
     for name in repository:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
-    for words in (("init", "--quiet", "--initial-branch=master"), ("add", "--all"), ("commit", "--quiet", "-m", "One")):
-        done = tool("git", *words, cwd=target)
-        assert done.returncode == 0, done.stderr
+    commit = ("-c", "gc.auto=0", "commit", "--quiet", "-m", "One")
+    for words in (("init", "--quiet", "--initial-branch=master"), ("add", "--all"), commit):
+        subprocess.run(["git", *words], cwd=target, env=environment(home), check=True)
     return target
+
+
+@pytest.fixture
+def clone(tmp_path: Path, committed: Path) -> Path:
+    """The same, to be changed by a test."""
+    return shutil.copytree(committed, tmp_path / "clone", symlinks=True)

@@ -90,7 +90,7 @@ def test_only_what_differs_between_projects_is_rendered() -> None:
 
 
 def test_caches_environments_and_volumes_do_not_travel(
-    tool: Run, out: Path, clone: Path, travelling: list[str]
+    bake: Run, out: Path, clone: Path, travelling: list[str]
 ) -> None:
     for name in (
         "steps/train/__pycache__/a.pyc",
@@ -101,7 +101,7 @@ def test_caches_environments_and_volumes_do_not_travel(
     ):
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).touch()
-    assert tool("cookiecutter", clone, "--no-input").returncode == 0
+    assert bake(clone, "--no-input").returncode == 0
     assert files(out / NAME) == travelling
 
 
@@ -159,9 +159,9 @@ def test_cruft_updates_a_title_with_braces(tool: Run, out: Path, clone: Path) ->
 @pytest.mark.parametrize(
     ("branch", "branches"), [("main", ["master", "main"]), ("trunk/1", ["master", "main", "trunk/1"])]
 )
-def test_the_default_branch_is_that_of_git(tool: Run, out: Path, branch: str, branches: list[str]) -> None:
+def test_the_default_branch_is_that_of_git(tool: Run, bake: Run, out: Path, branch: str, branches: list[str]) -> None:
     assert tool("git", "config", "--global", "init.defaultBranch", branch).returncode == 0
-    assert tool("cookiecutter", ROOT, "--no-input").returncode == 0
+    assert bake(ROOT, "--no-input").returncode == 0
     readme = (out / NAME / "README.md").read_text()
     assert f"a push to `{branch}` runs the tests" in " ".join(readme.split())
     assert "`master`" not in readme
@@ -273,13 +273,13 @@ def test_an_existing_folder_is_left_alone(bake: Run, out: Path) -> None:
     assert files(out) == []
 
 
-def test_links_that_became_text_files_are_refused(tool: Run, out: Path, clone: Path) -> None:
+def test_links_that_became_text_files_are_refused(bake: Run, out: Path, clone: Path) -> None:
     template = clone / TEMPLATE.name
     for link in [path for path in template.rglob("*") if path.is_symlink()]:
         target = os.readlink(link)
         link.unlink()
         link.write_text(target)
-    done = tool("cookiecutter", clone, "--no-input")
+    done = bake(clone, "--no-input")
     assert done.returncode == 1
     assert "are not links but text files" in done.stderr
     assert "git clone -c core.symlinks=true" in done.stderr

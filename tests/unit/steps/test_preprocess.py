@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -237,17 +238,22 @@ class Mirror(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+@cache
+def small_mnist() -> dict[str, bytes]:
+    """The four files, by their names: 2,500 images to train with and 100 to test."""
+    files = {}
+    with np.load(SAMPLE) as sample:
+        for prefix, rows in (("train", slice(0, None, 2)), ("t10k", slice(1, None, 50))):
+            for kind, array in (("images-idx3", sample["images"][rows]), ("labels-idx1", sample["labels"][rows])):
+                header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+                files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(header + array.tobytes(), compresslevel=1)
+    return files
+
+
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A loopback mirror of a small MNIST; gives its URL."""
-    with np.load(SAMPLE) as sample:
-        parts = {"train": slice(0, None, 2), "t10k": slice(1, None, 50)}
-        Mirror.files = {}
-        for prefix, rows in parts.items():
-            for kind, array in (("images-idx3", sample["images"][rows]), ("labels-idx1", sample["labels"][rows])):
-                header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-                Mirror.files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(header + array.tobytes())
-    Mirror.requests = []
+    Mirror.files, Mirror.requests = small_mnist(), []
     monkeypatch.setattr(mnist, "SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in Mirror.files.items()})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     with answering(server):
