@@ -67,7 +67,7 @@ def test_an_interrupted_installation_ends_what_it_started(project: Project, tmp_
 def test_what_is_fetched_is_shown_and_silence_is_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(packages, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(packages, "QUIET_SECONDS", 0.05)
     lines = [
         "WARNING: Location 'file:///simple/torch/' is ignored: it is neither a file nor a directory.",
         "Downloading https://host/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl (191.8 MB)",
@@ -75,7 +75,7 @@ def test_what_is_fetched_is_shown_and_silence_is_broken(
         "Downloading small-1.0-py3-none-any.whl (9.5 kB)",
         "   Building kfp-server-api==2.17.3",
     ]
-    script = f"import time\nfor line in {lines!r}: print(line, flush=True)\ntime.sleep(0.5)"
+    script = f"import time\nfor line in {lines!r}: print(line, flush=True)\ntime.sleep(0.3)"
     process = subprocess.Popen([shutil.which("python3") or "", "-c", script], stdout=subprocess.PIPE)
     packages._follow(process)
     said = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("at work")]
