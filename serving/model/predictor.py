@@ -80,10 +80,14 @@ class Predictor:
         self._decoding, self._payload, self._deadline = decode, payload, deadline
         model: dict[str, Any] = _DEFAULTS | json.loads((folder / "model.json").read_text())
         labels = json.loads((folder / "labels.json").read_text())
+        # One text for each class, shared by all of its images; the JSON is serialised once, not for each answer.
+        as_json = [json.dumps(label) for label in labels["classes"]]
         self._labels: list[str] = [labels["classes"][number] for number in labels["gallery"]]
+        self._json_labels = [as_json[number] for number in labels["gallery"]]
         self._network = _load_network(folder / "network.onnx")
         [self._input] = [each.name for each in self._network.get_inputs()]
-        self._index = faiss.read_index(str(folder / "index.faiss"))
+        # Memory-mapped, so that all workers share one copy of vectors and graph.
+        self._index = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
         if self._index.ntotal != len(self._labels):
             raise ValueError(f"{folder}: {self._index.ntotal} vectors in the index, {len(self._labels)} labels")
         self.name: str = model["name"]
@@ -95,8 +99,6 @@ class Predictor:
         self._neighbours = min(model["neighbours"], len(self._labels))
         self.thresholds = (model["unknown_distance"], model["unknown_features_distance"])
         self._limits_of_unknown = [np.inf if limit is None else limit for limit in self.thresholds]
-        # Serialised once, not for each answer.
-        self._json_labels = [json.dumps(label) for label in self._labels]
         self._json_model = json.dumps({key: model[key] for key in ("name", "version")})
         # Warm-up: the first prediction is many times slower than the next.
         size, channels = self._shape

@@ -334,6 +334,17 @@ def test_neighbours_that_an_approximate_index_did_not_find_are_left_out(folder: 
     assert lost == {**nothing, "model": found["model"]}
 
 
+def test_all_images_of_a_class_share_the_text_of_its_label(predictor: Predictor) -> None:
+    for texts in (predictor._labels, predictor._json_labels):
+        assert len(texts) == 3 * len(CLASSES)
+        assert len(set(map(id, texts))) == len(CLASSES)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mapped")
+def test_workers_share_the_memory_of_the_index(folder: Path, predictor: Predictor) -> None:
+    assert str(folder / "index.faiss") in Path("/proc/self/maps").read_text()
+
+
 def test_an_index_of_another_gallery_is_refused(folder: Path, tmp_path: Path) -> None:
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
