@@ -26,7 +26,8 @@ _LOG = re.compile(r"^log +(\S.*)$", re.MULTILINE)
 class StepTimes:
     """Of one step, in seconds since the run began: its process, and its work, as it says itself.
 
-    Its processor's seconds; and its peak in bytes: resident memory, with the pages of files and of libraries.
+    Its processor's seconds; and its peak in bytes: resident memory, with the pages of files and of libraries. Pages that
+    its processes share are counted once, as the memory limit of a container does, where the system tells.
     """
 
     spawned: float = 0.0
@@ -126,7 +127,7 @@ def _look(runner: int, processes: dict[int, _Process], began: float) -> None:
     born = _born(runner)
     for child in _children(runner):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            total += child.memory_info().rss
+            total += _proportional(child.pid) or child.memory_info().rss
             highest = max(highest, _highest(child.pid))
             if child.name().startswith("python") and _EXECUTOR in child.cmdline():
                 step = processes.setdefault(child.pid, _Process(child.create_time() - born))
@@ -147,6 +148,14 @@ def _born(runner: int) -> float:
 def _children(runner: int) -> Iterator[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         yield from psutil.Process(runner).children(recursive=True)
+
+
+def _proportional(pid: int) -> int:
+    """The bytes that a process has, of pages that it shares its part; 0 where the system does not say so."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(rollup.split("\nPss:")[1].split()[0]) * 1024
+    return 0
 
 
 def _highest(pid: int) -> int:

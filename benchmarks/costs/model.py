@@ -186,7 +186,7 @@ def _models(c: Constants, kind: Kind, images: int, side: int, nodes: int) -> dic
         ),
         "deploy": Cost(
             {"reading the index": 2 * graph / (c.read_mb_s * MB), "writing archives": 2 * graph / (c.write_mb_s * MB)},
-            memory=2 * graph,
+            memory=graph,
             disk=2 * graph,
             network=4 * graph,
         ),

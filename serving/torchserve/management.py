@@ -38,10 +38,10 @@ class Management:
             return False
         return True
 
-    def register(self, mar: str) -> None:
-        """Start to load an archive of the model store; returns at once, see `loaded`."""
+    def register(self, mar: str, workers: int) -> None:
+        """Start to load an archive of the model store in so many workers; returns at once, see `loaded`."""
         options = {"url": mar, "model_name": self._name, "max_batch_delay": DELAY_MILLISECONDS}
-        self._ask("POST", "/models?" + urlencode({**options, "initial_workers": 1, "synchronous": "false"}))
+        self._ask("POST", "/models?" + urlencode({**options, "initial_workers": workers, "synchronous": "false"}))
 
     def workers(self, version: str) -> tuple[int, int]:
         """How many workers of a version are READY, and how many there should be."""

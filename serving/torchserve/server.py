@@ -25,6 +25,7 @@ from serving.torchserve.management import Management, ManagementError
 
 __all__ = ["TorchServe", "TorchServeError"]
 
+WORKERS = 2  # that answer requests, each in one thread
 _POLL_SECONDS = 0.02
 _CANARY_SECONDS = 5.0
 END_SECONDS = 10.0  # the longest wait for TorchServe to end
@@ -40,6 +41,7 @@ class TorchServe:
         version: The version that the archive must have; any if not given.
         timeout: Seconds to start, and to load a model.
         collect: What serving/model/collector.py reads; None if no images are kept.
+        workers: How many answer. An older archive says itself how many, and this is not heard.
 
     Raises:
         TorchServeError: The archive is unusable; on entering the block: the model cannot be served.
@@ -54,12 +56,14 @@ class TorchServe:
         version: str | None = None,
         timeout: float = 120.0,
         collect: str | None = None,
+        workers: int = WORKERS,
     ) -> None:
         self.mar = mar.resolve()
         self.name = name
         self.log = log
         self.timeout = timeout
         self._collect = collect
+        self._workers = workers
         self._golden = _read(self.mar, version)
         self._failures = 0  # that TorchServe has printed
 
@@ -255,7 +259,7 @@ class TorchServe:
 
     def _load(self, mar: Path, golden: Golden) -> None:
         failures = self._failures
-        self._management.register(mar.name)
+        self._management.register(mar.name, self._workers)
         deadline = time.monotonic() + self.timeout
         self._wait_until(lambda: self._management.loaded(golden.version), deadline, str(mar), failures)
 

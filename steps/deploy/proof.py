@@ -25,8 +25,9 @@ def prove_archive(mar: Path, name: str) -> list[dict[str, Any]]:
     """
     golden = read_golden(mar)
     with tempfile.TemporaryDirectory() as temporary:
+        log = Log(Path(temporary, "torchserve.log"))
         try:
-            with TorchServe(mar, name, log=Log(Path(temporary, "torchserve.log"))) as server:
+            with TorchServe(mar, name, log=log, workers=1) as server:  # two would need half as much again
                 answers = server.check()
         except (TorchServeError, GoldenError) as error:
             raise StepError(f"the model does not serve, so it is not deployed: {error}") from error

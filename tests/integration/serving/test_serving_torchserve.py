@@ -16,6 +16,8 @@ import pytest
 from serving.golden import GoldenError, read_golden
 from serving.log import Log
 from serving.server import Server
+from serving.torchserve.server import WORKERS, TorchServe
+from steps.deploy.proof import prove_archive
 from tests.support.model_archive import CLASSES, MAX_PIXELS, NAME, VERSION, archive, picture, png, write_model
 from tests.support.torchserve_process import processes
 
@@ -39,6 +41,20 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     assert list(store.iterdir()) == [mar]
     assert store.stat().st_mtime_ns == before
     store.chmod(stat.S_IRWXU)
+
+
+def test_a_proof_takes_one_worker(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def check(proof: TorchServe) -> list[dict[str, Any]]:
+        seen.append(proof.workers())
+        return asked(proof)
+
+    asked = TorchServe.check
+    monkeypatch.setattr(TorchServe, "check", check)
+    proven = prove_archive(server.torchserve.mar, NAME)
+    assert [each["expected"] == each["answer"]["label"] for each in proven] == [True] * len(proven) != []
+    assert (seen, server.torchserve.workers()) == ([(1, 1)], (WORKERS, WORKERS))
 
 
 def test_every_class_is_answered(server: Server) -> None:
