@@ -30,25 +30,36 @@ SIZES = (1_000, 10_000, 100_000)
 CLASSES = (3_000, 6_000)
 _MIB = 2**20
 _EPOCHS = 2
-_ROUNDS = 3
+_ROUNDS = 5
 _SETTLED_SECONDS = 4  # a file that was written just before it was looked at is not trusted
 _LEARNED = 1_000  # images to train on, where the gallery is what grows
 _LARGE = 1_000  # images of 224 x 224 x 3
 _LARGE_BATCH = 16  # what a batch needs grows with its images: some 9 MB for each
 _IN_MEMORY_MB = 64
-# Cores that decode, each on its share of the files: the same function in a loop, without anything that is kept.
+# Cores that decode, each on its share of the files: a loop, without anything that is kept.
 _BARE = """
 import sys, time
 from pathlib import Path
-from steps.preprocess.render import of_file
+from steps.common.images.content_key import key_of_pixels
+from steps.common.images.decode import decode
+keys = sys.argv[4] == "keys"
 paths = Path(sys.argv[1]).read_text().splitlines()[int(sys.argv[2])::int(sys.argv[3])]
-of_file(Path(paths[0]).read_bytes(), size=28, channels=1, max_pixels=1000000)
+def loop(paths):
+    for path in paths:
+        with open(path, "rb") as file:
+            pixels = decode(file.read(), size=28, channels=1, max_pixels=1000000)
+        if keys:
+            key_of_pixels(pixels)
+loop(paths[:100])
 sys.stdin.readline()
 began = time.perf_counter()
-for path in paths:
-    of_file(Path(path).read_bytes(), size=28, channels=1, max_pixels=1000000)
+loop(paths)
 print(time.perf_counter() - began)
 """
+_BARE_LOOPS = {
+    "a bare loop of the decoder": "pixels",
+    "a bare loop of decoder and content keys": "keys",
+}
 _PREPROCESS = (
     "import json, sys; from steps.preprocess.preprocess import preprocess; preprocess(json.loads(sys.argv[1]))"
 )
@@ -72,8 +83,8 @@ def measure(sizes: Sequence[int] = SIZES) -> Iterator[str]:
         )
 
 
-def decoding(size: int = 10_000) -> Iterator[str]:
-    """How fast preprocess reads and decodes new files, beside a bare loop of the same decoder on the same cores.
+def decoding(size: int = 20_000) -> Iterator[str]:
+    """How fast preprocess reads and decodes new files, beside bare loops of the same decoder on the same cores.
 
     Args:
         size: The number of files.
@@ -83,14 +94,16 @@ def decoding(size: int = 10_000) -> Iterator[str]:
     """
     with _volumes() as volumes:
         write_digits(volumes / "data/images/train", 0, size)
-        bare = own = 0.0
+        bare, own = dict.fromkeys(_BARE_LOOPS, 0.0), 0.0
         for _ in range(_ROUNDS):  # in turns, and the best of each: other load only slows down
-            bare = max(bare, _bare_rate(volumes))
+            for name, makes in _BARE_LOOPS.items():
+                bare[name] = max(bare[name], _bare_rate(volumes, makes))
             own = max(own, _own_rate(volumes))
             for made in ("cache", "dataset", "pixels"):
                 shutil.rmtree(volumes / "data" / made)
-    rows = [["a bare loop", f"{bare:,.0f}"], ["preprocess", f"{own:,.0f}"], ["ratio", f"{own / bare:.2f}"]]
-    yield from _table([f"decoding {_count(size)}", "images/s"], rows)
+    rows = [[name, f"{rate:,.0f}", f"{own / rate:.2f}"] for name, rate in bare.items()]
+    heads = [f"decoding {_count(size)}", "images/s", "preprocess to it"]
+    yield from _table(heads, [*rows, ["preprocess", f"{own:,.0f}", ""]])
 
 
 def large_images() -> Iterator[str]:
@@ -229,16 +242,18 @@ def _growths(sizes: Sequence[int]) -> list[str]:
     return [f"{later // before} times as many" for before, later in itertools.pairwise(sizes)]
 
 
-def _bare_rate(volumes: Path) -> float:
-    """Images a second of one loop a core, all at once."""
+def _bare_rate(volumes: Path, makes: str) -> float:
+    """Images a second of one loop a core, all at once, which makes `pixels` alone or `keys`, too."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names = volumes / "names"
     paths = sorted(map(str, (volumes / "data/images").rglob("*.png")))
     names.write_text("\n".join(paths))
-    words = [[sys.executable, "-c", _BARE, str(names), str(number), str(cores)] for number in range(cores)]
+    words = [[sys.executable, "-c", _BARE, str(names), str(number), str(cores), makes] for number in range(cores)]
     pipe = subprocess.PIPE
     loops = [subprocess.Popen(each, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for each in words]
-    seconds = [float(loop.communicate("\n")[0]) for loop in loops]
+    for loop in loops:
+        print(file=loop.stdin, flush=True)  # to all, before the first is waited for
+    seconds = [float(loop.communicate()[0]) for loop in loops]
     return len(paths) / max(seconds)
 
 

@@ -26,8 +26,8 @@ _LOG = re.compile(r"^log +(\S.*)$", re.MULTILINE)
 class StepTimes:
     """Of one step, in seconds since the run began: its process, and its work, as it says itself.
 
-    Its processor's seconds; and its peak in bytes: resident memory, with the pages of files and of libraries. Pages that
-    its processes share are counted once, as the memory limit of a container does, where the system tells.
+    Its processor's seconds; and its peak in bytes: resident memory, with the pages of files and of libraries. What its
+    processes share is counted once, as the memory limit of a container does, where the system tells.
     """
 
     spawned: float = 0.0

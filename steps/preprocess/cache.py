@@ -25,12 +25,12 @@ _WAIT_SECONDS = 60
 
 
 class File(NamedTuple):
-    """A file as it was when it was read: its path, what tells a changed one, the limit of pixels, its content key."""
+    """A row of the table: the file's path, what tells a changed one, the limit of pixels, its content key."""
 
     path: str
     stat: bytes
     max_pixels: int
-    key: str
+    key: bytes
 
 
 class Cache:
@@ -80,10 +80,9 @@ class Cache:
         Args:
             files: Files.
             keys: The content keys of images.
-            thumbnails: Their thumbnails, uint8 [N, SIDE, SIDE, 3].
+            thumbnails: Their thumbnails, uint8 [N, SIDE, SIDE, C].
         """
-        rows = [(file.path, file.stat, file.max_pixels, bytes.fromhex(file.key)) for file in files]
-        small = []
+        rows, small = list(files), []
         if thumbnails is not None and len(thumbnails):
             is_grey = bool((thumbnails == thumbnails[..., :1]).all())
             small = [(bytes.fromhex("".join(keys)), (thumbnails[..., 0] if is_grey else thumbnails).tobytes())]

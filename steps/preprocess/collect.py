@@ -101,9 +101,9 @@ def collect(parameters: Data, image_format: ImageFormat, parts: Parts, appender:
         for row in np.flatnonzero(~known):  # where the cache could not be written
             image = partial(rendered, parts[wanted[int(row)].part], how=how)
             [small] = piece([wanted[int(row)].row], image, how.shape).thumbnails
-            if found.shape[1] == SIDE * SIDE:
+            if small.size > found.shape[1]:
                 found = np.repeat(found, 3, axis=1)
-            found[row] = small.ravel()
+            found[row] = np.broadcast_to(small, (SIDE, SIDE, found.shape[1] // SIDE**2)).ravel()
         return found
 
     settings, draws = _settings(parameters), ledger(parameters)

@@ -64,13 +64,14 @@ class Keeper:
     def take(self, found: Piece, files: Sequence[File] = ()) -> None:
         """Keep what was found of some images, and of these files."""
         new = []
-        for row in np.flatnonzero(self.lacks(found.keys)):
+        for row in np.flatnonzero(self.lacks(found.keys)).tolist():
             if (key := found.keys[row]) not in self._added:
                 self._added.add(key)
                 new.append(row)
         if new:
-            self._facts.append(found.facts[new])
-            self._pixels.append(found.pixels[new])
+            rows = new if len(new) < len(found.keys) else slice(None)
+            self._facts.append(found.facts[rows])
+            self._pixels.append(found.pixels[rows])
             self._bytes += self._pixels[-1].nbytes
         self._keys += found.keys
         self._small.append(found.thumbnails)
@@ -84,9 +85,15 @@ class Keeper:
         if self._appender and self._facts:
             self._appender.append(np.concatenate(self._facts), np.concatenate(self._pixels))
         if self._keys:
-            self.cache.add(self._files, self._keys, np.concatenate(self._small))
+            channels = max(small.shape[-1] for small in self._small)
+            self.cache.add(self._files, self._keys, np.concatenate([_with(small, channels) for small in self._small]))
         self._facts, self._pixels, self._files, self._keys, self._small = [], [], [], [], []
         self._waiting = self._bytes = 0
+
+
+def _with(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Images of so many channels; those of grey ones are equal."""
+    return images if images.shape[-1] == channels else np.repeat(images, channels, axis=-1)
 
 
 @dataclass
@@ -129,7 +136,7 @@ def contents(part: Part, looked: Looked, how: Format, keeper: Keeper, on_progres
             keys[row] = key
         for number, trouble in found.troubles.items():
             keys[rows[number]], troubles[rows[number]] = "", trouble
-        keeper.take(found, list(_trusted(part, sound, found.keys, how.max_pixels)))
+        keeper.take(found, _trusted(part, sound, found.keys, how.max_pixels))
         on_progress(len(rows))
     return Contents(keys, troubles)
 
@@ -166,12 +173,17 @@ def _known(part: Part, files: Files, how: Format, cache: Cache) -> list[str]:
     return keys
 
 
-def _trusted(part: Part, rows: Sequence[int], keys: Sequence[str], max_pixels: int) -> Iterator[File]:
+def _trusted(part: Part, rows: Sequence[int], keys: Sequence[str], max_pixels: int) -> list[File]:
     """What may be remembered of files that were read."""
     if part.files is None:
-        return
-    for row, key in zip(rows, keys, strict=True):
-        stat = part.files.stats[row * STAT.size : (row + 1) * STAT.size]
-        _, modified, changed, _ = STAT.unpack(stat)
-        if is_settled(max(modified, changed), part.files.since):
-            yield File(part.names[row], stat, max_pixels, key)
+        return []
+    size, since = STAT.size, part.files.since
+    stats = [part.files.stats[row * size : (row + 1) * size] for row in rows]
+    times = STAT.iter_unpack(b"".join(stats))
+    return [
+        File(part.names[row], stat, max_pixels, key)
+        for row, stat, key, (_, modified, changed, _) in zip(
+            rows, stats, packed(list(keys)).tolist(), times, strict=True
+        )
+        if is_settled(max(modified, changed), since)
+    ]

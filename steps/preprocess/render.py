@@ -25,10 +25,10 @@ _DRAFTED = ("JPEG", "MPO")
 class Rendered(NamedTuple):
     """An image's content key, in hexadecimal, its thumbnail uint8 [SIDE, SIDE, C] and its pixels uint8 [H, W, C].
 
-    The thumbnail is None where `thumbnails` gives it of the pixels, which takes many images at once.
+    Key and thumbnail are None where `keys_of_images` and `thumbnails` give them of the pixels, of many images at once.
     """
 
-    key: str
+    key: str | None
     thumbnail: NDArray[np.uint8] | None
     pixels: NDArray[np.uint8]
 
@@ -50,7 +50,6 @@ def of_file(data: bytes, *, size: int, channels: int, max_pixels: int) -> Render
     is_plain = image.mode in _MODES.values() and not image.has_transparency_data
     whole = upright(image, image.mode if is_plain else "RGB")
     values = np.frombuffer(whole.tobytes(), np.uint8).reshape(whole.height, whole.width, -1)
-    key = key_of_pixels(values[:, :, 0] if values.shape[2] == 1 else values)
     wanted = _MODES[channels]
     if image.format in _DRAFTED and _is_drafted(data, size, wanted, max_pixels):
         found = pixels(read_header(data, max_pixels), size=size, channels=channels)
@@ -60,8 +59,9 @@ def of_file(data: bytes, *, size: int, channels: int, max_pixels: int) -> Render
         found = scaled(whole if whole.mode == wanted else whole.convert(wanted), size=size, channels=channels)
     else:
         found = scaled(whole if whole.mode == wanted else upright(image, wanted), size=size, channels=channels)
-    is_whole = found is values and size % SIDE == 0 and size <= _SMALL
-    return Rendered(key, None if is_whole else _thumbnail(whole), found)
+    if found is values and size % SIDE == 0 and size <= _SMALL:
+        return Rendered(None, None, found)
+    return Rendered(key_of_pixels(values), _thumbnail(whole), found)
 
 
 def of_array(image: NDArray[np.uint8], *, size: int, channels: int) -> Rendered:

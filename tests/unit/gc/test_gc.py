@@ -228,7 +228,7 @@ def test_what_is_remembered_of_image_files_that_are_gone_goes(volumes: Path) -> 
     path = volumes / "data/cache/images-1.sqlite"
     keys = {name: f"{number:032x}" for number, name in enumerate(("here", "gone", "copy", "moved"))}
     keys["copy"] = keys["here"]  # two files of one content, of which one is gone
-    files = [File(f"train/a/{name}.png", b"stat", 100, key) for name, key in keys.items()]
+    files = [File(f"train/a/{name}.png", b"stat", 100, bytes.fromhex(key)) for name, key in keys.items()]
     thumbnails = np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(14 * 14 * 3, 1).reshape(3, 14, 14, 3)
     Cache(path).add(files, [keys["gone"], keys["here"], keys["moved"]], thumbnails)
     assert told()["delete"] == [], "the images may only be out of reach"

@@ -1,5 +1,6 @@
 """A content key is that of the pixels, whatever file holds them; the cache saves reading and can be trusted."""
 
+import hashlib
 import io
 import os
 import time
@@ -13,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from steps.common.errors import StepError
 from steps.common.images.content_key import key_of_pixels, pixels_of_file
 from steps.common.images.decode import BadImage, decode
+from steps.common.images.facts import packed
 from steps.preprocess import reading, worker
 from steps.preprocess.cache import Cache
 from steps.preprocess.content import Keeper, contents, look
@@ -188,6 +190,29 @@ def test_a_cache_killed_at_any_moment_is_read_again(root: Path, reads: list[str]
         assert set(keys_of(root)) == {key(np.roll(PIXELS, n)) for n in range(number + 1)}
 
 
+@pytest.mark.parametrize("size", [20, 28])
+@pytest.mark.parametrize("order", ["grey first", "colour first"])
+def test_thumbnails_of_grey_and_colour_are_kept_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, order: str
+) -> None:
+    monkeypatch.setattr(reading, "_MOST", 2)
+    grey = [Image.fromarray(np.full((28, 28), level, np.uint8)) for level in (7, 90, 200)]
+    colour = [Image.new("RGB", (28, 28), (level, 5, 9)) for level in (1, 60, 120)]
+    images = [*grey, *colour] if order == "grey first" else [*colour, *grey]
+    for number, image in enumerate(images):
+        (tmp_path / f"{number}.png").write_bytes(saved(image))
+    names = [f"{number}.png" for number in range(len(images))]
+    cache = Cache(tmp_path / "cache.sqlite")
+    keeper = Keeper(cache)
+    for _, found in reading.pieces(tmp_path, names, Format(size, 3, MAX_PIXELS)):
+        keeper.take(found)
+    keeper.flush()
+    kept, known = cache.thumbnails(packed([key_of_pixels(np.asarray(image)) for image in images]))
+    wanted = [np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)).ravel() for image in images]
+    assert known.all()
+    assert (kept == np.stack(wanted)).all()
+
+
 def test_a_file_that_cannot_be_read_says_so(root: Path) -> None:
     found = worker.of_files(root, ["train/a/1.png", "train/a/gone.png"], Format(8, 3, MAX_PIXELS))
     assert found.keys == [key()]
@@ -236,3 +261,22 @@ def test_decoded_once_the_pixels_are_those_that_the_server_sees(channels: int, s
         found = of_file(file, size=size, channels=channels, max_pixels=MAX_PIXELS)
         assert (found.pixels == decode(file, size=size, channels=channels, max_pixels=MAX_PIXELS)).all()
         assert found.key == key_of_pixels(pixels_of_file(file, MAX_PIXELS))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_keys_of_many_small_images_are_those_of_each(tmp_path: Path, channels: int) -> None:
+    images = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (28, 28, 3), np.uint8)) for n in range(3)]
+    images += [image.convert("L") for image in images] + [images[0].resize((30, 30)), images[1].convert("RGBA")]
+    files = [saved(image) for image in images]
+    files.insert(2, b"no image")
+    for number, file in enumerate(files):
+        (tmp_path / f"{number}.png").write_bytes(file)
+    found = worker.of_files(
+        tmp_path, [f"{number}.png" for number in range(len(files))], Format(28, channels, MAX_PIXELS)
+    )
+    files.pop(2)
+    assert found.keys == [key_of_pixels(pixels_of_file(file, MAX_PIXELS)) for file in files]
+    pixels = [np.asarray(image.convert("RGB"), np.uint8) for image in images]
+    texts = [hashlib.sha256(f"{p.shape[1]} x {p.shape[0]}:".encode() + p.tobytes()).hexdigest()[:32] for p in pixels]
+    assert found.keys == texts
+    assert list(found.troubles) == [2]
