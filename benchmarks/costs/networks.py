@@ -7,6 +7,7 @@ import io
 import os
 import time
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ from steps.common.models.embedding import embed_images, load_network
 from steps.common.parameters import DEFAULT_BACKBONE, SMALL
 from steps.common.volumes import data_volume
 from steps.preprocess.render import of_file
+from steps.preprocess.worker import piece
 from steps.train.auto import chosen, numbers
 from steps.train.fit import Job, fit
 
 _CLASSES = 4
 _GRAIN = 12  # grey levels
 _QUALITY = 90
-_DECODED = 2000  # files
+_DECODED = 2000  # files, so many at a time as preprocess takes:
+_PIECE = 256
 _EMBEDDED = {28: 4096, 224: 128}  # images
 
 
@@ -59,11 +62,12 @@ def write_photos(train: Path, count: int, side: int) -> None:
 
 
 def decoding(images: Path, side: int, channels: int) -> dict[str, Any]:
-    """Bytes of a file, and files a second that one core decodes from memory."""
+    """Bytes of a file, and files a second that one core decodes from memory, with all that preprocess keeps of them."""
     files = [path.read_bytes() for path in sorted(path for path in images.rglob("*") if path.is_file())[:_DECODED]]
+    render = partial(of_file, size=side, channels=channels, max_pixels=1 << 20)
     began = time.process_time()
-    for file in files:
-        of_file(file, size=side, channels=channels, max_pixels=1 << 20)
+    for start in range(0, len(files), _PIECE):
+        piece(files[start : start + _PIECE], render, (side, side, channels))
     spent = time.process_time() - began
     return {"file_bytes": sum(map(len, files)) // len(files), "decode_images_s": len(files) / spent}
 
