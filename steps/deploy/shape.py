@@ -61,7 +61,8 @@ def check_index(folder: Path, embedding_size: int) -> int:
     index_file, labels_file = (folder / name for name in INDEX_FILES)
     try:
         labels = _Labels.model_validate_json(labels_file.read_bytes(), strict=True)
-        index = faiss.read_index(str(index_file), faiss.IO_FLAG_MMAP_IFC)  # a look takes no memory
+        # Not memory-mapped, as the server does afterwards: a mapped file that ends early can end this process.
+        index = faiss.read_index(str(index_file))
     except (ValidationError, RuntimeError) as error:
         raise StepError(_wrong("the index", str(error))) from error
     found = (index.d, index.ntotal, index.metric_type)

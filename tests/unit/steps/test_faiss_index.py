@@ -1,10 +1,15 @@
 """Every factory that is accepted gives cosines; what cannot be made or gives none is refused by name beforehand."""
 
+import json
+from pathlib import Path
+
+import faiss
 import numpy as np
 import pytest
 
 from steps.common.errors import StepError
 from steps.common.models.faiss_index import build, check_factory, normalised
+from steps.deploy.shape import check_index
 
 KEPT = ["Flat", "IVF16,Flat", "HNSW32", "SQ8", "SQfp16", "SQ4", "IVF16,SQ8", "L2norm,Flat"]
 CORRECTED = ["PCA16,Flat", "PCAR32,SQ8", "PCAW16,Flat", "RR32,Flat", "PCA16,L2norm,Flat", "PCA16,IVF8,Flat"]
@@ -46,3 +51,14 @@ def test_vectors_are_normalised_after_the_last_transform() -> None:
     assert normalised("OPQ8_32,IVF16,SQ8") == "OPQ8_32,L2norm,IVF16,SQ8"
     assert normalised("PCA16,L2norm,Flat") == "PCA16,L2norm,Flat"
     assert normalised("IVF16,Flat") == "IVF16,Flat"
+
+
+@pytest.mark.parametrize("kept", [0, 30, -1])
+def test_deploy_refuses_an_index_that_ends_early(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "index.faiss"
+    faiss.write_index(build(unit(9, 8), "Flat"), str(path))
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": ["a"], "gallery": [0] * 9}))
+    assert check_index(tmp_path, 8) == 9
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(StepError, match="not of its form"):
+        check_index(tmp_path, 8)
