@@ -12,8 +12,8 @@ import deadline  # type: ignore[import-not-found]
 import decode  # type: ignore[import-not-found]
 import faiss
 import payload  # type: ignore[import-not-found]
-import socket_reads  # type: ignore[import-not-found]
 import telemetry  # type: ignore[import-not-found]
+import worker_loop  # type: ignore[import-not-found]
 from predictor import Predictor  # type: ignore[import-not-found]
 
 # The header of a request that is asked again since a worker died with it; only the door may set it.
@@ -31,7 +31,7 @@ class Handler:
         self.telemetry = telemetry.Telemetry(self.predictor.version)
         self.collector = collector.start(self.predictor, payload)
         deadline.install()
-        socket_reads.patch_worker()
+        worker_loop.patch(before_waiting=self.telemetry.log)
         # TorchServe logs each batch and its timings through Java; the telemetry has them already.
         logging.getLogger().setLevel(logging.WARNING)
 

@@ -6,12 +6,13 @@ Writes Prometheus's multiprocess files to PROMETHEUS_MULTIPROC_DIR and lines to 
 import collections
 import json
 import os
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 
 # POSIX: writes of up to this size are atomic; longer ones may mix with those of other workers.
 _PIPE_BUF = 4096
@@ -27,6 +28,9 @@ class Telemetry:
 
     def __init__(self, version: str) -> None:
         self._version = version
+        folder, process = os.environ.get("PROMETHEUS_MULTIPROC_DIR"), os.getpid()
+        if folder:  # a call of the system for each change of a value, otherwise
+            values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()  # serving/monitor.py adds up the workers' files
         self._requests = Counter("serving_requests", "Requests by HTTP status", ["status"], registry=registry)
         self._errors = Counter(
@@ -56,14 +60,15 @@ class Telemetry:
             "serving_probes", "Predictions for health checks, not in the other metrics", registry=registry
         )
         self._dropped = Counter("serving_log_lines_dropped", "Requests not logged", registry=registry)
-        _allocate(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        _allocate(folder)
         pipe = os.environ.get("REQUEST_LOG")
+        self._unlogged: list[tuple[float, float, list[tuple[Any, tuple[str, str]]]]] = []
         self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK) if pipe and Path(pipe).is_fifo() else None
 
     def record(
         self, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float, kinds: Sequence[str]
     ) -> None:
-        """Count and log one batch.
+        """Count one batch, and keep what is to be logged of it.
 
         Args:
             answers: The predictor's answers.
@@ -74,9 +79,15 @@ class Telemetry:
         if probes := sum(kind == PROBE for kind in kinds):
             self._probes.inc(probes)
         self._count([answer for answer, kind in zip(answers, kinds, strict=True) if not kind], seconds)
-        logged = [number for number, kind in enumerate(kinds) if kind != PROBE]
+        logged = [each[:2] for each in zip(answers, ids, kinds, strict=True) if each[2] != PROBE]
         if self._pipe is not None and logged:
-            self._log(self._pipe, [answers[number] for number in logged], [ids[number] for number in logged], seconds)
+            self._unlogged.append((time.time(), seconds, logged))
+
+    def log(self) -> None:
+        """Log the requests of the batches that were recorded since the last call."""
+        if self._pipe is not None:
+            while self._unlogged:
+                self._log(self._pipe, *self._unlogged.pop(0))
 
     def _count(self, answers: Sequence[Any], seconds: float) -> None:
         if not answers:
@@ -93,14 +104,14 @@ class Telemetry:
             if distance is not None:
                 self._distances.observe(distance)
 
-    def _log(self, pipe: int, answers: Sequence[Any], ids: Sequence[tuple[str, str]], seconds: float) -> None:
-        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    def _log(self, pipe: int, at: float, seconds: float, logged: Sequence[tuple[Any, tuple[str, str]]]) -> None:
+        said = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
         piece = b""
-        for answer, (request_id, client_id) in zip(answers, ids, strict=True):
-            line: dict[str, Any] = {"time": time, "level": "INFO", "logger": "requests", "request_id": request_id}
+        for answer, (request_id, client_id) in logged:
+            line: dict[str, Any] = {"time": said, "level": "INFO", "logger": "requests", "request_id": request_id}
             if client_id:
                 line["client_request_id"] = client_id
-            line |= {"status": answer.status, "ms": round(1000 * seconds, 2), "batch": len(answers)}
+            line |= {"status": answer.status, "ms": round(1000 * seconds, 2), "batch": len(logged)}
             line["version"] = self._version
             if answer.rule:
                 line["rule"] = answer.rule

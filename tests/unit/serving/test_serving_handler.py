@@ -13,6 +13,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.protocol import otf_message_handler
 
 from tests.support.model_archive import CLASSES, SIZE, instances, picture, png, write_model
@@ -27,8 +28,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The handler, imported as TorchServe's worker does: from the unpacked archive, modules without packages."""
     flat = ("handler", "collected", "collector", "deadline", "decode", "payload", "predictor", "telemetry")
-    flat += ("socket_reads",)
-    threads, reading, level = faiss.omp_get_max_threads(), otf_message_handler._retrieve_buffer, logging.root.level
+    flat += ("worker_loop",)
+    threads, level = faiss.omp_get_max_threads(), logging.root.level
+    # What the handler patches is put back.
+    monkeypatch.setattr(otf_message_handler, "_retrieve_buffer", otf_message_handler._retrieve_buffer)
+    monkeypatch.setattr(otf_message_handler, "_retrieve_inference_msg", otf_message_handler._retrieve_inference_msg)
+    monkeypatch.setattr(MetricCacheAbstract, "add_time", MetricCacheAbstract.add_time)
     monkeypatch.syspath_prepend(folder)
     handler = importlib.import_module("handler")
 
@@ -38,7 +43,6 @@ def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in flat:
         assert Path(sys.modules.pop(name).__file__ or "").parent == folder
     faiss.omp_set_num_threads(threads)
-    otf_message_handler._retrieve_buffer = reading
     logging.root.setLevel(level)
 
 
