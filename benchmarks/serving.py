@@ -15,15 +15,17 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import faiss
 import torch
+from onnx.utils import extract_model
 
 from benchmarks.formats import measure_formats, script
 from contract.paths import ROOT
@@ -74,6 +76,7 @@ def measure() -> list[tuple[str, str]]:
             mar.extractall(unpacked)
         plain, ours, starts = in_turns(volumes, unpacked, IMAGE)
         bound = _loop_without_server(unpacked)
+        features = _features(volumes, pointer, unpacked)
         switch = _switch(volumes, pointer)
         shadow = _shadow(volumes, pointer)
         crowd = _crowd(volumes)
@@ -84,7 +87,7 @@ def measure() -> list[tuple[str, str]]:
     rows.append((f"loop without a server, batches of {_BATCH}: images/s", f"{bound:.0f}"))
     rows.append(("this, 32 clients, of the loop without a server", f"{_median(ours[32])[0] / bound:.2f}"))
     rows.append(("cold start to the first answer, s", f"{statistics.median(starts):.1f}"))
-    rows += [*switch, *shadow, *crowd]
+    rows += [*features, *switch, *shadow, *crowd]
     return [*rows, *formats]
 
 
@@ -268,6 +271,24 @@ def _loop_without_server(unpacked: Path) -> float:
     return statistics.median(rates)
 
 
+def _features(volumes: Path, pointer: dict[str, Any], unpacked: Path) -> list[tuple[str, str]]:
+    """What the distance of features costs a lone client: beside the same archive without it, in turns."""
+    alone = volumes / "alone.onnx"
+    extract_model(unpacked / "network.onnx", alone, ["images"], ["embeddings"])
+    golden = [{**each, "features_distance": None} for each in json.loads((unpacked / "golden.json").read_text())]
+    without = {"network.onnx": alone.read_bytes(), "golden.json": json.dumps(golden).encode()}
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(_ROUNDS):
+        for has_features, files in ((True, {}), (False, without)):
+            _point_to_another(volumes, pointer, files)
+            with _ours(volumes) as (url, _, _):
+                _wrk(url, volumes, 1, 2)
+                rates[has_features].append(_wrk(url, volumes, 1, _SECONDS).rate)
+    (volumes / "deploy-model/current.json").write_text(json.dumps(pointer))
+    figures = f"{statistics.median(rates[True]):.0f}, {statistics.median(rates[False]):.0f}"
+    return [("1 client, with the distance of features, and without: requests/s", figures)]
+
+
 def _switch(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
     """How long a switch takes, and what it does to clients that ask all the time."""
     with _ours(volumes) as (url, _, process), ThreadPoolExecutor() as pool:
@@ -290,31 +311,38 @@ def _shadow(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
     """What clients feel while another version gets copies of all their requests: before and meanwhile."""
     rows = []
     for count in CLIENTS:
-        (volumes / "deploy-model/current.json").write_text(json.dumps(pointer))
-        with _ours(volumes) as (url, _, _):
-            _wrk(url, volumes, count, 2)
-            before = _wrk(url, volumes, count, _SECONDS)
-            limits = {"before": pointer["version"], "seconds": 60, "share": 1.0, "min_requests": 30}
-            limits |= {"max_errors": 1.0, "max_slower": 60.0, "min_equal": 0.0, "max_unknown": 1.0}
-            _point_to_another(volumes, pointer, shadow=limits)
-            while "gets copies of" not in (volumes / "serving.log").read_text():
-                time.sleep(0.1)
-            _wrk(url, volumes, count, 2)
-            meanwhile = _wrk(url, volumes, count, _SECONDS)
-        many = counted(count, "client")
-        figures = f"{before.rate:.0f} {before.p99:.1f}, {meanwhile.rate:.0f} {meanwhile.p99:.1f}"
-        rows.append((f"before and while shadowing, {many}: requests/s, p99 ms", figures))
+        before, meanwhile = [], []
+        for _ in range(_ROUNDS):
+            (volumes / "deploy-model/current.json").write_text(json.dumps(pointer))
+            with _ours(volumes) as (url, _, _):
+                _wrk(url, volumes, count, 2)
+                before.append(_wrk(url, volumes, count, _SECONDS))
+                limits = {"before": pointer["version"], "seconds": 60, "share": 1.0, "min_requests": 30}
+                limits |= {"max_errors": 1.0, "max_slower": 60.0, "min_equal": 0.0, "max_unknown": 1.0}
+                _point_to_another(volumes, pointer, shadow=limits)
+                while "gets copies of" not in (volumes / "serving.log").read_text():
+                    time.sleep(0.1)
+                _wrk(url, volumes, count, 2)
+                meanwhile.append(_wrk(url, volumes, count, _SECONDS))
+        figures = ", ".join(
+            f"{rate:.0f} {p99:.1f}"
+            for asked in (before, meanwhile)
+            for rate, p99 in [_median([(each.rate, each.p99) for each in asked])]
+        )
+        rows.append((f"before and while shadowing, {counted(count, 'client')}: requests/s, p99 ms", figures))
     return rows
 
 
-def _point_to_another(volumes: Path, pointer: dict[str, Any], **more: Any) -> str:
-    """Let the pointer name a copy of the version that has another name; returns that."""
+def _point_to_another(
+    volumes: Path, pointer: dict[str, Any], files: Mapping[str, bytes] = MappingProxyType({}), **more: Any
+) -> str:
+    """Let the pointer name a copy of the version that has another name, and other contents in `files`; returns that."""
     store = volumes / "deploy-model/model-store"
     second = store / "second.mar"
     version = f"{pointer['version']}2"
     with zipfile.ZipFile(store / pointer["mar"]) as old, zipfile.ZipFile(second, "w") as new:
         for name in old.namelist():
-            content = old.read(name)
+            content = files.get(name) or old.read(name)
             if name in ("model.json", "MAR-INF/MANIFEST.json"):
                 content = content.replace(pointer["version"].encode(), version.encode())
             new.writestr(name, content)
