@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from contract.errors import InputError
 from contract.loop.collected import UNKNOWN
 from contract.pointer import DAMAGE
 
@@ -124,7 +125,7 @@ class Labels:
             The digests of the images that they are about.
 
         Raises:
-            OSError: The file is there and cannot be read.
+            InputError: The file is there and cannot be read.
         """
         before = self._lines
         try:
@@ -138,6 +139,11 @@ class Labels:
         except FileNotFoundError:
             text, is_other = b"", True
             self._forget()
+        except OSError as error:
+            raise InputError(
+                f"{self._path} cannot be read ({error.strerror}): it is the file of the labels from review; make it "
+                "one that this user can read, or move away what is in its place"
+            ) from error
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
         lines = [line for each in whole.split(b"\n") if (line := Line.parsed(each))]

@@ -2,6 +2,7 @@
 
 import json
 
+from contract.errors import InputError
 from contract.loop.labels import Labels
 from contract.pointer import DAMAGE, Record
 from steps.common.statistics.interval import Interval, wilson
@@ -15,7 +16,7 @@ class Measurements:
         self._labels = Labels(data_volume())
         try:
             self._labels.refresh()
-        except OSError:  # it cannot be read here: nothing was measured, as far as anybody here can tell
+        except InputError:  # it cannot be read here: nothing was measured, as far as anybody here can tell
             self._labels = Labels(data_volume())
 
     def text(self, version: str) -> str:

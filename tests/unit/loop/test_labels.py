@@ -13,6 +13,7 @@ from filelock import FileLock
 from PIL import Image
 
 from contract import files
+from contract.errors import InputError
 from contract.loop import measured
 from contract.loop.collected import FOLDER, digest_of
 from contract.loop.labels import Action, Before, Labels, Line, Measured, labels_path
@@ -119,6 +120,12 @@ def test_what_is_measured_lies_beside_the_collected_images_for_the_server(
         book.note(other, action)
     assert len(lines(volumes)) == 5
     assert capsys.readouterr().err.count("the server's metrics do not tell what is measured") == 1
+
+
+def test_a_folder_in_place_of_the_file_is_an_error_that_says_so(tmp_path: Path) -> None:
+    labels_path(tmp_path).mkdir()
+    with pytest.raises(InputError, match=r"labels\.jsonl cannot be read \(Is a directory\)"):
+        Labels(tmp_path).refresh()
 
 
 def test_the_gallery_is_another_part(book: Book, volumes: Path) -> None:
