@@ -168,6 +168,7 @@ def _fit(job: Job, device: torch.device, world: int, rank: int) -> None:
         # The epoch is part of the seed, so that a resumed run draws the same as an uninterrupted one.
         order = epoch_rows(torch.from_numpy(split.labels), chosen.class_power, _generator(parameters.seed, epoch))
         generator = _generator(parameters.seed, epoch, 1)
+        torch.manual_seed(_number(parameters.seed, epoch, 2, rank))  # for dropout, which draws of each process's images
         total = torch.zeros((), device=device)
         learner.train()
         learner.freeze(epoch < frozen_epochs)
@@ -309,5 +310,9 @@ def _save(network: EmbeddingNetwork, history: list[dict[str, float]], folder: Pa
 
 
 def _generator(*numbers: int) -> torch.Generator:
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(_number(*numbers))
+
+
+def _number(*numbers: int) -> int:
+    """A seed that follows from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -78,6 +78,11 @@ def body(volumes: Path, network: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix("body."): tensor for name, tensor in found.items() if name.startswith("body.")}
 
 
+def losses(volumes: Path, network: str) -> list[float]:
+    history = json.loads((volumes / "model/network" / network / "history.json").read_text())
+    return [epoch["loss"] for epoch in history]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_it_normalises_enlarges_and_takes_grey_for_colour(channels: int) -> None:
     network = Backbone(channels, TINY, side=32, embedding_size=5).eval()
@@ -245,14 +250,18 @@ def test_a_killed_fine_tuning_ends_like_an_uninterrupted_one(
 ) -> None:
     (ids, id), change = prepared, {"epochs": 3, "backbone_frozen": epochs_frozen}
     train_and_kill(ids["train"], ids["validation"], {**QUICK, **change}, id)
-    resumed = body(volumes, trained(prepared, **change))
+    network = trained(prepared, **change)
     assert '"event": "resumed", "epoch": 1' in capsys.readouterr().out
-    os.environ["VOLUMES"] = str(volumes.parent / "uninterrupted")
-    (volumes.parent / "uninterrupted").mkdir()
-    (volumes.parent / "uninterrupted/data").symlink_to(volumes / "data")
-    uninterrupted = body(volumes.parent / "uninterrupted", trained(prepared, **change))
+    others = volumes.parent / "uninterrupted"
+    os.environ["VOLUMES"] = str(others)
+    others.mkdir()
+    (others / "data").symlink_to(volumes / "data")
+    assert trained(prepared, **change) == network
+    uninterrupted, resumed = body(others, network), body(volumes, network)
     for name, tensor in uninterrupted.items():
         assert torch.allclose(tensor.float(), resumed[name].float(), atol=1e-2), name
+    # The same features are dropped, too.
+    assert losses(volumes, network) == pytest.approx(losses(others, network), rel=2e-3)
 
 
 @pytest.mark.slow
