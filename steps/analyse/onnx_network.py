@@ -8,9 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from steps.analyse.evaluate import Embed
-from steps.common.models.embedding import Images
-
-_MOST_PIXELS = 1 << 20  # that the network takes at once: feature maps take some hundred bytes for each
+from steps.common.models.embedding import Images, at_once
 
 
 def served_network(model: bytes, batch_size: int) -> Embed:
@@ -40,7 +38,7 @@ def _embed(
     session: onnxruntime.InferenceSession, taken: str, batch_size: int, images: Images
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64] | None]]:
     _, height, width, _ = np.shape(images[:1])
-    step = max(1, min(batch_size, _MOST_PIXELS // (height * width)))
+    step = min(batch_size, at_once(height * width))
     for start in range(0, len(images), step):
         embeddings, *distances = session.run(None, {taken: np.ascontiguousarray(images[start : start + step])})
         yield embeddings, distances[0].astype(float) if distances else None

@@ -5,6 +5,7 @@ uint8 [N, H, W, C] and normalises by itself; `steps/common/models/outputs.py` sa
 """
 
 import json
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from steps.common.models.network import EmbeddingNetwork, Network
 from steps.common.models.outputs import Outputs
 
 _MOST = 64  # images that the network takes at once
-_MOST_PIXELS = _MOST * 256 * 256  # of larger images fewer, for the sake of memory
+_MOST_PIXELS = _MOST * 128 * 128  # of larger images fewer, for the sake of memory
+_READ_BYTES = 16 << 20  # of larger images fewer are read at a time
 _KEPT_AT_ONCE = 4096  # images: what is in memory at most, and what a killed run loses
 
 
@@ -104,12 +106,15 @@ def embed_images(network: EmbeddingNetwork, images: Images, batch_size: int) -> 
     Args:
         network: What `load_network` gave.
         images: uint8 [N, H, W, C], at least one.
-        batch_size: Images read at a time.
+        batch_size: Images read at a time, at most; fewer large ones.
 
     Returns:
         What the network makes of them.
     """
     device = next(network.parameters()).device
+    shape = np.asarray(images[:1]).shape[1:]
+    together = at_once(shape[0] * shape[1])
+    step = min(batch_size, max(_READ_BYTES // math.prod(shape), together))
     outputs = Outputs(network)
     # Intel's library of root and other functions sets itself up in its first call. Where that came from several threads
     # at once, some processes had roots that were off by 0.0005 in their first batch.
@@ -117,12 +122,11 @@ def embed_images(network: EmbeddingNetwork, images: Images, batch_size: int) -> 
     embeddings, features = [], []
     # A GPU would round what a convolution multiplies to 10 bits; the server does not.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        for start in range(0, len(images), batch_size):
-            batch = np.asarray(images[start : start + batch_size])
-            at_once = _at_once(batch.shape[1] * batch.shape[2])
-            for first in range(0, len(batch), at_once):
-                part = batch[first : first + at_once]
-                full = np.zeros((at_once, *part.shape[1:]), np.uint8)
+        for start in range(0, len(images), step):
+            batch = np.asarray(images[start : start + step])
+            for first in range(0, len(batch), together):
+                part = batch[first : first + together]
+                full = np.zeros((together, *part.shape[1:]), np.uint8)
                 full[: len(part)] = part
                 found = outputs(torch.from_numpy(full).to(device))
                 embeddings.append(found[0][: len(part)].cpu())
@@ -153,7 +157,7 @@ def embed_kept(folder: Path, images: Images, keys: Sequence[str], batch_size: in
         return
     shape = np.shape(images[:1])[1:]
     with kept.opened(kept.name(folder, shape, _processor()), keys) as vectors:
-        sure = vectors.take(_half(np.flatnonzero(vectors.known), _at_once(shape[0] * shape[1])))
+        sure = vectors.take(_half(np.flatnonzero(vectors.known), at_once(shape[0] * shape[1])))
         if sure and _embedded_anew(network, images, list(sure), batch_size) != sure:
             vectors.forget()
         for rows in parts:
@@ -181,14 +185,21 @@ def _from_bytes(pairs: Sequence[kept.Pair]) -> Embedded:
     )
 
 
-def _half(rows: NDArray[np.int64], at_once: int) -> NDArray[np.int64]:
+def _half(rows: NDArray[np.int64], together: int) -> NDArray[np.int64]:
     """Rows from all over, the last first, and at most half of them: not those that were embedded at once before."""
-    count = min((len(rows) + 1) // 2, at_once // 2)
+    count = min((len(rows) + 1) // 2, together // 2)
     return rows[np.linspace(len(rows) - 1, 0, count).astype(np.int64)] if count else rows[:0]
 
 
-def _at_once(pixels: int) -> int:
-    """Images that the network takes at once, from the pixels of one."""
+def at_once(pixels: int) -> int:
+    """How many images a network takes at once: feature maps take some hundred bytes for each pixel.
+
+    Args:
+        pixels: Of one image.
+
+    Returns:
+        The number, at least 2.
+    """
     return max(_MOST_PIXELS // max(pixels, _MOST_PIXELS // _MOST), 2)
 
 

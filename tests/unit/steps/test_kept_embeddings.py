@@ -20,6 +20,7 @@ from steps.common import store
 from steps.common.images.dataset import read_split
 from steps.common.models import embedding, kept
 from steps.common.models.embedding import Embedded, embed_images, embed_kept, load_network
+from steps.common.models.network import Network
 from steps.common.volumes import model_volume
 from steps.embed.embed import embed
 from tests.support import scene
@@ -39,6 +40,31 @@ class OfItsBatch(Pixels):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return super().features(images) + images.float().mean() * self.scale
+
+
+class Large:
+    """Seventy images of 224 x 224 pixels, which remember how many were read at a time."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 70
+
+    def __getitem__(self, rows: slice) -> Any:
+        count = len(range(70)[rows])
+        self.read.append(count)
+        return np.zeros((count, 224, 224, 3), np.uint8)
+
+
+def test_few_large_images_are_read_and_embedded_at_once() -> None:
+    network, images = Network(3, [4], 8).eval(), Large()
+    taken: list[int] = []
+    network.body.register_forward_pre_hook(lambda _, given: taken.append(len(given[0])))
+    assert len(embed_images(network, images, 500).embeddings) == len(images)
+    assert sum(images.read[1:]) == 70
+    assert max(images.read) * 224 * 224 * 3 <= 16 << 20
+    assert max(taken) * 224 * 224 <= 1 << 20
 
 
 @pytest.fixture(autouse=True)
