@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import faiss
@@ -128,9 +127,14 @@ def compared(plain: Rates, ours: Rates) -> list[tuple[str, str]]:
 
 def _ask(url: str, folder: Path, into: Rates, image: Path) -> None:
     for count in CLIENTS:
-        _wrk(url, folder, count, 2, image)  # warms up: Java compiles hot code
-        asked = _wrk(url, folder, count, _SECONDS, image)
-        into[count].append((asked.rate, asked.p99))
+        into[count].append(_warm(url, folder, count, image))
+
+
+def _warm(url: str, folder: Path, clients: int, image: Path = IMAGE) -> tuple[float, float]:
+    """Answers a second, and the 99th percentile of the latency in ms, after Java has compiled hot code."""
+    _wrk(url, folder, clients, 2, image)
+    asked = _wrk(url, folder, clients, _SECONDS, image)
+    return asked.rate, asked.p99
 
 
 @dataclass(frozen=True)
@@ -277,15 +281,15 @@ def _features(volumes: Path, pointer: dict[str, Any], unpacked: Path) -> list[tu
     extract_model(unpacked / "network.onnx", alone, ["images"], ["embeddings"])
     golden = [{**each, "features_distance": None} for each in json.loads((unpacked / "golden.json").read_text())]
     without = {"network.onnx": alone.read_bytes(), "golden.json": json.dumps(golden).encode()}
-    rates: dict[bool, list[float]] = {True: [], False: []}
+    with_it: list[tuple[float, float]] = []
+    without_it: list[tuple[float, float]] = []
     for _ in range(_ROUNDS):
-        for has_features, files in ((True, {}), (False, without)):
+        for files, measured in (({}, with_it), (without, without_it)):
             _point_to_another(volumes, pointer, files)
             with _ours(volumes) as (url, _, _):
-                _wrk(url, volumes, 1, 2)
-                rates[has_features].append(_wrk(url, volumes, 1, _SECONDS).rate)
+                measured.append(_warm(url, volumes, 1))
     (volumes / "deploy-model/current.json").write_text(json.dumps(pointer))
-    figures = f"{statistics.median(rates[True]):.0f}, {statistics.median(rates[False]):.0f}"
+    figures = f"{_median(with_it)[0]:.0f}, {_median(without_it)[0]:.0f}"
     return [("1 client, with the distance of features, and without: requests/s", figures)]
 
 
@@ -311,30 +315,25 @@ def _shadow(volumes: Path, pointer: dict[str, Any]) -> list[tuple[str, str]]:
     """What clients feel while another version gets copies of all their requests: before and meanwhile."""
     rows = []
     for count in CLIENTS:
-        before, meanwhile = [], []
+        before: list[tuple[float, float]] = []
+        meanwhile: list[tuple[float, float]] = []
         for _ in range(_ROUNDS):
             (volumes / "deploy-model/current.json").write_text(json.dumps(pointer))
             with _ours(volumes) as (url, _, _):
-                _wrk(url, volumes, count, 2)
-                before.append(_wrk(url, volumes, count, _SECONDS))
+                before.append(_warm(url, volumes, count))
                 limits = {"before": pointer["version"], "seconds": 60, "share": 1.0, "min_requests": 30}
                 limits |= {"max_errors": 1.0, "max_slower": 60.0, "min_equal": 0.0, "max_unknown": 1.0}
                 _point_to_another(volumes, pointer, shadow=limits)
                 while "gets copies of" not in (volumes / "serving.log").read_text():
                     time.sleep(0.1)
-                _wrk(url, volumes, count, 2)
-                meanwhile.append(_wrk(url, volumes, count, _SECONDS))
-        figures = ", ".join(
-            f"{rate:.0f} {p99:.1f}"
-            for asked in (before, meanwhile)
-            for rate, p99 in [_median([(each.rate, each.p99) for each in asked])]
-        )
+                meanwhile.append(_warm(url, volumes, count))
+        figures = ", ".join(f"{rate:.0f} {p99:.1f}" for rate, p99 in (_median(before), _median(meanwhile)))
         rows.append((f"before and while shadowing, {counted(count, 'client')}: requests/s, p99 ms", figures))
     return rows
 
 
 def _point_to_another(
-    volumes: Path, pointer: dict[str, Any], files: Mapping[str, bytes] = MappingProxyType({}), **more: Any
+    volumes: Path, pointer: dict[str, Any], files: Mapping[str, bytes] | None = None, **more: Any
 ) -> str:
     """Let the pointer name a copy of the version that has another name, and other contents in `files`; returns that."""
     store = volumes / "deploy-model/model-store"
@@ -342,7 +341,7 @@ def _point_to_another(
     version = f"{pointer['version']}2"
     with zipfile.ZipFile(store / pointer["mar"]) as old, zipfile.ZipFile(second, "w") as new:
         for name in old.namelist():
-            content = files.get(name) or old.read(name)
+            content = (files or {}).get(name) or old.read(name)
             if name in ("model.json", "MAR-INF/MANIFEST.json"):
                 content = content.replace(pointer["version"].encode(), version.encode())
             new.writestr(name, content)

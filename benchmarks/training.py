@@ -19,7 +19,6 @@ from steps.common.images.dataset import KIND, Split, open_split
 from steps.common.images.format import format_of
 from steps.common.models.embedding import embed_images, load_network
 from steps.common.models.network import EmbeddingNetwork
-from steps.common.parameters import SMALL
 from steps.common.volumes import data_volume
 from steps.preprocess.preprocess import preprocess
 from steps.train.auto import Chosen, chosen, numbers
@@ -32,7 +31,7 @@ SEEDS = range(5)
 def measure(params: Params) -> list[tuple[str, str]]:
     """Train with each of SEEDS and with the plain loop; rows of a name and its figure."""
     # As preprocess decides for the sample.
-    params = params.model_copy(update={"train": params.train.model_copy(update={"backbone": SMALL})})
+    params = params.model_copy(update={"train": params.train.resolved("")})
     with tempfile.TemporaryDirectory() as folder, volumes(folder), contextlib.redirect_stdout(io.StringIO()):
         runs = [_one_seed(params, seed, Path(folder)) for seed in SEEDS]
         plain_rates, plain_accuracies = _plain(params)
