@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.environment import Environment
+from contract.errors import InputError
 from contract.events import Failed, Finished, Settled, Started, Warned, emit, to_json
-from steps.common.errors import StepError
 from steps.common.files import readable_by_all, write_atomically
 from steps.common.volumes import model_volume
 
@@ -27,13 +27,13 @@ def running(step: str, record: str = "") -> Iterator[None]:
         Nothing.
 
     Raises:
-        StepError: The step raised it.
+        InputError: The step raised it.
     """
     with readable_by_all():
         _tell(Started(step), record)
         try:
             yield
-        except StepError as error:
+        except InputError as error:
             _tell(Failed(str(error), step), record)
             raise
         except Exception as error:

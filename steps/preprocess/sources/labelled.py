@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from steps.common.digest import digest
-from steps.common.errors import StepError
 from steps.preprocess.sources.source import LABELLED, Files, Part, Parts, Source, fingerprint, some_of
 
 if TYPE_CHECKING:
@@ -105,13 +104,9 @@ def _part(root: "Path", names: list[str], stats: bytes, newest: int, since: int)
 
 
 def _names() -> set[str]:
-    from contract.errors import InputError
     from contract.loop.labels import Labels
     from steps.common.volumes import data_volume
 
     labels = Labels(data_volume())
-    try:
-        labels.refresh()
-    except InputError as error:
-        raise StepError(str(error)) from error
+    labels.refresh()
     return set(labels.files())

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.errors import InputError
+from contract.events import Failed, parse
 from contract.loop.labels import Action, Before, labels_path
 from pipeline.loop.labels import Book, Given
 from steps.common.images.dataset import read_split
@@ -49,6 +51,16 @@ def test_the_sample_gains_a_class(volumes: Path) -> None:
     assert parts["train"].original(row) == (volumes / "data/images" / rows.names[row]).read_bytes()
     Book("light-on-dark", 10_000).undo(undo)
     assert preprocess(DATA) == before
+
+
+def test_a_folder_in_place_of_the_labels_is_told_in_one_sentence(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels_path(volumes / "data").mkdir(parents=True)
+    with pytest.raises(InputError):
+        preprocess(DATA)
+    [told] = [event for line in capsys.readouterr().out.splitlines() if isinstance(event := parse(line), Failed)]
+    assert told.error.startswith(f"{labels_path(volumes / 'data')} cannot be read (Is a directory): ")
 
 
 def test_without_labels_nothing_changes(volumes: Path) -> None:
