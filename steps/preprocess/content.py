@@ -86,14 +86,11 @@ class Keeper:
             self._appender.append(np.concatenate(self._facts), np.concatenate(self._pixels))
         if self._keys:
             channels = max(small.shape[-1] for small in self._small)
-            self.cache.add(self._files, self._keys, np.concatenate([_with(small, channels) for small in self._small]))
+            # Of a grey thumbnail beside those with colours all channels are equal.
+            small = [np.broadcast_to(each, (*each.shape[:-1], channels)) for each in self._small]
+            self.cache.add(self._files, self._keys, np.concatenate(small))
         self._facts, self._pixels, self._files, self._keys, self._small = [], [], [], [], []
         self._waiting = self._bytes = 0
-
-
-def _with(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """Images of so many channels; those of grey ones are equal."""
-    return images if images.shape[-1] == channels else np.repeat(images, channels, axis=-1)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steps.common.images.content_key import colours, key_of_pixels
+from steps.common.images.content_key import key_of_pixels
 from steps.common.images.decode import decode, pixels, read_header, scaled, upright
 from steps.common.images.png import encode_png
 
@@ -66,12 +66,11 @@ def of_file(data: bytes, *, size: int, channels: int, max_pixels: int) -> Render
 
 def of_array(image: NDArray[np.uint8], *, size: int, channels: int) -> Rendered:
     """What is kept of pixels uint8 [H, W] or [H, W, 3]."""
-    whole = colours(image)
     if image.shape == (size, size) and channels == 1:
         found = image[:, :, None]
     else:
-        found = decode(encode_png(image, compress_level=0), size=size, channels=channels, max_pixels=whole.size)
-    return Rendered(key_of_pixels(image), _thumbnail(Image.fromarray(whole)), found)
+        found = decode(encode_png(image, compress_level=0), size=size, channels=channels, max_pixels=image.size)
+    return Rendered(key_of_pixels(image), _thumbnail(Image.fromarray(image)), found)
 
 
 def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

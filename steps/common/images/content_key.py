@@ -8,11 +8,6 @@ from numpy.typing import NDArray
 from steps.common.images.decode import read_header, upright
 
 
-def colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels uint8 [H, W, 3] of those of a grey image [H, W], or of a colour image, which stay as they are."""
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
-
-
 def key_of_pixels(pixels: NDArray[np.uint8]) -> str:
     """The key of pixels uint8 [H, W], [H, W, 1] or [H, W, 3], 32 hexadecimal digits."""
     return keys_of_images((pixels if pixels.ndim == 3 else pixels[:, :, None])[None])[0]

@@ -112,7 +112,7 @@ def embed_images(network: EmbeddingNetwork, images: Images, batch_size: int) -> 
         What the network makes of them.
     """
     device = next(network.parameters()).device
-    shape = np.asarray(images[:1]).shape[1:]
+    shape = np.shape(images[:1])[1:]
     together = at_once(shape[0] * shape[1])
     step = min(batch_size, max(_READ_BYTES // math.prod(shape), together))
     outputs = Outputs(network)
