@@ -35,8 +35,8 @@ def train_plainly(split: Split, parameters: Train, chosen: Numbers, epochs: int)
 
     Args:
         split: Training images uint8 [N, height, width, channels] and their labels.
-        parameters: The size of embeddings, the seed, and the margin of ArcFace.
-        chosen: Channels of the network's convolutions, and the scale of ArcFace.
+        parameters: The size of embeddings, and the seed.
+        chosen: Channels of the network's convolutions, and the scale and margin of ArcFace.
         epochs: Passes over the split.
 
     Returns:
@@ -46,7 +46,7 @@ def train_plainly(split: Split, parameters: Train, chosen: Numbers, epochs: int)
     network = Network(split.images.shape[-1], chosen.widths, parameters.embedding_size)
     network.mean.fill_(float(split.images[:].mean()))
     network.std.fill_(float(split.images[:].std()))
-    arcface = ArcFace(len(split.classes), parameters.embedding_size, chosen.scale, parameters.margin)
+    arcface = ArcFace(len(split.classes), parameters.embedding_size, chosen.scale, chosen.margin)
     optimizer = torch.optim.SGD([*network.parameters(), *arcface.parameters()], lr=0.01, momentum=0.9)
     loader = DataLoader(Images(split), batch_size=16, shuffle=True, num_workers=2)
     began = time.perf_counter()

@@ -91,7 +91,7 @@ def tune(params: Params, volumes: Path, console: Console, *, trials: int, minute
             splits, weights = prepare(params.data, params.train)
         base = params.train.resolved(weights.id)
         chosen = numbers(base, images_of(splits["train"]), format_of(splits["train"]))
-        base = base.model_copy(update={"scale": chosen.scale})
+        base = base.model_copy(update={"scale": chosen.scale, "margin": chosen.margin})
         search = Search(splits["train"], splits["validation"], base, weights.id)
         folder = model_volume() / "tune" / search.id
         folder.mkdir(parents=True, exist_ok=True)

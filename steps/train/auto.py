@@ -25,6 +25,8 @@ _WIDTHS, _WIDTHS_OF_LARGE = [32, 32, 64], [32, 64, 128, 128]
 # ArcFace's s: with 30, emoji are learned by heart; with 16, fewer letters are unknown to a network of digits. See
 # docs/training.md.
 _SCALE_OF_DIGITS, _SCALE = 30.0, 16.0
+# ArcFace's m: `small` does not fit emoji with 0.5; digits and backbones do.
+_MARGIN, _MARGIN_OF_OTHERS = 0.5, 0.2
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Numbers:
     batch_size: int
     widths: list[int]
     scale: float
+    margin: float
 
     def deciding(self) -> dict[str, Any]:
         """All of them, by name."""
@@ -86,12 +89,16 @@ def numbers(parameters: Train, images: int, image_format: ImageFormat) -> Number
             f"train.widths has {len(widths)} entries, and images of {image_format} cannot be halved as often: name "
             "fewer, or a larger data.image_size"
         )
-    own = _epochs(images) if parameters.backbone == SMALL else _epochs_of_a_backbone(images)
+    is_small = parameters.backbone == SMALL
+    own = _epochs(images) if is_small else _epochs_of_a_backbone(images)
     epochs = own if parameters.epochs == AUTO else parameters.epochs
     size = _batch_size(images, image_format, widths) if parameters.batch_size == AUTO else parameters.batch_size
-    is_small = are_like_digits(image_format.image_size, image_format.channels)
-    own_scale = _SCALE_OF_DIGITS if is_small else _SCALE
-    return Numbers(epochs, size, widths, own_scale if parameters.scale == AUTO else parameters.scale)
+    of_digits = are_like_digits(image_format.image_size, image_format.channels)
+    own_scale = _SCALE_OF_DIGITS if of_digits else _SCALE
+    scale = own_scale if parameters.scale == AUTO else parameters.scale
+    own_margin = _MARGIN_OF_OTHERS if is_small and not of_digits else _MARGIN
+    margin = own_margin if parameters.margin == AUTO else parameters.margin
+    return Numbers(epochs, size, widths, scale, margin)
 
 
 def check_batch(batch_size: int, processes: int) -> None:

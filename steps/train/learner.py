@@ -55,7 +55,7 @@ def new_learner(split: Split, parameters: Train, chosen: Numbers, weights: Path 
     Args:
         split: What it is trained on.
         parameters: The section `train` of `params.yaml`.
-        chosen: What was `auto` in it: the channels of the convolutions of `small`, and ArcFace's scale.
+        chosen: What was `auto` in it: the channels of the convolutions of `small`, ArcFace's scale and margin.
         weights: The file of its backbone's pretrained weights; None for `small`.
 
     Returns:
@@ -75,7 +75,7 @@ def new_learner(split: Split, parameters: Train, chosen: Numbers, weights: Path 
         mean, deviation = mean_and_deviation(split.images.facts, height * width, channels)
         network.mean.copy_(torch.from_numpy(mean))
         network.std.copy_(torch.from_numpy(deviation).clamp(min=1))
-    arcface = ArcFace(len(split.classes), size, chosen.scale, parameters.margin)
+    arcface = ArcFace(len(split.classes), size, chosen.scale, chosen.margin)
     return Learner(network, arcface, is_pretrained=weights is not None)
 
 

@@ -20,6 +20,7 @@ from steps.common.parameters import (
 
 BatchSize = Annotated[int, Field(ge=2)]
 Scale = Annotated[float, Field(gt=0)]
+Margin = Annotated[float, Field(ge=0, lt=1.5)]
 Widths = Annotated[list[Count], Field(min_length=1, max_length=8)]
 _OF_SMALL = ("widths",)
 _OF_A_BACKBONE = ("backbone_rate", "backbone_frozen")
@@ -63,7 +64,11 @@ class Train(Pretrained, extra="forbid"):
         AUTO,
         description="ArcFace's s; auto: 30 up to 32 grey pixels, else 16, since the larger learns few images by heart",
     )
-    margin: Annotated[float, Field(ge=0, lt=1.5), Tuned(0.1, 0.7)] = Field(description="ArcFace's m, in radians")
+    margin: Annotated[Margin | Auto, OrAuto(Margin), Tuned(0.1, 0.7)] = Field(
+        AUTO,
+        description="ArcFace's m, in radians; auto: 0.2 for small above 32 pixels or with colour, which it does not "
+        "fit with 0.5; else 0.5",
+    )
     flip: Annotated[bool | Auto, OrAuto(bool)] = Field(
         AUTO,
         description="augmentation: every second image is mirrored; auto: if the labels of validation images survive it",

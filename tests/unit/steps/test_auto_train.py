@@ -36,24 +36,29 @@ STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shea
 @pytest.mark.parametrize(
     ("images", "image_format", "wanted"),
     [
-        (3630, GREY, Numbers(28, 128, [32, 32, 64], 30.0)),  # the sample
-        (55_000, GREY, Numbers(28, 128, [32, 32, 64], 30.0)),  # MNIST
-        (990, ImageFormat(image_size=64, channels=3), Numbers(53, 64, [32, 64, 128, 128], 16.0)),
-        (990, ImageFormat(image_size=28, channels=3), Numbers(53, 64, [32, 32, 64], 16.0)),
-        (990, ImageFormat(image_size=64, channels=1), Numbers(53, 64, [32, 64, 128, 128], 16.0)),
-        (10, GREY, Numbers(200, 32, [32, 32, 64], 30.0)),
-        (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 16, [32, 64, 128, 128], 16.0)),
-        (5000, ImageFormat(image_size=1024, channels=3), Numbers(28, 2, [32, 64, 128, 128], 16.0)),
-        (1_000_000, GREY, Numbers(4, 128, [32, 32, 64], 30.0)),
+        (3630, GREY, Numbers(28, 128, [32, 32, 64], 30.0, 0.5)),  # the sample
+        (55_000, GREY, Numbers(28, 128, [32, 32, 64], 30.0, 0.5)),  # MNIST
+        (990, ImageFormat(image_size=64, channels=3), Numbers(53, 64, [32, 64, 128, 128], 16.0, 0.2)),
+        (990, ImageFormat(image_size=28, channels=3), Numbers(53, 64, [32, 32, 64], 16.0, 0.2)),
+        (990, ImageFormat(image_size=64, channels=1), Numbers(53, 64, [32, 64, 128, 128], 16.0, 0.2)),
+        (10, GREY, Numbers(200, 32, [32, 32, 64], 30.0, 0.5)),
+        (5000, ImageFormat(image_size=224, channels=3), Numbers(28, 16, [32, 64, 128, 128], 16.0, 0.2)),
+        (5000, ImageFormat(image_size=1024, channels=3), Numbers(28, 2, [32, 64, 128, 128], 16.0, 0.2)),
+        (1_000_000, GREY, Numbers(4, 128, [32, 32, 64], 30.0, 0.5)),
     ],
 )
 def test_numbers_follow_from_the_images(images: int, image_format: ImageFormat, wanted: Numbers) -> None:
     assert numbers(AUTO, images, image_format) == wanted
 
 
+def test_a_backbone_has_the_margin_of_digits() -> None:
+    on_a_backbone = AUTO.model_copy(update={"backbone": "resnet18.a1_in1k"})
+    assert numbers(on_a_backbone, 990, ImageFormat(image_size=64, channels=3)).margin == 0.5
+
+
 def test_numbers_of_params_win() -> None:
-    given = AUTO.model_copy(update={"epochs": 3, "batch_size": 7, "widths": [8], "scale": 9.0})
-    assert numbers(given, 5000, GREY) == Numbers(3, 7, [8], 9.0)
+    given = AUTO.model_copy(update={"epochs": 3, "batch_size": 7, "widths": [8], "scale": 9.0, "margin": 0.0})
+    assert numbers(given, 5000, GREY) == Numbers(3, 7, [8], 9.0, 0.0)
 
 
 def test_widths_that_do_not_fit_the_images_are_refused() -> None:
@@ -62,7 +67,7 @@ def test_widths_that_do_not_fit_the_images_are_refused() -> None:
 
 
 def test_small_batches_take_a_smaller_rate() -> None:
-    one = Chosen(epochs=1, batch_size=128, widths=[8], scale=30, class_power=1, flip=False)
+    one = Chosen(epochs=1, batch_size=128, widths=[8], scale=30, margin=0.5, class_power=1, flip=False)
     assert [replace(one, batch_size=size).rate(0.008) for size in (32, 128, 512)] == [0.002, 0.008, 0.008]
 
 

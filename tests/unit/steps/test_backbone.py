@@ -273,7 +273,7 @@ def test_two_processes_fine_tune_one_network(
     folder.mkdir()
     parameters = Train(**{**QUICK, "epochs": 2, "backbone_frozen": 0.5})  # so that it thaws between the epochs
     splits = data / ids["train"], data / ids["validation"]
-    chosen = Chosen(epochs=2, batch_size=8, widths=[8], scale=16.0, class_power=1.0, flip=False)
+    chosen = Chosen(epochs=2, batch_size=8, widths=[8], scale=16.0, margin=0.5, class_power=1.0, flip=False)
     job = fit.Job(parameters, chosen, *splits, folder, tmp_path / "checkpoint.pt", tiny)
     script = (
         "import pickle, sys\nfrom steps.train import fit\n"

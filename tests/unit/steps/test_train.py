@@ -32,7 +32,7 @@ from tests.support.examples import PARAMS
 from tests.support.killed_training import train_and_kill
 
 QUICK = {**PARAMS["train"], "epochs": 2, "batch_size": 128, "widths": [8, 8, 16], "flip": False}
-CHOSEN = Chosen(epochs=2, batch_size=128, widths=[8, 8, 16], scale=30.0, class_power=1.0, flip=False)
+CHOSEN = Chosen(epochs=2, batch_size=128, widths=[8, 8, 16], scale=30.0, margin=0.5, class_power=1.0, flip=False)
 STILL: dict[str, Any] = {"rotation": 0.0, "translation": 0.0, "zoom": 0.0, "shear": 0.0, "flip": False}
 
 
