@@ -20,6 +20,7 @@ from steps.common.volumes import model_volume
 from steps.preprocess.preprocess import preprocess
 from steps.train.augment import augment, draw_maps
 from steps.train.auto import Chosen, Numbers, numbers
+from steps.train.learner import new_learner
 from steps.train.mirroring import look
 from steps.train.parameters import Train
 from steps.train.sampling import epoch_rows, power_for
@@ -138,6 +139,13 @@ def test_left_and_right_do_not_survive_mirroring(write: Write) -> None:
     found = look(*write({"left": bar(0, 10), "right": bar(18, 28)}))
     assert (found.as_they_are, found.survive) == (1.0, False)
     assert found.mirrored < 0.1
+
+
+def test_the_loss_has_the_scale_and_margin_that_were_chosen(write: Write) -> None:
+    split, _ = write({"upper": bar(4, 24, 2), "lower": bar(4, 24, 18)})
+    chosen = numbers(AUTO.model_copy(update={"scale": 9.0, "margin": 0.1}), len(split), GREY)
+    loss = new_learner(split, AUTO, chosen, weights=None).arcface
+    assert (loss.scale, loss.margin) == (9.0, 0.1)
 
 
 def test_upper_and_lower_survive_mirroring(write: Write) -> None:
