@@ -13,9 +13,9 @@ import pytest
 from pipeline.images.docker import GID, UID
 
 _SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
-_CACHED_SECONDS = 3
-_OPTIONS = [f"{name}={_CACHED_SECONDS}" for name in ("entry_timeout", "attr_timeout", "negative_timeout")]
-_OPTIONS += [f"dcache_timeout={_CACHED_SECONDS}", f"uid={UID}", f"gid={GID}", "passive"]
+CACHED_SECONDS = 3
+_OPTIONS = [f"{name}={CACHED_SECONDS}" for name in ("entry_timeout", "attr_timeout", "negative_timeout")]
+_OPTIONS += [f"dcache_timeout={CACHED_SECONDS}", f"uid={UID}", f"gid={GID}", "passive"]
 
 
 @contextmanager
