@@ -91,7 +91,9 @@ def tune(params: Params, volumes: Path, console: Console, *, trials: int, minute
             splits, weights = prepare(params.data, params.train)
         base = params.train.resolved(weights.id)
         chosen = numbers(base, images_of(splits["train"]), format_of(splits["train"]))
-        base = base.model_copy(update={"scale": chosen.scale, "margin": chosen.margin})
+        # The first trial has numbers where `auto` is tuned.
+        tuned = tuned_fields()
+        base = base.model_copy(update={name: value for name, value in chosen.deciding().items() if name in tuned})
         search = Search(splits["train"], splits["validation"], base, weights.id)
         folder = model_volume() / "tune" / search.id
         folder.mkdir(parents=True, exist_ok=True)
